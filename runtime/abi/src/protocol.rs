@@ -1,0 +1,129 @@
+//! The translator service's protocol and the form of a compiled blob.
+//!
+//! Messages go over a Unix stream socket as a little-endian `u32` length and a `postcard` body.
+
+use serde::{Deserialize, Serialize};
+
+/// The guest host's instruction set a blob is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Arch {
+    X86_64,
+    Aarch64,
+}
+
+/// What the code of a blob is for: part of its cache key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Target {
+    pub arch: Arch,
+    /// LLVM's CPU name, or empty for the architecture's base.
+    pub cpu: String,
+    /// LLVM's feature string (`+avx2,+bmi2`), sorted.
+    pub features: String,
+}
+
+/// `--opt`: see the design of the tiers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum OptLevel {
+    O0,
+    O1,
+    O2,
+    O3,
+}
+
+/// Options that change the meaning or the form of the code: part of the cache key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CodeOptions {
+    pub opt: OptLevel,
+    /// Guest registers and `rip` are in the CPU state at every access that may fault
+    /// (the guest has a handler for SIGSEGV, SIGBUS, SIGFPE or SIGILL).
+    pub precise: bool,
+    /// Accesses keep x86's total store order (threads, or shared writable memory).
+    pub tso: bool,
+}
+
+/// A stretch of guest memory that holds code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeBytes {
+    pub address: u64,
+    pub bytes: Vec<u8>,
+}
+
+/// How often tier 1 ran a basic block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockProfile {
+    pub pc: u64,
+    pub count: u64,
+}
+
+/// Asks for one region's code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompileRequest {
+    /// Chosen by the runtime, comes back in the answer.
+    pub id: u64,
+    pub entry: u64,
+    pub target: Target,
+    pub options: CodeOptions,
+    /// The basic blocks tier 1 knows near the entry, with their counts.
+    pub profile: Vec<BlockProfile>,
+    /// The guest's code bytes that region formation may look at.
+    pub code: Vec<CodeBytes>,
+}
+
+/// Where a blob's link slot stands and leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobSlot {
+    /// Byte offset of the [`crate::state::LinkSlot`] in the blob's data.
+    pub offset: u32,
+    pub guest_pc: u64,
+}
+
+/// One row of the map from host to guest pc: code from `host_offset` on belongs to `guest_pc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PcMapRow {
+    pub host_offset: u32,
+    pub guest_pc: u64,
+}
+
+/// Position-independent code of one region.
+///
+/// It is laid out as `code` (read-only, executable; constants included) followed, at the next multiple of
+/// `data_align` (a page), by `data_len` bytes of zeroed private data that hold the link slots; code
+/// reaches them by their constant distance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob {
+    pub entry_pc: u64,
+    pub code: Vec<u8>,
+    /// Offset in `code` of the block-ABI entry (state pointer in the first argument register).
+    pub entry_offset: u32,
+    pub data_align: u32,
+    pub data_len: u32,
+    pub slots: Vec<BlobSlot>,
+    /// Rows sorted by `host_offset`.
+    pub pc_map: Vec<PcMapRow>,
+    /// Guest code the region was made from, as (address, length): what invalidates it.
+    pub source: Vec<(u64, u32)>,
+    /// Guest instructions in the region, for reports.
+    pub guest_instructions: u32,
+    /// Time the service needed, microseconds.
+    pub compile_micros: u64,
+}
+
+/// Runtime to service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Request {
+    Compile(CompileRequest),
+}
+
+/// Service to runtime.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Response {
+    Compiled {
+        id: u64,
+        blob: Blob,
+    },
+    /// The region can't be compiled (an instruction without semantics, the compiler's own failure): it stays in tier 1.
+    Failed {
+        id: u64,
+        reason: String,
+    },
+}

@@ -1,0 +1,429 @@
+//! The guest's CPU state as all three engines see it, and the tables translated code reaches through it.
+//!
+//! Translated code addresses fields by their byte offsets from the state pointer (`core::mem::offset_of!`),
+//! so the layout is `repr(C)` and identical on both hosts.
+
+/// Guest general-purpose registers in the order of their encoding (Intel SDM vol. 2, table 2-2..2-8).
+pub const RAX: usize = 0;
+pub const RCX: usize = 1;
+pub const RDX: usize = 2;
+pub const RBX: usize = 3;
+pub const RSP: usize = 4;
+pub const RBP: usize = 5;
+pub const RSI: usize = 6;
+pub const RDI: usize = 7;
+pub const R8: usize = 8;
+pub const R9: usize = 9;
+pub const R10: usize = 10;
+pub const R11: usize = 11;
+
+/// Bit positions in RFLAGS (Intel SDM vol. 1, 3.4.3).
+pub mod rflags {
+    pub const CF: u64 = 1 << 0;
+    /// Bit 1 always reads as one.
+    pub const RESERVED_ONE: u64 = 1 << 1;
+    pub const PF: u64 = 1 << 2;
+    pub const AF: u64 = 1 << 4;
+    pub const ZF: u64 = 1 << 6;
+    pub const SF: u64 = 1 << 7;
+    pub const TF: u64 = 1 << 8;
+    pub const IF: u64 = 1 << 9;
+    pub const DF: u64 = 1 << 10;
+    pub const OF: u64 = 1 << 11;
+    /// Alignment check and CPUID-probe bits: user code may toggle them, nothing else happens.
+    pub const AC: u64 = 1 << 18;
+    pub const ID: u64 = 1 << 21;
+    pub const STATUS: u64 = CF | PF | AF | ZF | SF | OF;
+}
+
+/// Status and direction flags, each in a byte of its own (0 or 1), but for parity: `parity` holds the
+/// result byte whose even parity *is* PF, for computing it costs more than it is ever used.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlagBytes {
+    pub cf: u8,
+    pub parity: u8,
+    pub af: u8,
+    pub zf: u8,
+    pub sf: u8,
+    pub of: u8,
+    pub df: u8,
+    /// Bit 0: AC, bit 1: ID, bit 2: TF, as last loaded by POPF.
+    pub other: u8,
+}
+
+/// One x87 register as FXSAVE stores it: 80 significant bits in 16 bytes.
+pub type X87Reg = [u8; 16];
+
+/// x87 and MMX state; registers in *physical* order (MMX `mmN` is `reg[N]`'s low 8 bytes).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct X87State {
+    pub reg: [X87Reg; 8],
+    /// Control word.
+    pub fcw: u16,
+    /// Status word; TOP in bits 11..13.
+    pub fsw: u16,
+    /// Abridged tag, as in FXSAVE: bit N set means physical register N is in use.
+    pub ftw: u8,
+    pub _pad: u8,
+    pub fop: u16,
+    pub fip: u64,
+    pub fdp: u64,
+}
+
+impl Default for X87State {
+    /// The state after FNINIT (Intel SDM vol. 1, 8.1.8 and table 11-1).
+    fn default() -> Self {
+        Self {
+            reg: [[0; 16]; 8],
+            fcw: 0x037f,
+            fsw: 0,
+            ftw: 0,
+            _pad: 0,
+            fop: 0,
+            fip: 0,
+            fdp: 0,
+        }
+    }
+}
+
+/// A vector register, little-endian, 512 bits; XMM is its low 16 bytes, YMM its low 32.
+pub type VecReg = [u8; 64];
+
+/// MXCSR after reset: all exceptions masked, round to nearest (Intel SDM vol. 1, 11.6.4).
+pub const MXCSR_DEFAULT: u32 = 0x1f80;
+
+/// A direct exit of a translated block or region: translated code jumps to `*code` with the slot's own
+/// address in the second argument register. Unlinked slots point at the runtime's link stub, which
+/// asks the dispatcher for `guest_pc` and then patches `code`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct LinkSlot {
+    pub code: u64,
+    pub guest_pc: u64,
+}
+
+/// One entry of the in-line table for indirect branches: guest pc to host code (block ABI entry).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LookupEntry {
+    /// Guest address; `u64::MAX` (never a code address) when the entry is empty.
+    pub guest_pc: u64,
+    pub code: u64,
+}
+
+/// Entries of the per-thread indirect-branch table; index of a target is [`lookup_index`].
+pub const LOOKUP_ENTRIES: usize = 4096;
+
+/// Table index of a guest pc. Emitted in line by the back ends, so it stays this simple:
+/// `(pc ^ pc >> 12) & (LOOKUP_ENTRIES - 1)`.
+pub const fn lookup_index(pc: u64) -> usize {
+    ((pc ^ (pc >> 12)) & (LOOKUP_ENTRIES as u64 - 1)) as usize
+}
+
+/// Why translated code (or the interpreter) came back to the dispatcher.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitReason {
+    /// Go on at `rip`; nothing special.
+    Continue = 0,
+    /// An unlinked [`LinkSlot`] was taken; its address is in `link_slot`; `rip` is set by the dispatcher.
+    Link = 1,
+    /// `syscall`: `rip` is behind it; rcx and r11 are written by the runtime.
+    Syscall = 2,
+    /// A hot tier-1 block asks for promotion; `rip` is its entry, `exit_arg` its block id.
+    Promote = 3,
+    /// `pending` was seen non-zero at a safepoint; `rip` is where to go on.
+    Safepoint = 4,
+    /// A synchronous exception; `exit_arg` is a [`Trap`] and `rip` the faulting instruction
+    /// (for `Breakpoint` and `SingleStep`, the next one, as on hardware).
+    Trap = 5,
+    /// An instruction that isn't implemented, at `rip`; the runtime names it and delivers SIGILL.
+    Unimplemented = 6,
+    /// Code at `rip` can't be fetched (unmapped or not executable): SIGSEGV at the fetch.
+    FetchFault = 7,
+}
+
+impl ExitReason {
+    pub const ALL: [Self; 8] = [
+        Self::Continue,
+        Self::Link,
+        Self::Syscall,
+        Self::Promote,
+        Self::Safepoint,
+        Self::Trap,
+        Self::Unimplemented,
+        Self::FetchFault,
+    ];
+
+    /// The reason with this number, as translated code stores it.
+    pub fn from_u32(n: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|r| *r as u32 == n)
+    }
+}
+
+/// x86 exceptions that guest code raises by itself (vectors of Intel SDM vol. 3, 6.3.1).
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trap {
+    /// #DE: SIGFPE, FPE_INTDIV.
+    Divide = 0,
+    /// #DB after `int1` or with TF set: SIGTRAP.
+    SingleStep = 1,
+    /// #BP, `int3`: SIGTRAP.
+    Breakpoint = 3,
+    /// #UD, `ud2`: SIGILL, ILL_ILLOPN.
+    InvalidOpcode = 6,
+    /// #GP: SIGSEGV, SI_KERNEL, address 0 (misaligned `movaps`, privileged instructions, non-canonical addresses).
+    GeneralProtection = 13,
+    /// #MF: x87 exception, SIGFPE.
+    X87 = 16,
+    /// #AC: SIGBUS, BUS_ADRALN.
+    Alignment = 17,
+    /// #XM: unmasked SSE exception, SIGFPE.
+    Simd = 19,
+}
+
+impl Trap {
+    pub const ALL: [Self; 8] = [
+        Self::Divide,
+        Self::SingleStep,
+        Self::Breakpoint,
+        Self::InvalidOpcode,
+        Self::GeneralProtection,
+        Self::X87,
+        Self::Alignment,
+        Self::Simd,
+    ];
+
+    /// The trap with this vector number.
+    pub fn from_u32(n: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| *t as u32 == n)
+    }
+}
+
+/// The state of one guest thread, and its doors to the runtime.
+#[repr(C, align(64))]
+#[derive(Clone)]
+pub struct CpuState {
+    pub gpr: [u64; 16],
+    pub rip: u64,
+    pub flags: FlagBytes,
+    pub fs_base: u64,
+    pub gs_base: u64,
+    /// The guest's MXCSR *control* bits are live in the host's FP control register while guest code runs;
+    /// its sticky exception bits are collected by the `StoreMxcsr` helper.
+    pub mxcsr: u32,
+    /// Non-zero when a safepoint must leave translated code (signal arrived, code invalidated).
+    pub pending: u32,
+    /// [`ExitReason`] of the last exit.
+    pub exit_reason: u32,
+    /// Argument of the exit: a [`Trap`] or a block id.
+    pub exit_arg: u32,
+    /// Address of the [`LinkSlot`] that was taken unlinked.
+    pub link_slot: u64,
+    /// Address of `[LookupEntry; LOOKUP_ENTRIES]`.
+    pub lookup: u64,
+    /// Address where translated code leaves to the dispatcher (block ABI: state pointer in the first argument register).
+    pub exit_stub: u64,
+    /// Address that unlinked slots point at.
+    pub link_stub: u64,
+    /// Address of the [`crate::state::HELPER_COUNT`] helper entry points, in the order of [`Helper`].
+    pub helpers: u64,
+    /// The host stack pointer to return to; owned by the runtime's entry trampoline.
+    pub host_sp: u64,
+    /// Counts blocks and instructions of tier 0, for `--stats`.
+    pub interpreted: u64,
+    pub x87: X87State,
+    /// AVX-512 mask registers.
+    pub k: [u64; 8],
+    pub vec: [VecReg; 32],
+    /// Operands and results too wide for a helper's argument registers.
+    pub scratch: [VecReg; 4],
+}
+
+impl Default for CpuState {
+    fn default() -> Self {
+        Self {
+            gpr: [0; 16],
+            rip: 0,
+            flags: FlagBytes {
+                parity: 1,
+                ..FlagBytes::default()
+            },
+            fs_base: 0,
+            gs_base: 0,
+            mxcsr: MXCSR_DEFAULT,
+            pending: 0,
+            exit_reason: 0,
+            exit_arg: 0,
+            link_slot: 0,
+            lookup: 0,
+            exit_stub: 0,
+            link_stub: 0,
+            helpers: 0,
+            host_sp: 0,
+            interpreted: 0,
+            x87: X87State::default(),
+            k: [0; 8],
+            vec: [[0; 64]; 32],
+            scratch: [[0; 64]; 4],
+        }
+    }
+}
+
+impl CpuState {
+    /// RFLAGS as PUSHF would push it in user mode (IF and the reserved bit set).
+    pub fn rflags(&self) -> u64 {
+        use rflags::*;
+        let f = &self.flags;
+        let bit = |on: bool, mask: u64| if on { mask } else { 0 };
+        RESERVED_ONE
+            | IF
+            | bit(f.cf != 0, CF)
+            | bit(f.parity.count_ones() % 2 == 0, PF)
+            | bit(f.af != 0, AF)
+            | bit(f.zf != 0, ZF)
+            | bit(f.sf != 0, SF)
+            | bit(f.of != 0, OF)
+            | bit(f.df != 0, DF)
+            | bit(f.other & 1 != 0, AC)
+            | bit(f.other & 2 != 0, ID)
+            | bit(f.other & 4 != 0, TF)
+    }
+
+    /// Takes over what user mode may change of RFLAGS.
+    pub fn set_rflags(&mut self, value: u64) {
+        use rflags::*;
+        let on = |mask: u64| u8::from(value & mask != 0);
+        self.flags = FlagBytes {
+            cf: on(CF),
+            parity: 1 - on(PF),
+            af: on(AF),
+            zf: on(ZF),
+            sf: on(SF),
+            of: on(OF),
+            df: on(DF),
+            other: on(AC) | on(ID) << 1 | on(TF) << 2,
+        };
+    }
+}
+
+/// Functions of the runtime that translated code calls through [`CpuState::helpers`], with the C calling
+/// convention `fn(state, a0, a1, a2, a3) -> u64` (unused arguments may be left out by the caller's signature).
+/// A *pure* helper reads and writes nothing but its arguments; the others see the whole state in memory,
+/// `rip` at the instruction, and may change it.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Helper {
+    /// CPUID by eax and ecx; writes eax, ebx, ecx, edx.
+    Cpuid,
+    /// XGETBV by ecx; writes edx:eax.
+    Xgetbv,
+    /// RDTSC; writes edx:eax.
+    Rdtsc,
+    /// LDMXCSR with the new value as a0; returns non-zero for #GP (reserved bits).
+    LoadMxcsr,
+    /// STMXCSR: returns the guest's MXCSR with the sticky bits the host has gathered.
+    StoreMxcsr,
+    /// FXSAVE to the guest address a0; a1 non-zero for the REX.W form.
+    Fxsave,
+    /// FXRSTOR from the guest address a0; a1 non-zero for the REX.W form; returns non-zero for #GP.
+    Fxrstor,
+    /// Pure. Unsigned (a1:a0) / a2 for 64-bit operands when the quotient is known to fit; returns the quotient.
+    /// Used only where the high half isn't a plain extension.
+    UdivWide,
+    /// Pure. Remainder of the same.
+    UremWide,
+    /// Pure. Signed forms of the two.
+    SdivWide,
+    SremWide,
+    /// Pure. Rounds the f32 (bits in a0) to an integral value in the host's current rounding mode.
+    RintF32,
+    /// Pure. Rounds the f64 (bits in a0) likewise.
+    RintF64,
+    /// Pure. CRC32C step: a0 the accumulator, a1 the data, a2 its size in bytes.
+    Crc32c,
+    /// REP MOVS in bulk: a0 = element size in bytes. Moves as many of the rcx elements as it can prove to be
+    /// equal to the element-wise meaning, updating rsi, rdi, rcx as it goes; the caller's loop does the rest.
+    RepMovs,
+    /// REP STOS in bulk: a0 = element size in bytes; as above with rax, rdi, rcx.
+    RepStos,
+    /// RDRAND/RDSEED: returns 64 random bits; never fails.
+    Random,
+    /// RDPID/RDTSCP's processor number.
+    ProcessorId,
+}
+
+impl Helper {
+    pub const ALL: [Self; HELPER_COUNT] = [
+        Self::Cpuid,
+        Self::Xgetbv,
+        Self::Rdtsc,
+        Self::LoadMxcsr,
+        Self::StoreMxcsr,
+        Self::Fxsave,
+        Self::Fxrstor,
+        Self::UdivWide,
+        Self::UremWide,
+        Self::SdivWide,
+        Self::SremWide,
+        Self::RintF32,
+        Self::RintF64,
+        Self::Crc32c,
+        Self::RepMovs,
+        Self::RepStos,
+        Self::Random,
+        Self::ProcessorId,
+    ];
+
+    /// Byte offset of the entry point in the helper table.
+    pub const fn table_offset(self) -> usize {
+        self as usize * 8
+    }
+
+    /// Whether the helper touches nothing but its arguments, so that the caller need not write back registers.
+    pub const fn is_pure(self) -> bool {
+        matches!(
+            self,
+            Self::UdivWide
+                | Self::UremWide
+                | Self::SdivWide
+                | Self::SremWide
+                | Self::RintF32
+                | Self::RintF64
+                | Self::Crc32c
+        )
+    }
+}
+
+/// Number of [`Helper`]s.
+pub const HELPER_COUNT: usize = 18;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn helper_numbers_follow_the_table() {
+        for (i, h) in Helper::ALL.iter().enumerate() {
+            assert_eq!(*h as usize, i);
+        }
+    }
+
+    #[test]
+    fn rflags_round_trip() {
+        let mut s = CpuState::default();
+        for v in [
+            0u64,
+            rflags::STATUS,
+            rflags::DF | rflags::CF,
+            rflags::PF,
+            rflags::AC | rflags::ID,
+        ] {
+            s.set_rflags(v);
+            assert_eq!(s.rflags(), v | rflags::RESERVED_ONE | rflags::IF);
+        }
+    }
+}
