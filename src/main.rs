@@ -1,1 +1,76 @@
-fn main() {}
+//! Command line of `xlate`: subcommands, logging, exit statuses (see [`xlate::status`]).
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+use xlate::run;
+use xlate::status::{CommandResult, Status};
+
+/// Checkpoints running x86-64 Linux processes and resumes them, translated, on AArch64 or x86-64.
+#[derive(Parser)]
+#[command(name = "xlate", version, after_help = EXIT_STATUSES)]
+struct Cli {
+    /// What to log, to stderr: a level or a tracing filter (`debug`, `xlate::translate=trace`); silent by default.
+    #[arg(long, global = true, env = "XLATE_LOG", value_name = "FILTER")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_STATUSES: &str = "Exit statuses: 0 done; 125 wrong usage or xlate's own failure; \
+126 found but can't be used (not traceable, not x86-64, damaged image); 127 no such process or file. \
+`xlate run` otherwise ends as the guest does.";
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return usage(&e),
+    };
+    if let Err(e) = start_logging(cli.log.as_deref()) {
+        eprintln!("xlate: {e}");
+        return Status::Failed.into();
+    }
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("xlate: {:#}", e.error);
+            e.status.into()
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> CommandResult {
+    match cli.command {
+        Command::Run(args) => run::run(args, cli.log.as_deref()),
+    }
+}
+
+/// Help and version go to stdout with status 0, everything else is wrong usage.
+fn usage(error: &clap::Error) -> ExitCode {
+    // A closed stdout or stderr leaves nobody to tell.
+    let _ = error.print();
+    if error.use_stderr() {
+        Status::Failed.into()
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn start_logging(filter: Option<&str>) -> Result<(), String> {
+    let Some(filter) = filter.filter(|f| !f.is_empty()) else {
+        return Ok(());
+    };
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|e| format!("--log {filter}: not a level or tracing filter: {e}"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    Ok(())
+}
