@@ -1,1 +1,17 @@
+//! x86-64: decoding, flag analysis, the meaning of instructions over a generic [`Emitter`], and tier 0,
+//! the interpreter. Knows no back end.
 
+pub mod decode;
+pub mod emitter;
+pub mod interpreter;
+pub mod isa;
+pub mod lifter;
+
+mod arithmetic;
+mod control;
+mod data_movement;
+
+pub use decode::{Block, BlockEnd, CodeSource, Insn, decode_block};
+pub use emitter::Emitter;
+pub use interpreter::Interpreter;
+pub use lifter::{Lifter, lift_block};

@@ -1,0 +1,339 @@
+//! Basic blocks: decoding with iced-x86, where a block ends, and which flags are live behind each instruction.
+
+use iced_x86::{
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register, RflagsBits,
+};
+
+use crate::interpreter::Interpreter;
+use crate::isa;
+
+/// A set of flags, as a mask of iced-x86's `RflagsBits`.
+pub type Flags = u32;
+
+/// The flags that semantics track: the six status flags and DF.
+pub const ALL_FLAGS: Flags = RflagsBits::OF
+    | RflagsBits::SF
+    | RflagsBits::ZF
+    | RflagsBits::AF
+    | RflagsBits::CF
+    | RflagsBits::PF
+    | RflagsBits::DF;
+
+/// The longest instruction (Intel SDM vol. 2, 2.3.11).
+pub const MAX_INSTRUCTION: usize = 15;
+
+/// Most instructions in one block; a longer run is cut and goes on in the next block.
+pub const MAX_BLOCK: usize = 64;
+
+/// Where guest code is read from.
+pub trait CodeSource {
+    /// Copies up to 15 bytes of executable guest memory at `pc`; gives how many there are (0: not executable).
+    fn fetch(&self, pc: u64, buffer: &mut [u8; MAX_INSTRUCTION]) -> usize;
+}
+
+/// Code from a slice of bytes at a given address.
+#[derive(Clone, Copy, Debug)]
+pub struct SliceSource<'a> {
+    pub address: u64,
+    pub bytes: &'a [u8],
+}
+
+impl CodeSource for SliceSource<'_> {
+    fn fetch(&self, pc: u64, buffer: &mut [u8; MAX_INSTRUCTION]) -> usize {
+        let offset = pc.wrapping_sub(self.address);
+        let Some(rest) = usize::try_from(offset)
+            .ok()
+            .and_then(|o| self.bytes.get(o..))
+        else {
+            return 0;
+        };
+        let n = rest.len().min(MAX_INSTRUCTION);
+        buffer[..n].copy_from_slice(&rest[..n]);
+        n
+    }
+}
+
+/// One decoded instruction of a block.
+#[derive(Clone, Copy, Debug)]
+pub struct Insn {
+    pub raw: Instruction,
+    /// Flags that something behind this instruction may read.
+    pub live: Flags,
+}
+
+/// Why a block ends where it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockEnd {
+    /// The last instruction transfers control by itself.
+    Terminator,
+    /// The block was cut; execution goes on behind it.
+    FallThrough,
+    /// The instruction behind the block is valid but not implemented.
+    Unimplemented,
+    /// The bytes behind the block are no instruction: #UD.
+    Invalid,
+    /// There is no executable memory behind the block.
+    FetchFault,
+}
+
+/// A basic block.
+#[derive(Clone, Debug)]
+pub struct Block {
+    pub pc: u64,
+    /// The address behind the last instruction.
+    pub end: u64,
+    pub insns: Vec<Insn>,
+    pub exit: BlockEnd,
+}
+
+impl Block {
+    /// Length in bytes.
+    pub fn len(&self) -> u32 {
+        (self.end - self.pc) as u32
+    }
+
+    /// Whether nothing could be decoded at `pc` (`exit` tells why).
+    pub fn is_empty(&self) -> bool {
+        self.insns.is_empty()
+    }
+
+    /// The known addresses at which execution may go on, the taken side of a branch first.
+    pub fn successors(&self) -> Vec<u64> {
+        let Some(last) = self.insns.last().map(|i| &i.raw) else {
+            return Vec::new();
+        };
+        if self.exit == BlockEnd::FallThrough {
+            return vec![self.end];
+        }
+        if self.exit != BlockEnd::Terminator {
+            return Vec::new();
+        }
+        if repeats(last) {
+            return vec![last.ip(), self.end];
+        }
+        match last.flow_control() {
+            FlowControl::ConditionalBranch => vec![last.near_branch_target(), self.end],
+            FlowControl::UnconditionalBranch | FlowControl::Call if is_direct(last) => {
+                vec![last.near_branch_target()]
+            }
+            FlowControl::Next => vec![self.end],
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn is_direct(i: &Instruction) -> bool {
+    i.op_count() > 0 && i.op0_kind() == OpKind::NearBranch64
+}
+
+/// Decodes one instruction; `None` when no executable byte is there. An invalid one has code `INVALID`;
+/// one whose missing tail isn't executable counts as not there (the fetch faults).
+pub fn decode_one(source: &dyn CodeSource, pc: u64) -> Option<Instruction> {
+    let mut bytes = [0; MAX_INSTRUCTION];
+    let n = source.fetch(pc, &mut bytes);
+    if n == 0 {
+        return None;
+    }
+    let mut decoder = Decoder::with_ip(64, &bytes[..n], pc, DecoderOptions::NONE);
+    let i = decoder.decode();
+    let cut_short = i.is_invalid()
+        && n < MAX_INSTRUCTION
+        && decoder.last_error() == iced_x86::DecoderError::NoMoreBytes;
+    (!cut_short).then_some(i)
+}
+
+/// Whether it is a string instruction with a REP prefix: it does one step and branches to itself.
+pub fn repeats(i: &Instruction) -> bool {
+    i.is_string_instruction() && (i.has_rep_prefix() || i.has_repne_prefix())
+}
+
+/// Whether a block ends with this instruction.
+pub fn ends_block(i: &Instruction) -> bool {
+    i.flow_control() != FlowControl::Next || repeats(i) || changes_fp_mode(i)
+}
+
+/// Whether an instruction that ends its block still goes on right behind it.
+pub fn falls_through(i: &Instruction) -> bool {
+    i.flow_control() == FlowControl::Next && !repeats(i)
+}
+
+/// Instructions that change MXCSR: float operations must not be moved across them, so they end their block.
+fn changes_fp_mode(i: &Instruction) -> bool {
+    matches!(
+        i.mnemonic(),
+        Mnemonic::Ldmxcsr
+            | Mnemonic::Vldmxcsr
+            | Mnemonic::Fxrstor
+            | Mnemonic::Fxrstor64
+            | Mnemonic::Xrstor
+            | Mnemonic::Xrstor64
+    )
+}
+
+/// Decodes the basic block at `pc`, at most `max` instructions of it, with the flags live behind each.
+/// `precise_flags` keeps all flags alive everywhere instead.
+pub fn decode_block(source: &dyn CodeSource, pc: u64, max: usize, precise_flags: bool) -> Block {
+    let mut insns = Vec::new();
+    let mut end = pc;
+    let exit = loop {
+        if insns.len() == max {
+            break BlockEnd::FallThrough;
+        }
+        let Some(raw) = decode_one(source, end) else {
+            break BlockEnd::FetchFault;
+        };
+        if raw.code() == Code::INVALID {
+            break BlockEnd::Invalid;
+        }
+        if isa::lookup::<Interpreter<'_>>(raw.code()).is_none() {
+            break BlockEnd::Unimplemented;
+        }
+        end = raw.next_ip();
+        insns.push(Insn {
+            raw,
+            live: ALL_FLAGS,
+        });
+        if ends_block(&raw) {
+            break BlockEnd::Terminator;
+        }
+    };
+    let mut block = Block {
+        pc,
+        end,
+        insns,
+        exit,
+    };
+    if !precise_flags {
+        let out = live_out(source, &block);
+        mark_live(&mut block.insns, out);
+    }
+    block
+}
+
+/// Flags an instruction reads.
+fn flags_read(i: &Instruction) -> Flags {
+    i.rflags_read() & ALL_FLAGS
+}
+
+/// Flags an instruction overwrites whatever happens. iced-x86 counts a shift as writing flags even where its
+/// count may be zero and it then leaves them alone (Intel SDM vol. 2, SAL/SAR/SHL/SHR), likewise REP CMPS/SCAS.
+pub fn flags_killed(i: &Instruction) -> Flags {
+    use Mnemonic::*;
+    let may_keep = match i.mnemonic() {
+        Rol | Ror | Rcl | Rcr | Shl | Sal | Shr | Sar => !fixed_nonzero_count(i, 1),
+        Shld | Shrd => !fixed_nonzero_count(i, 2),
+        _ => repeats(i),
+    };
+    if may_keep {
+        0
+    } else {
+        i.rflags_modified() & ALL_FLAGS
+    }
+}
+
+fn fixed_nonzero_count(i: &Instruction, op: u32) -> bool {
+    let width_mask = if i.op0_kind() == OpKind::Register && i.op0_register().size() == 8
+        || i.op0_kind() == OpKind::Memory && i.memory_size().size() == 8
+    {
+        0x3f
+    } else {
+        0x1f
+    };
+    i.op_kind(op) != OpKind::Register && i.immediate(op) & width_mask != 0
+}
+
+fn mark_live(insns: &mut [Insn], out: Flags) {
+    let mut live = out;
+    for insn in insns.iter_mut().rev() {
+        insn.live = live;
+        live = live & !flags_killed(&insn.raw) | flags_read(&insn.raw);
+    }
+}
+
+/// How far [`live_in`] looks into a successor.
+const LOOK_AHEAD: usize = 12;
+
+/// Flags that may be read behind the block's end, found by a short look into its known successors.
+fn live_out(source: &dyn CodeSource, block: &Block) -> Flags {
+    let successors = block.successors();
+    if successors.is_empty() {
+        return ALL_FLAGS;
+    }
+    successors
+        .into_iter()
+        .fold(0, |live, pc| live | live_in(source, pc))
+}
+
+/// Flags that code at `pc` may read before it overwrites them. Conservative: what a short straight look can't
+/// settle counts as read.
+pub fn live_in(source: &dyn CodeSource, pc: u64) -> Flags {
+    let mut undecided = ALL_FLAGS;
+    let mut read = 0;
+    let mut at = pc;
+    for _ in 0..LOOK_AHEAD {
+        let Some(i) = decode_one(source, at) else {
+            return read | undecided;
+        };
+        read |= flags_read(&i) & undecided;
+        undecided &= !flags_killed(&i);
+        if undecided == 0 {
+            return read;
+        }
+        match i.flow_control() {
+            FlowControl::Next if !repeats(&i) && !i.is_invalid() => at = i.next_ip(),
+            FlowControl::UnconditionalBranch if is_direct(&i) => at = i.near_branch_target(),
+            _ => break,
+        }
+    }
+    read | undecided
+}
+
+/// The general-purpose and vector registers a block reads or writes, as masks by register number;
+/// for emitters that load registers at the block's entry and store them at its exits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RegisterUse {
+    pub gpr_read: u16,
+    pub gpr_written: u16,
+    pub vec_read: u32,
+    pub vec_written: u32,
+}
+
+/// Collects [`RegisterUse`] over instructions. Partial writes (8 and 16 bits, legacy SSE) and conditional ones
+/// count as reads too.
+pub fn register_use<'i>(insns: impl IntoIterator<Item = &'i Insn>) -> RegisterUse {
+    use iced_x86::{InstructionInfoFactory, OpAccess};
+    let mut factory = InstructionInfoFactory::new();
+    let mut sum = RegisterUse::default();
+    for insn in insns {
+        for used in factory.info(&insn.raw).used_registers() {
+            let writes = matches!(
+                used.access(),
+                OpAccess::Write
+                    | OpAccess::CondWrite
+                    | OpAccess::ReadWrite
+                    | OpAccess::ReadCondWrite
+            );
+            let whole = used.access() == OpAccess::Write && used.register().size() >= 4;
+            record(&mut sum, used.register(), writes, whole);
+        }
+    }
+    sum
+}
+
+fn record(sum: &mut RegisterUse, register: Register, writes: bool, whole: bool) {
+    let full = register.full_register();
+    let (read, written, n) = if full.is_gpr64() {
+        let n = full.number();
+        (!(whole && writes), writes, n)
+    } else if full.is_zmm() {
+        // A legacy SSE write keeps the upper part; whether the low part is read is for the optimiser to see.
+        let n = full.number();
+        sum.vec_read |= 1 << n;
+        sum.vec_written |= u32::from(writes) << n;
+        return;
+    } else {
+        return;
+    };
+    sum.gpr_read |= u16::from(read) << n;
+    sum.gpr_written |= u16::from(written) << n;
+}

@@ -1,0 +1,491 @@
+//! The operations in which an instruction's meaning is written, once, for every engine.
+//!
+//! Semantics are generic functions over [`Emitter`] (finally-tagless style). The interpreter's values are the
+//! bits themselves, so for it emitting *is* executing; Cranelift's and LLVM's values are SSA names.
+//!
+//! Conventions, binding for all implementations:
+//! - A `Val` is a bit pattern of the width the operation's [`Ty`] says. Operations that take a `ty` require
+//!   their operands to be values of that width; implementations may hold a value in several *facets*
+//!   (integer, pointer, float) and convert lazily.
+//! - Shift counts are smaller than the width unless an operation says otherwise; divisors are non-zero and
+//!   the quotient fits: the semantics test first and trap.
+//! - Floating-point results are x86's to the bit, NaN payloads and signs included (Intel SDM vol. 1, 4.8.3.5).
+//!   The one licence: an optimising emitter may return either operand's (quieted) payload where *both*
+//!   operands of an addition or multiplication are NaNs.
+//! - Memory addresses are guest addresses, equal to host addresses; accesses may be misaligned and may fault.
+//!   An instruction performs all accesses that may fault before it changes guest registers or flags.
+
+use xlate_abi::state::{ExitReason, Helper, Trap};
+
+/// Width of a scalar value. `F32`/`F64` bits travel as `I32`/`I64`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Ty {
+    I8,
+    I16,
+    I32,
+    I64,
+}
+
+impl Ty {
+    /// Width in bits.
+    pub const fn bits(self) -> u32 {
+        match self {
+            Ty::I8 => 8,
+            Ty::I16 => 16,
+            Ty::I32 => 32,
+            Ty::I64 => 64,
+        }
+    }
+
+    /// Width in bytes.
+    pub const fn bytes(self) -> u32 {
+        self.bits() / 8
+    }
+
+    /// All ones in this width.
+    pub const fn mask(self) -> u64 {
+        u64::MAX >> (64 - self.bits())
+    }
+
+    /// The type of this many bytes: 1, 2, 4 or 8.
+    pub const fn from_bytes(bytes: usize) -> Option<Ty> {
+        match bytes {
+            1 => Some(Ty::I8),
+            2 => Some(Ty::I16),
+            4 => Some(Ty::I32),
+            8 => Some(Ty::I64),
+            _ => None,
+        }
+    }
+}
+
+/// A floating-point format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fty {
+    F32,
+    F64,
+}
+
+impl Fty {
+    /// The integer type its bits travel in.
+    pub const fn ty(self) -> Ty {
+        match self {
+            Fty::F32 => Ty::I32,
+            Fty::F64 => Ty::I64,
+        }
+    }
+}
+
+/// What a vector's lanes hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    I8,
+    I16,
+    I32,
+    I64,
+    F32,
+    F64,
+}
+
+impl Lane {
+    /// The scalar type of one lane.
+    pub const fn ty(self) -> Ty {
+        match self {
+            Lane::I8 => Ty::I8,
+            Lane::I16 => Ty::I16,
+            Lane::I32 | Lane::F32 => Ty::I32,
+            Lane::I64 | Lane::F64 => Ty::I64,
+        }
+    }
+
+    /// The float format of one lane, if it is one.
+    pub const fn fty(self) -> Option<Fty> {
+        match self {
+            Lane::F32 => Some(Fty::F32),
+            Lane::F64 => Some(Fty::F64),
+            _ => None,
+        }
+    }
+}
+
+/// A vector's shape: lane type and width in bits (64 for MMX, 128, 256 or 512).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct VTy {
+    pub lane: Lane,
+    pub bits: u32,
+}
+
+impl VTy {
+    /// A 128-bit vector of these lanes.
+    pub const fn x128(lane: Lane) -> Self {
+        Self { lane, bits: 128 }
+    }
+
+    /// Number of lanes.
+    pub const fn lanes(self) -> u32 {
+        self.bits / self.lane.ty().bits()
+    }
+}
+
+/// Two-operand scalar integer operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bin {
+    Add,
+    Sub,
+    /// Low half of the product.
+    Mul,
+    And,
+    Or,
+    Xor,
+    /// Shifts and rotates: the count is a value of the same type, smaller than the width.
+    Shl,
+    Lshr,
+    Ashr,
+    RotL,
+    RotR,
+    /// Truncating division; the divisor is non-zero and the quotient fits.
+    Udiv,
+    Urem,
+    Sdiv,
+    Srem,
+}
+
+/// One-operand scalar integer operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Un {
+    Not,
+    Neg,
+    /// Byte reversal (I16 and wider).
+    Bswap,
+    /// Leading zeros; the width for 0.
+    Clz,
+    /// Trailing zeros; the width for 0.
+    Ctz,
+    Popcnt,
+}
+
+/// Integer comparisons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pred {
+    Eq,
+    Ne,
+    Ult,
+    Ule,
+    Ugt,
+    Uge,
+    Slt,
+    Sle,
+    Sgt,
+    Sge,
+}
+
+/// Operations on conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CondOp {
+    And,
+    Or,
+    Xor,
+}
+
+/// Two-operand floating-point operations, with x86's meaning for NaNs and signed zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FBin {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    /// MINSS: the second operand if either is NaN or both are zero (Intel SDM vol. 2, MINSS).
+    Min,
+    /// MAXSS, likewise.
+    Max,
+}
+
+/// Floating-point comparisons; `U…` are also true when unordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FPred {
+    /// Ordered and equal.
+    Oeq,
+    Olt,
+    Ole,
+    /// Unordered or not equal.
+    Une,
+    /// Not less-than (unordered, greater or equal).
+    Uge,
+    Ugt,
+    /// Either is a NaN.
+    Uno,
+    /// Neither is a NaN.
+    Ord,
+}
+
+/// How a float becomes an integer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Round {
+    /// By the rounding mode in the guest's MXCSR.
+    Current,
+    Truncate,
+}
+
+/// Two-operand vector operations by integer lanes (floats go through [`Emitter::vfbin`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VBin {
+    Add,
+    Sub,
+    /// Low half of the product (I16, I32).
+    Mul,
+    /// High half of the signed / unsigned 16-bit product.
+    MulHiS,
+    MulHiU,
+    And,
+    Or,
+    Xor,
+    /// `!a & b`, in the operand order of PANDN.
+    AndNot,
+    MinS,
+    MinU,
+    MaxS,
+    MaxU,
+    AddSatS,
+    AddSatU,
+    SubSatS,
+    SubSatU,
+    /// Rounded average, `(a + b + 1) >> 1`.
+    AvgU,
+    /// All ones where true.
+    CmpEq,
+    CmpGtS,
+}
+
+/// Vector shifts of every lane by one count; counts beyond the lane width give zero (or the sign).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VShift {
+    Shl,
+    Lshr,
+    Ashr,
+}
+
+/// Atomic read-modify-write operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rmw {
+    Add,
+    Sub,
+    And,
+    Or,
+    Xor,
+    Xchg,
+}
+
+/// Flags that are held as conditions (parity is held as a byte, see [`xlate_abi::state::FlagBytes`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Flag {
+    Cf,
+    Af,
+    Zf,
+    Sf,
+    Of,
+    Df,
+}
+
+/// What becomes of a vector register's bits above the written width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Upper {
+    /// Legacy SSE leaves them.
+    Keep,
+    /// VEX and EVEX clear them.
+    Zero,
+}
+
+/// Kinds of indirect control transfer, for return prediction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Indirect {
+    Jump,
+    /// The return address has been pushed already.
+    Call {
+        return_to: u64,
+    },
+    Ret,
+}
+
+/// Something that leads to an emitter: the emitter itself, or the lifter that drives it.
+/// Lets branches of [`Emitter::if_else`] use the caller's own context.
+pub trait Host<E> {
+    fn emitter(&mut self) -> &mut E;
+}
+
+impl<E: Emitter> Host<E> for E {
+    fn emitter(&mut self) -> &mut E {
+        self
+    }
+}
+
+/// One way of giving instructions their meaning. See the module's conventions.
+pub trait Emitter: Sized {
+    /// A scalar of up to 64 bits.
+    type Val: Copy;
+    /// A truth value.
+    type Cond: Copy;
+    /// A vector of up to 512 bits.
+    type Vec: Copy;
+
+    // ---- guest state -------------------------------------------------------------------------------
+
+    /// Called before each instruction; `next` is the address behind it.
+    fn begin_instruction(&mut self, ip: u64, next: u64);
+    /// A 64-bit general-purpose register, by encoding number.
+    fn gpr(&mut self, reg: usize) -> Self::Val;
+    fn set_gpr(&mut self, reg: usize, v: Self::Val);
+    fn flag(&mut self, flag: Flag) -> Self::Cond;
+    fn set_flag(&mut self, flag: Flag, c: Self::Cond);
+    /// The byte whose even parity is PF.
+    fn parity(&mut self) -> Self::Val;
+    fn set_parity(&mut self, byte: Self::Val);
+    /// The low `bits` bits of a vector register.
+    fn vec(&mut self, reg: usize, bits: u32) -> Self::Vec;
+    fn set_vec(&mut self, reg: usize, bits: u32, v: Self::Vec, upper: Upper);
+    /// Any other field of the CPU state, by byte offset (segment bases, x87 state, …).
+    /// Not for general-purpose and vector registers or flags: those may be held elsewhere.
+    fn state_load(&mut self, ty: Ty, offset: usize) -> Self::Val;
+    fn state_store(&mut self, ty: Ty, offset: usize, v: Self::Val);
+
+    // ---- scalars -----------------------------------------------------------------------------------
+
+    fn iconst(&mut self, ty: Ty, bits: u64) -> Self::Val;
+    fn bin(&mut self, op: Bin, ty: Ty, a: Self::Val, b: Self::Val) -> Self::Val;
+    fn un(&mut self, op: Un, ty: Ty, a: Self::Val) -> Self::Val;
+    /// Full product as (low, high).
+    fn mul_wide(
+        &mut self,
+        signed: bool,
+        ty: Ty,
+        a: Self::Val,
+        b: Self::Val,
+    ) -> (Self::Val, Self::Val);
+    fn zext(&mut self, from: Ty, to: Ty, v: Self::Val) -> Self::Val;
+    fn sext(&mut self, from: Ty, to: Ty, v: Self::Val) -> Self::Val;
+    fn trunc(&mut self, from: Ty, to: Ty, v: Self::Val) -> Self::Val;
+    fn cmp(&mut self, pred: Pred, ty: Ty, a: Self::Val, b: Self::Val) -> Self::Cond;
+    fn bconst(&mut self, b: bool) -> Self::Cond;
+    fn cond_op(&mut self, op: CondOp, a: Self::Cond, b: Self::Cond) -> Self::Cond;
+    fn cond_not(&mut self, c: Self::Cond) -> Self::Cond;
+    /// 1 or 0.
+    fn cond_to_int(&mut self, ty: Ty, c: Self::Cond) -> Self::Val;
+    fn select(&mut self, ty: Ty, c: Self::Cond, a: Self::Val, b: Self::Val) -> Self::Val;
+    /// `base + index * scale + displacement`, 64-bit. Kept apart from [`Bin::Add`] so that optimising
+    /// emitters can keep addresses as pointers into what the base register points at.
+    fn address(
+        &mut self,
+        base: Option<Self::Val>,
+        index: Option<(Self::Val, u32)>,
+        disp: i64,
+    ) -> Self::Val {
+        let mut sum = self.iconst(Ty::I64, disp as u64);
+        if let Some((index, scale)) = index {
+            let shift = self.iconst(Ty::I64, u64::from(scale.trailing_zeros()));
+            let scaled = self.bin(Bin::Shl, Ty::I64, index, shift);
+            sum = self.bin(Bin::Add, Ty::I64, scaled, sum);
+        }
+        match base {
+            Some(base) => self.bin(Bin::Add, Ty::I64, base, sum),
+            None => sum,
+        }
+    }
+
+    // ---- control inside one instruction ------------------------------------------------------------
+
+    /// Runs one of two branches, each giving `N` values of the types `tys`; `ctx` is handed to the branch taken.
+    /// Guest registers and flags may be written inside.
+    fn if_else<C: Host<Self>, const N: usize>(
+        ctx: &mut C,
+        cond: Self::Cond,
+        tys: [Ty; N],
+        then: impl FnOnce(&mut C) -> [Self::Val; N],
+        otherwise: impl FnOnce(&mut C) -> [Self::Val; N],
+    ) -> [Self::Val; N];
+    /// Raises the exception, with the state as it was before this instruction, if the condition holds (it is unlikely).
+    fn trap_if(&mut self, cond: Self::Cond, trap: Trap);
+
+    // ---- memory ------------------------------------------------------------------------------------
+
+    fn load(&mut self, ty: Ty, addr: Self::Val) -> Self::Val;
+    fn store(&mut self, ty: Ty, addr: Self::Val, v: Self::Val);
+    /// A vector of `bits` bits (64, 128, 256, 512), at any alignment.
+    fn vload(&mut self, bits: u32, addr: Self::Val) -> Self::Vec;
+    fn vstore(&mut self, bits: u32, addr: Self::Val, v: Self::Vec);
+    /// Sequentially consistent read-modify-write at any alignment; gives the old value.
+    fn atomic_rmw(&mut self, op: Rmw, ty: Ty, addr: Self::Val, v: Self::Val) -> Self::Val;
+    /// Sequentially consistent compare-and-exchange at any alignment; gives the old value.
+    fn cmpxchg(
+        &mut self,
+        ty: Ty,
+        addr: Self::Val,
+        expected: Self::Val,
+        new: Self::Val,
+    ) -> Self::Val;
+    /// The same on 16 bytes, 16-byte aligned, as [low, high].
+    fn cmpxchg16(
+        &mut self,
+        addr: Self::Val,
+        expected: [Self::Val; 2],
+        new: [Self::Val; 2],
+    ) -> [Self::Val; 2];
+    /// MFENCE.
+    fn fence(&mut self);
+
+    // ---- vectors -----------------------------------------------------------------------------------
+
+    /// A constant from its little-endian bytes; `bytes.len() * 8` is its width.
+    fn vconst(&mut self, bytes: &[u8]) -> Self::Vec;
+    fn vbin(&mut self, op: VBin, ty: VTy, a: Self::Vec, b: Self::Vec) -> Self::Vec;
+    /// Every lane by the same 64-bit count, of any size.
+    fn vshift(&mut self, op: VShift, ty: VTy, a: Self::Vec, count: Self::Val) -> Self::Vec;
+    /// Lane `i` of the result is lane `indices[i]` of `a` followed by `b`.
+    fn shuffle(&mut self, ty: VTy, a: Self::Vec, b: Self::Vec, indices: &[u8]) -> Self::Vec;
+    fn splat(&mut self, ty: VTy, v: Self::Val) -> Self::Vec;
+    fn extract(&mut self, ty: VTy, v: Self::Vec, lane: u32) -> Self::Val;
+    fn insert(&mut self, ty: VTy, v: Self::Vec, lane: u32, x: Self::Val) -> Self::Vec;
+    /// The lanes' sign bits, lane 0 in bit 0, as an I64.
+    fn movmask(&mut self, ty: VTy, v: Self::Vec) -> Self::Val;
+    /// Narrows the lanes of `a` (low half of the result) and `b` with saturation; lanes of `from` are
+    /// read as signed. PACKSSWB, PACKUSWB, PACKSSDW.
+    fn pack(&mut self, from: VTy, to_signed: bool, a: Self::Vec, b: Self::Vec) -> Self::Vec;
+    /// PMULUDQ (unsigned) or PMULDQ (signed): products of the even 32-bit lanes as 64-bit lanes.
+    fn mul_even(&mut self, signed: bool, bits: u32, a: Self::Vec, b: Self::Vec) -> Self::Vec;
+    /// PMADDWD: products of signed 16-bit lanes, adjacent ones added, as 32-bit lanes.
+    fn madd_i16(&mut self, bits: u32, a: Self::Vec, b: Self::Vec) -> Self::Vec;
+    /// PSADBW: sums of absolute differences of each eight bytes, in 64-bit lanes.
+    fn sad_u8(&mut self, bits: u32, a: Self::Vec, b: Self::Vec) -> Self::Vec;
+    /// Lanewise floating-point operation; every lane by the rules of [`Emitter::fbin`].
+    fn vfbin(&mut self, op: FBin, ty: VTy, a: Self::Vec, b: Self::Vec) -> Self::Vec;
+    fn vfsqrt(&mut self, ty: VTy, a: Self::Vec) -> Self::Vec;
+    /// All ones where true.
+    fn vfcmp(&mut self, pred: FPred, ty: VTy, a: Self::Vec, b: Self::Vec) -> Self::Vec;
+
+    // ---- scalar floating point ---------------------------------------------------------------------
+
+    fn fbin(&mut self, op: FBin, ty: Fty, a: Self::Val, b: Self::Val) -> Self::Val;
+    fn fsqrt(&mut self, ty: Fty, a: Self::Val) -> Self::Val;
+    fn fcmp(&mut self, pred: FPred, ty: Fty, a: Self::Val, b: Self::Val) -> Self::Cond;
+    /// Signed integer to float, rounded by MXCSR.
+    fn int_to_float(&mut self, from: Ty, to: Fty, v: Self::Val) -> Self::Val;
+    /// Float to signed integer (I32 or I64); the integer indefinite (only the sign bit set) for NaN and overflow.
+    fn float_to_int(&mut self, round: Round, from: Fty, to: Ty, v: Self::Val) -> Self::Val;
+    /// Between the float formats, rounded by MXCSR; signalling NaNs are quieted.
+    fn float_to_float(&mut self, from: Fty, to: Fty, v: Self::Val) -> Self::Val;
+
+    // ---- helpers -----------------------------------------------------------------------------------
+
+    /// Calls a function of the runtime with up to four I64 arguments; the result is an I64.
+    /// For helpers that aren't pure, guest registers are in the CPU state around the call and `rip` is this instruction's.
+    fn call_helper(&mut self, helper: Helper, args: &[Self::Val]) -> Self::Val;
+
+    // ---- the end of a block ------------------------------------------------------------------------
+
+    /// Goes on at a known address.
+    fn jump(&mut self, target: u64);
+    fn branch(&mut self, cond: Self::Cond, taken: u64, otherwise: u64);
+    fn jump_indirect(&mut self, target: Self::Val, kind: Indirect);
+    /// Calls a known address; the return address has been pushed already.
+    fn call(&mut self, target: u64, return_to: u64);
+    /// Leaves to the runtime with `rip` at `resume`; `arg` goes to `exit_arg` (a [`Trap`] number for traps).
+    fn leave(&mut self, reason: ExitReason, arg: u32, resume: u64);
+}

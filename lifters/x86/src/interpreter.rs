@@ -1,0 +1,540 @@
+//! Tier 0: the emitter whose values are the bits themselves.
+//!
+//! It works on the CPU state in place; `rip` in the state is the current instruction's at any moment, so a host
+//! fault inside it needs no further bookkeeping. An exception that the semantics raise unwinds out of the
+//! instruction ([`run_block`] catches it).
+
+mod float;
+mod vector;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+
+use xlate_abi::state::{CpuState, ExitReason, Helper, Trap};
+
+use crate::decode::Block;
+use crate::emitter::*;
+use crate::isa::{self, Semantics};
+use crate::lifter::Lifter;
+pub use vector::V;
+
+/// The interpreter over one guest thread's state.
+pub struct Interpreter<'s> {
+    pub state: &'s mut CpuState,
+}
+
+/// A block with the meaning of each instruction looked up.
+pub struct DecodedBlock {
+    pub block: Block,
+    semantics: Vec<Semantics<Interpreter<'static>>>,
+}
+
+impl DecodedBlock {
+    pub fn new(block: Block) -> Self {
+        let semantics = block
+            .insns
+            .iter()
+            .map(|i| {
+                isa::lookup::<Interpreter<'static>>(i.raw.code())
+                    .expect("decode_block admits only implemented instructions")
+            })
+            .collect();
+        Self { block, semantics }
+    }
+}
+
+/// Payload of the unwinding that ends an instruction by an exception.
+struct Raised;
+
+/// Runs one block on the state. Afterwards `rip`, `exit_reason` and `exit_arg` tell how to go on.
+///
+/// # Safety
+/// Guest addresses are host addresses: the block's memory accesses happen as they are. The caller answers for
+/// what the guest may touch, and has a fault handler where accesses may fault. `state.helpers` must point at a
+/// valid helper table if the block calls helpers.
+pub unsafe fn run_block(state: &mut CpuState, decoded: &DecodedBlock) {
+    state.exit_reason = ExitReason::Continue as u32;
+    state.interpreted += decoded.block.insns.len() as u64;
+    // The semantics were looked up for a 'static state, and are used only within this call.
+    let state: *mut CpuState = state;
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the pointer comes from the exclusive borrow above, which nothing else uses meanwhile.
+        let mut interpreter = Interpreter {
+            state: unsafe { &mut *state },
+        };
+        let mut l = Lifter::new(&mut interpreter, false);
+        for (insn, semantics) in decoded.block.insns.iter().zip(&decoded.semantics) {
+            l.instruction(*semantics, &insn.raw, insn.live);
+            l.flush_flags();
+        }
+        l.finish(&decoded.block);
+    }));
+    if let Err(payload) = outcome
+        && !payload.is::<Raised>()
+    {
+        resume_unwind(payload);
+    }
+}
+
+/// Dispatches one access by its width.
+macro_rules! by_width {
+    ($ty:expr, $int:ident => $body:expr) => {
+        match $ty {
+            Ty::I8 => {
+                type $int = u8;
+                $body
+            }
+            Ty::I16 => {
+                type $int = u16;
+                $body
+            }
+            Ty::I32 => {
+                type $int = u32;
+                $body
+            }
+            Ty::I64 => {
+                type $int = u64;
+                $body
+            }
+        }
+    };
+}
+
+#[inline]
+fn signed(ty: Ty, v: u64) -> i64 {
+    let shift = 64 - ty.bits();
+    ((v << shift) as i64) >> shift
+}
+
+impl Interpreter<'_> {
+    fn raise(&mut self, reason: ExitReason, arg: u32) -> ! {
+        self.state.exit_reason = reason as u32;
+        self.state.exit_arg = arg;
+        resume_unwind(Box::new(Raised))
+    }
+
+    fn set_exit(&mut self, reason: ExitReason, arg: u32, rip: u64) {
+        self.state.exit_reason = reason as u32;
+        self.state.exit_arg = arg;
+        self.state.rip = rip;
+    }
+
+    fn flag_byte(&mut self, flag: Flag) -> &mut u8 {
+        let f = &mut self.state.flags;
+        match flag {
+            Flag::Cf => &mut f.cf,
+            Flag::Af => &mut f.af,
+            Flag::Zf => &mut f.zf,
+            Flag::Sf => &mut f.sf,
+            Flag::Of => &mut f.of,
+            Flag::Df => &mut f.df,
+        }
+    }
+}
+
+impl Emitter for Interpreter<'_> {
+    type Val = u64;
+    type Cond = bool;
+    type Vec = V;
+
+    #[inline]
+    fn begin_instruction(&mut self, ip: u64, _next: u64) {
+        self.state.rip = ip;
+    }
+
+    #[inline]
+    fn gpr(&mut self, reg: usize) -> u64 {
+        self.state.gpr[reg]
+    }
+
+    #[inline]
+    fn set_gpr(&mut self, reg: usize, v: u64) {
+        self.state.gpr[reg] = v;
+    }
+
+    fn flag(&mut self, flag: Flag) -> bool {
+        *self.flag_byte(flag) != 0
+    }
+
+    fn set_flag(&mut self, flag: Flag, c: bool) {
+        *self.flag_byte(flag) = u8::from(c);
+    }
+
+    fn parity(&mut self) -> u64 {
+        u64::from(self.state.flags.parity)
+    }
+
+    fn set_parity(&mut self, byte: u64) {
+        self.state.flags.parity = byte as u8;
+    }
+
+    fn vec(&mut self, reg: usize, bits: u32) -> V {
+        V::from_bytes(&self.state.vec[reg][..bits as usize / 8])
+    }
+
+    fn set_vec(&mut self, reg: usize, bits: u32, v: V, upper: Upper) {
+        let n = bits as usize / 8;
+        let target = &mut self.state.vec[reg];
+        target[..n].copy_from_slice(&v.0[..n]);
+        if upper == Upper::Zero {
+            target[n..].fill(0);
+        }
+    }
+
+    fn state_load(&mut self, ty: Ty, offset: usize) -> u64 {
+        assert!(offset + ty.bytes() as usize <= size_of::<CpuState>());
+        let at = (self.state as *const CpuState as u64) + offset as u64;
+        self.load(ty, at)
+    }
+
+    fn state_store(&mut self, ty: Ty, offset: usize, v: u64) {
+        assert!(offset + ty.bytes() as usize <= size_of::<CpuState>());
+        let at = (self.state as *mut CpuState as u64) + offset as u64;
+        self.store(ty, at, v);
+    }
+
+    #[inline]
+    fn iconst(&mut self, ty: Ty, bits: u64) -> u64 {
+        bits & ty.mask()
+    }
+
+    #[inline]
+    fn bin(&mut self, op: Bin, ty: Ty, a: u64, b: u64) -> u64 {
+        let width = ty.bits();
+        let r = match op {
+            Bin::Add => a.wrapping_add(b),
+            Bin::Sub => a.wrapping_sub(b),
+            Bin::Mul => a.wrapping_mul(b),
+            Bin::And => a & b,
+            Bin::Or => a | b,
+            Bin::Xor => a ^ b,
+            Bin::Shl => a << b,
+            Bin::Lshr => a >> b,
+            Bin::Ashr => (signed(ty, a) >> b) as u64,
+            Bin::RotL | Bin::RotR if b == 0 => a,
+            Bin::RotL => a << b | a >> (u64::from(width) - b),
+            Bin::RotR => a >> b | a << (u64::from(width) - b),
+            Bin::Udiv => a / b,
+            Bin::Urem => a % b,
+            Bin::Sdiv => signed(ty, a).wrapping_div(signed(ty, b)) as u64,
+            Bin::Srem => signed(ty, a).wrapping_rem(signed(ty, b)) as u64,
+        };
+        r & ty.mask()
+    }
+
+    fn un(&mut self, op: Un, ty: Ty, a: u64) -> u64 {
+        let spare = 64 - ty.bits();
+        let r = match op {
+            Un::Not => !a,
+            Un::Neg => a.wrapping_neg(),
+            Un::Bswap => a.swap_bytes() >> spare,
+            Un::Clz => u64::from(a.leading_zeros() - spare),
+            Un::Ctz => u64::from(a.trailing_zeros().min(ty.bits())),
+            Un::Popcnt => u64::from(a.count_ones()),
+        };
+        r & ty.mask()
+    }
+
+    fn mul_wide(&mut self, is_signed: bool, ty: Ty, a: u64, b: u64) -> (u64, u64) {
+        let product = if is_signed {
+            (i128::from(signed(ty, a)) * i128::from(signed(ty, b))) as u128
+        } else {
+            u128::from(a) * u128::from(b)
+        };
+        (
+            product as u64 & ty.mask(),
+            (product >> ty.bits()) as u64 & ty.mask(),
+        )
+    }
+
+    #[inline]
+    fn zext(&mut self, _from: Ty, _to: Ty, v: u64) -> u64 {
+        v
+    }
+
+    #[inline]
+    fn sext(&mut self, from: Ty, to: Ty, v: u64) -> u64 {
+        signed(from, v) as u64 & to.mask()
+    }
+
+    #[inline]
+    fn trunc(&mut self, _from: Ty, to: Ty, v: u64) -> u64 {
+        v & to.mask()
+    }
+
+    #[inline]
+    fn cmp(&mut self, pred: Pred, ty: Ty, a: u64, b: u64) -> bool {
+        let (sa, sb) = (signed(ty, a), signed(ty, b));
+        match pred {
+            Pred::Eq => a == b,
+            Pred::Ne => a != b,
+            Pred::Ult => a < b,
+            Pred::Ule => a <= b,
+            Pred::Ugt => a > b,
+            Pred::Uge => a >= b,
+            Pred::Slt => sa < sb,
+            Pred::Sle => sa <= sb,
+            Pred::Sgt => sa > sb,
+            Pred::Sge => sa >= sb,
+        }
+    }
+
+    #[inline]
+    fn bconst(&mut self, b: bool) -> bool {
+        b
+    }
+
+    #[inline]
+    fn cond_op(&mut self, op: CondOp, a: bool, b: bool) -> bool {
+        match op {
+            CondOp::And => a & b,
+            CondOp::Or => a | b,
+            CondOp::Xor => a ^ b,
+        }
+    }
+
+    #[inline]
+    fn cond_not(&mut self, c: bool) -> bool {
+        !c
+    }
+
+    #[inline]
+    fn cond_to_int(&mut self, _ty: Ty, c: bool) -> u64 {
+        u64::from(c)
+    }
+
+    #[inline]
+    fn select(&mut self, _ty: Ty, c: bool, a: u64, b: u64) -> u64 {
+        if c { a } else { b }
+    }
+
+    fn if_else<C: Host<Self>, const N: usize>(
+        ctx: &mut C,
+        cond: bool,
+        _tys: [Ty; N],
+        then: impl FnOnce(&mut C) -> [u64; N],
+        otherwise: impl FnOnce(&mut C) -> [u64; N],
+    ) -> [u64; N] {
+        if cond { then(ctx) } else { otherwise(ctx) }
+    }
+
+    #[inline]
+    fn trap_if(&mut self, cond: bool, trap: Trap) {
+        if cond {
+            self.raise(ExitReason::Trap, trap as u32);
+        }
+    }
+
+    #[inline]
+    fn load(&mut self, ty: Ty, addr: u64) -> u64 {
+        // SAFETY: `run_block`'s contract: guest accesses happen as they are.
+        by_width!(ty, T => unsafe { (addr as *const T).read_unaligned() } as u64)
+    }
+
+    #[inline]
+    fn store(&mut self, ty: Ty, addr: u64, v: u64) {
+        // SAFETY: as for `load`.
+        by_width!(ty, T => unsafe { (addr as *mut T).write_unaligned(v as T) })
+    }
+
+    fn vload(&mut self, bits: u32, addr: u64) -> V {
+        let mut v = V::ZERO;
+        // SAFETY: as for `load`; the destination holds 64 bytes and `bits` is at most 512.
+        unsafe {
+            core::ptr::copy_nonoverlapping(addr as *const u8, v.0.as_mut_ptr(), bits as usize / 8)
+        };
+        v
+    }
+
+    fn vstore(&mut self, bits: u32, addr: u64, v: V) {
+        // SAFETY: as for `vload`.
+        unsafe { core::ptr::copy_nonoverlapping(v.0.as_ptr(), addr as *mut u8, bits as usize / 8) };
+    }
+
+    fn atomic_rmw(&mut self, op: Rmw, ty: Ty, addr: u64, v: u64) -> u64 {
+        loop {
+            let old = self.load(ty, addr);
+            let new = match op {
+                Rmw::Add => old.wrapping_add(v),
+                Rmw::Sub => old.wrapping_sub(v),
+                Rmw::And => old & v,
+                Rmw::Or => old | v,
+                Rmw::Xor => old ^ v,
+                Rmw::Xchg => v,
+            } & ty.mask();
+            if self.cmpxchg(ty, addr, old, new) == old {
+                return old;
+            }
+        }
+    }
+
+    fn cmpxchg(&mut self, ty: Ty, addr: u64, expected: u64, new: u64) -> u64 {
+        if !addr.is_multiple_of(u64::from(ty.bytes())) {
+            // A split lock. Nothing on these hosts makes it atomic short of stopping all threads.
+            let old = self.load(ty, addr);
+            self.store(ty, addr, if old == expected { new } else { old });
+            return old;
+        }
+        macro_rules! exchange {
+            ($atomic:ty, $int:ty) => {{
+                // SAFETY: as for `load`, and the address is aligned.
+                let cell = unsafe { <$atomic>::from_ptr(addr as *mut $int) };
+                let r = cell.compare_exchange(
+                    expected as $int,
+                    new as $int,
+                    Ordering::SeqCst,
+                    Ordering::SeqCst,
+                );
+                u64::from(r.unwrap_or_else(|old| old))
+            }};
+        }
+        match ty {
+            Ty::I8 => exchange!(AtomicU8, u8),
+            Ty::I16 => exchange!(AtomicU16, u16),
+            Ty::I32 => exchange!(AtomicU32, u32),
+            Ty::I64 => exchange!(AtomicU64, u64),
+        }
+    }
+
+    fn cmpxchg16(&mut self, addr: u64, expected: [u64; 2], new: [u64; 2]) -> [u64; 2] {
+        // SAFETY: as for `load`; the semantics have tested the alignment.
+        unsafe { vector::cmpxchg16(addr as *mut u64, expected, new) }
+    }
+
+    fn fence(&mut self) {
+        fence(Ordering::SeqCst);
+    }
+
+    fn vconst(&mut self, bytes: &[u8]) -> V {
+        V::from_bytes(bytes)
+    }
+
+    fn vbin(&mut self, op: VBin, ty: VTy, a: V, b: V) -> V {
+        vector::bin(op, ty, &a, &b)
+    }
+
+    fn vshift(&mut self, op: VShift, ty: VTy, a: V, count: u64) -> V {
+        vector::shift(op, ty, &a, count)
+    }
+
+    fn shuffle(&mut self, ty: VTy, a: V, b: V, indices: &[u8]) -> V {
+        vector::shuffle(ty, &a, &b, indices)
+    }
+
+    fn splat(&mut self, ty: VTy, v: u64) -> V {
+        V::from_lanes(ty, |_| v)
+    }
+
+    fn extract(&mut self, ty: VTy, v: V, lane: u32) -> u64 {
+        v.lane(ty, lane)
+    }
+
+    fn insert(&mut self, ty: VTy, mut v: V, lane: u32, x: u64) -> V {
+        v.set_lane(ty, lane, x);
+        v
+    }
+
+    fn movmask(&mut self, ty: VTy, v: V) -> u64 {
+        let width = ty.lane.ty().bits();
+        (0..ty.lanes())
+            .map(|i| (v.lane(ty, i) >> (width - 1) & 1) << i)
+            .sum()
+    }
+
+    fn pack(&mut self, from: VTy, to_signed: bool, a: V, b: V) -> V {
+        vector::pack(from, to_signed, &a, &b)
+    }
+
+    fn mul_even(&mut self, is_signed: bool, bits: u32, a: V, b: V) -> V {
+        vector::mul_even(is_signed, bits, &a, &b)
+    }
+
+    fn madd_i16(&mut self, bits: u32, a: V, b: V) -> V {
+        vector::madd_i16(bits, &a, &b)
+    }
+
+    fn sad_u8(&mut self, bits: u32, a: V, b: V) -> V {
+        vector::sad_u8(bits, &a, &b)
+    }
+
+    fn vfbin(&mut self, op: FBin, ty: VTy, a: V, b: V) -> V {
+        let f = ty.lane.fty().expect("float lanes");
+        V::from_lanes(ty, |i| float::bin(op, f, a.lane(ty, i), b.lane(ty, i)))
+    }
+
+    fn vfsqrt(&mut self, ty: VTy, a: V) -> V {
+        let f = ty.lane.fty().expect("float lanes");
+        V::from_lanes(ty, |i| float::sqrt(f, a.lane(ty, i)))
+    }
+
+    fn vfcmp(&mut self, pred: FPred, ty: VTy, a: V, b: V) -> V {
+        let f = ty.lane.fty().expect("float lanes");
+        V::from_lanes(ty, |i| {
+            if float::cmp(pred, f, a.lane(ty, i), b.lane(ty, i)) {
+                u64::MAX
+            } else {
+                0
+            }
+        })
+    }
+
+    fn fbin(&mut self, op: FBin, ty: Fty, a: u64, b: u64) -> u64 {
+        float::bin(op, ty, a, b)
+    }
+
+    fn fsqrt(&mut self, ty: Fty, a: u64) -> u64 {
+        float::sqrt(ty, a)
+    }
+
+    fn fcmp(&mut self, pred: FPred, ty: Fty, a: u64, b: u64) -> bool {
+        float::cmp(pred, ty, a, b)
+    }
+
+    fn int_to_float(&mut self, from: Ty, to: Fty, v: u64) -> u64 {
+        let v = signed(from, v);
+        match to {
+            Fty::F32 => u64::from((v as f32).to_bits()),
+            Fty::F64 => (v as f64).to_bits(),
+        }
+    }
+
+    fn float_to_int(&mut self, round: Round, from: Fty, to: Ty, v: u64) -> u64 {
+        float::to_int(round, from, to, v)
+    }
+
+    fn float_to_float(&mut self, from: Fty, to: Fty, v: u64) -> u64 {
+        float::convert(from, to, v)
+    }
+
+    fn call_helper(&mut self, helper: Helper, args: &[u64]) -> u64 {
+        type Entry = extern "C" fn(*mut CpuState, u64, u64, u64, u64) -> u64;
+        let mut all = [0; 4];
+        all[..args.len()].copy_from_slice(args);
+        // SAFETY: `run_block`'s contract: the table holds every helper's entry point, of this type.
+        let entry: Entry = unsafe {
+            let slot = (self.state.helpers as usize + helper.table_offset()) as *const u64;
+            core::mem::transmute::<u64, Entry>(*slot)
+        };
+        entry(self.state, all[0], all[1], all[2], all[3])
+    }
+
+    fn jump(&mut self, target: u64) {
+        self.state.rip = target;
+    }
+
+    fn branch(&mut self, cond: bool, taken: u64, otherwise: u64) {
+        self.state.rip = if cond { taken } else { otherwise };
+    }
+
+    fn jump_indirect(&mut self, target: u64, _kind: Indirect) {
+        self.state.rip = target;
+    }
+
+    fn call(&mut self, target: u64, _return_to: u64) {
+        self.state.rip = target;
+    }
+
+    fn leave(&mut self, reason: ExitReason, arg: u32, resume: u64) {
+        self.set_exit(reason, arg, resume);
+    }
+}

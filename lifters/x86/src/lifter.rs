@@ -1,0 +1,701 @@
+//! What semantics stand on: operand access, effective addresses and lazily computed flags, over any [`Emitter`].
+
+use iced_x86::{Instruction, MemorySize, OpKind, Register, RflagsBits};
+use xlate_abi::state::{CpuState, ExitReason, Trap};
+
+use crate::decode::{Block, BlockEnd, Flags};
+use crate::emitter::{Bin, CondOp, Emitter, Flag, Host, Indirect, Pred, Ty, Upper};
+use crate::isa;
+
+/// Condition codes by their encoding (Intel SDM vol. 2, table B-10), without the inverting low bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cc {
+    O,
+    B,
+    E,
+    Be,
+    S,
+    P,
+    L,
+    Le,
+}
+
+/// The operation whose result the flags describe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlagOp {
+    /// `r = a + b (+ carry)`.
+    Add,
+    /// `r = a - b (- carry)`.
+    Sub,
+    /// Carry and overflow clear, ZF, SF and PF by the result; AF (undefined) clear.
+    Logic,
+}
+
+/// Flags as an operation and its operands, computed only where something reads them.
+struct LazyFlags<E: Emitter> {
+    op: FlagOp,
+    ty: Ty,
+    a: E::Val,
+    b: E::Val,
+    r: E::Val,
+    carry: Option<E::Cond>,
+    /// Flags not yet written to the emitter.
+    pending: Flags,
+}
+
+impl<E: Emitter> Clone for LazyFlags<E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E: Emitter> Copy for LazyFlags<E> {}
+
+/// The context an instruction's semantics run in.
+///
+/// Semantics use its methods where they exist and go to `e` only for pure values: memory accesses, traps and
+/// exits must pass through here, for pending flags have to be settled before them.
+pub struct Lifter<'e, E: Emitter> {
+    pub e: &'e mut E,
+    /// Flags that something behind the current instruction may read.
+    live: Flags,
+    /// Flags have to be in the state at every access that may fault.
+    precise: bool,
+    lazy: Option<LazyFlags<E>>,
+}
+
+impl<E: Emitter> Host<E> for Lifter<'_, E> {
+    fn emitter(&mut self) -> &mut E {
+        self.e
+    }
+}
+
+/// Emits a whole block, its end included. Instructions without semantics can't be in it: [`crate::decode_block`]
+/// ends a block before them.
+pub fn lift_block<E: Emitter>(e: &mut E, block: &Block, precise: bool) {
+    let mut l = Lifter::new(e, precise);
+    for insn in &block.insns {
+        let semantics = isa::lookup::<E>(insn.raw.code())
+            .expect("decode_block admits only implemented instructions");
+        l.instruction(semantics, &insn.raw, insn.live);
+    }
+    l.finish(block);
+}
+
+impl<'e, E: Emitter> Lifter<'e, E> {
+    pub fn new(e: &'e mut E, precise: bool) -> Self {
+        Self {
+            e,
+            live: 0,
+            precise,
+            lazy: None,
+        }
+    }
+
+    /// Emits one instruction; `live` are the flags read behind it.
+    #[inline]
+    pub fn instruction(&mut self, semantics: isa::Semantics<E>, i: &Instruction, live: Flags) {
+        self.e.begin_instruction(i.ip(), i.next_ip());
+        self.live = live;
+        semantics(self, i);
+    }
+
+    /// Emits the end of a block whose last instruction doesn't transfer control itself.
+    pub fn finish(&mut self, block: &Block) {
+        match block.exit {
+            // Such as LDMXCSR: ends a block, but control goes on behind it.
+            BlockEnd::Terminator => {
+                let falls_through = block
+                    .insns
+                    .last()
+                    .is_some_and(|i| crate::decode::falls_through(&i.raw));
+                if falls_through {
+                    self.jump(block.end);
+                }
+            }
+            BlockEnd::FallThrough => self.jump(block.end),
+            BlockEnd::Unimplemented => self.leave(ExitReason::Unimplemented, 0, block.end),
+            BlockEnd::Invalid => {
+                self.leave(ExitReason::Trap, Trap::InvalidOpcode as u32, block.end)
+            }
+            BlockEnd::FetchFault => self.leave(ExitReason::FetchFault, 0, block.end),
+        }
+    }
+
+    // ---- constants and small sums ------------------------------------------------------------------
+
+    #[inline]
+    pub fn imm(&mut self, ty: Ty, bits: u64) -> E::Val {
+        self.e.iconst(ty, bits & ty.mask())
+    }
+
+    #[inline]
+    pub fn bin(&mut self, op: Bin, ty: Ty, a: E::Val, b: E::Val) -> E::Val {
+        self.e.bin(op, ty, a, b)
+    }
+
+    /// `a op constant`.
+    #[inline]
+    pub fn bin_imm(&mut self, op: Bin, ty: Ty, a: E::Val, b: u64) -> E::Val {
+        let b = self.imm(ty, b);
+        self.e.bin(op, ty, a, b)
+    }
+
+    /// `a pred constant`.
+    #[inline]
+    pub fn cmp_imm(&mut self, pred: Pred, ty: Ty, a: E::Val, b: u64) -> E::Cond {
+        let b = self.imm(ty, b);
+        self.e.cmp(pred, ty, a, b)
+    }
+
+    /// Bit `n` of a value.
+    pub fn bit(&mut self, ty: Ty, v: E::Val, n: u32) -> E::Cond {
+        let masked = self.bin_imm(Bin::And, ty, v, 1 << n);
+        self.cmp_imm(Pred::Ne, ty, masked, 0)
+    }
+
+    /// Zero-extends or truncates.
+    #[inline]
+    pub fn zcast(&mut self, from: Ty, to: Ty, v: E::Val) -> E::Val {
+        match from.cmp(&to) {
+            core::cmp::Ordering::Less => self.e.zext(from, to, v),
+            core::cmp::Ordering::Equal => v,
+            core::cmp::Ordering::Greater => self.e.trunc(from, to, v),
+        }
+    }
+
+    /// Sign-extends or truncates.
+    #[inline]
+    pub fn scast(&mut self, from: Ty, to: Ty, v: E::Val) -> E::Val {
+        match from.cmp(&to) {
+            core::cmp::Ordering::Less => self.e.sext(from, to, v),
+            core::cmp::Ordering::Equal => v,
+            core::cmp::Ordering::Greater => self.e.trunc(from, to, v),
+        }
+    }
+
+    // ---- registers ---------------------------------------------------------------------------------
+
+    /// A general-purpose register in its own width.
+    #[inline]
+    pub fn reg(&mut self, r: Register) -> E::Val {
+        let (n, ty, high) = gpr_of(r);
+        let full = self.e.gpr(n);
+        if high {
+            let shifted = self.bin_imm(Bin::Lshr, Ty::I64, full, 8);
+            return self.e.trunc(Ty::I64, Ty::I8, shifted);
+        }
+        self.zcast(Ty::I64, ty, full)
+    }
+
+    /// Writes a register of any width: 32 bits clear the upper half, 8 and 16 leave the rest (SDM vol. 1, 3.4.1.1).
+    #[inline]
+    pub fn set_reg(&mut self, r: Register, v: E::Val) {
+        let (n, ty, high) = gpr_of(r);
+        let wide = self.zcast(ty, Ty::I64, v);
+        if matches!(ty, Ty::I64 | Ty::I32) {
+            return self.e.set_gpr(n, wide);
+        }
+        let shift = if high { 8 } else { 0 };
+        let old = self.e.gpr(n);
+        let kept = self.bin_imm(Bin::And, Ty::I64, old, !(ty.mask() << shift));
+        let placed = if high {
+            self.bin_imm(Bin::Shl, Ty::I64, wide, 8)
+        } else {
+            wide
+        };
+        let merged = self.bin(Bin::Or, Ty::I64, kept, placed);
+        self.e.set_gpr(n, merged);
+    }
+
+    // ---- operands ----------------------------------------------------------------------------------
+
+    /// The width of a general-purpose operand; an immediate has the first operand's.
+    #[inline]
+    pub fn ty(&self, i: &Instruction, op: u32) -> Ty {
+        match i.op_kind(op) {
+            OpKind::Register => gpr_of(i.op_register(op)).1,
+            OpKind::Memory => memory_ty(i),
+            _ => self.ty(i, 0),
+        }
+    }
+
+    /// A general-purpose operand's value in the width [`Self::ty`] gives.
+    #[inline]
+    pub fn read(&mut self, i: &Instruction, op: u32) -> E::Val {
+        match i.op_kind(op) {
+            OpKind::Register => self.reg(i.op_register(op)),
+            OpKind::Memory => {
+                let addr = self.ea(i);
+                self.load(memory_ty(i), addr)
+            }
+            _ => {
+                let ty = self.ty(i, op);
+                self.imm(ty, i.immediate(op))
+            }
+        }
+    }
+
+    /// Writes a register or memory operand.
+    #[inline]
+    pub fn write(&mut self, i: &Instruction, op: u32, v: E::Val) {
+        if i.op_kind(op) == OpKind::Register {
+            self.set_reg(i.op_register(op), v);
+        } else {
+            let addr = self.ea(i);
+            self.store(memory_ty(i), addr, v);
+        }
+    }
+
+    /// The effective address of the memory operand, segment base included (SDM vol. 1, 3.7.5).
+    #[inline]
+    pub fn ea(&mut self, i: &Instruction) -> E::Val {
+        let addr = self.offset(i);
+        self.add_segment(i.memory_segment(), addr)
+    }
+
+    /// The effective address without its segment base, as LEA gives it, 64 bits.
+    pub fn offset(&mut self, i: &Instruction) -> E::Val {
+        if i.is_ip_rel_memory_operand() {
+            return self.imm(Ty::I64, i.memory_displacement64());
+        }
+        let narrow = i.memory_base().size() == 4
+            || i.memory_index().size() == 4
+            || i.memory_displ_size() == 4
+                && i.memory_base() == Register::None
+                && i.memory_index() == Register::None;
+        let base = match i.memory_base() {
+            Register::None => None,
+            r => Some(self.e.gpr(gpr_of(r).0)),
+        };
+        let index = match i.memory_index() {
+            Register::None => None,
+            r => Some((self.e.gpr(gpr_of(r).0), i.memory_index_scale())),
+        };
+        let sum = self
+            .e
+            .address(base, index, i.memory_displacement64() as i64);
+        if narrow {
+            self.truncate_address(sum)
+        } else {
+            sum
+        }
+    }
+
+    /// 32-bit addressing: the sum modulo 2^32.
+    fn truncate_address(&mut self, addr: E::Val) -> E::Val {
+        let low = self.e.trunc(Ty::I64, Ty::I32, addr);
+        self.e.zext(Ty::I32, Ty::I64, low)
+    }
+
+    /// Adds the base of FS or GS; the others are zero in 64-bit mode.
+    pub fn add_segment(&mut self, segment: Register, addr: E::Val) -> E::Val {
+        let field = match segment {
+            Register::FS => core::mem::offset_of!(CpuState, fs_base),
+            Register::GS => core::mem::offset_of!(CpuState, gs_base),
+            _ => return addr,
+        };
+        let base = self.e.state_load(Ty::I64, field);
+        self.e.address(Some(base), Some((addr, 1)), 0)
+    }
+
+    // ---- memory ------------------------------------------------------------------------------------
+
+    /// To be called before anything that may fault.
+    #[inline]
+    pub fn fault_point(&mut self) {
+        if self.precise {
+            self.flush_flags();
+        }
+    }
+
+    #[inline]
+    pub fn load(&mut self, ty: Ty, addr: E::Val) -> E::Val {
+        self.fault_point();
+        self.e.load(ty, addr)
+    }
+
+    #[inline]
+    pub fn store(&mut self, ty: Ty, addr: E::Val, v: E::Val) {
+        self.fault_point();
+        self.e.store(ty, addr, v);
+    }
+
+    pub fn vload(&mut self, bits: u32, addr: E::Val) -> E::Vec {
+        self.fault_point();
+        self.e.vload(bits, addr)
+    }
+
+    pub fn vstore(&mut self, bits: u32, addr: E::Val, v: E::Vec) {
+        self.fault_point();
+        self.e.vstore(bits, addr, v);
+    }
+
+    pub fn trap_if(&mut self, cond: E::Cond, trap: Trap) {
+        self.fault_point();
+        self.e.trap_if(cond, trap);
+    }
+
+    /// #GP unless the address is a multiple of `bytes`, as for MOVAPS (SDM vol. 1, 4.1.1 and vol. 3, table 6-7).
+    pub fn require_alignment(&mut self, addr: E::Val, bytes: u64) {
+        let low = self.bin_imm(Bin::And, Ty::I64, addr, bytes - 1);
+        let misaligned = self.cmp_imm(Pred::Ne, Ty::I64, low, 0);
+        self.trap_if(misaligned, Trap::GeneralProtection);
+    }
+
+    /// Pushes a value of `ty` (I16 or I64).
+    pub fn push(&mut self, ty: Ty, v: E::Val) {
+        let rsp = self.e.gpr(xlate_abi::state::RSP);
+        let new = self.e.address(Some(rsp), None, -i64::from(ty.bytes()));
+        self.store(ty, new, v);
+        self.e.set_gpr(xlate_abi::state::RSP, new);
+    }
+
+    /// Pops a value of `ty`.
+    pub fn pop(&mut self, ty: Ty) -> E::Val {
+        let rsp = self.e.gpr(xlate_abi::state::RSP);
+        let v = self.load(ty, rsp);
+        let new = self.e.address(Some(rsp), None, i64::from(ty.bytes()));
+        self.e.set_gpr(xlate_abi::state::RSP, new);
+        v
+    }
+
+    // ---- vector registers --------------------------------------------------------------------------
+
+    /// An XMM, YMM or ZMM register in its own width.
+    pub fn vreg(&mut self, r: Register) -> E::Vec {
+        self.e.vec(r.full_register().number(), r.size() as u32 * 8)
+    }
+
+    /// Writes one, as legacy SSE does (the bits above stay) or as VEX does.
+    pub fn set_vreg(&mut self, r: Register, v: E::Vec, upper: Upper) {
+        self.e
+            .set_vec(r.full_register().number(), r.size() as u32 * 8, v, upper);
+    }
+
+    // ---- control -----------------------------------------------------------------------------------
+
+    /// [`Emitter::if_else`] with settled flags on both sides.
+    pub fn if_else<const N: usize>(
+        &mut self,
+        cond: E::Cond,
+        tys: [Ty; N],
+        then: impl FnOnce(&mut Self) -> [E::Val; N],
+        otherwise: impl FnOnce(&mut Self) -> [E::Val; N],
+    ) -> [E::Val; N] {
+        self.flush_flags();
+        let settle = |l: &mut Self, r: [E::Val; N]| {
+            l.flush_flags();
+            r
+        };
+        E::if_else(
+            self,
+            cond,
+            tys,
+            |l| {
+                let r = then(l);
+                settle(l, r)
+            },
+            |l| {
+                let r = otherwise(l);
+                settle(l, r)
+            },
+        )
+    }
+
+    pub fn jump(&mut self, target: u64) {
+        self.flush_flags();
+        self.e.jump(target);
+    }
+
+    pub fn branch(&mut self, cond: E::Cond, taken: u64, otherwise: u64) {
+        self.flush_flags();
+        self.e.branch(cond, taken, otherwise);
+    }
+
+    pub fn jump_indirect(&mut self, target: E::Val, kind: Indirect) {
+        self.flush_flags();
+        self.e.jump_indirect(target, kind);
+    }
+
+    pub fn call(&mut self, target: u64, return_to: u64) {
+        self.flush_flags();
+        self.e.call(target, return_to);
+    }
+
+    pub fn leave(&mut self, reason: ExitReason, arg: u32, resume: u64) {
+        self.flush_flags();
+        self.e.leave(reason, arg, resume);
+    }
+
+    /// Calls a helper that sees the CPU state (or a pure one).
+    pub fn call_helper(&mut self, helper: xlate_abi::state::Helper, args: &[E::Val]) -> E::Val {
+        if !helper.is_pure() {
+            self.flush_flags();
+        }
+        self.e.call_helper(helper, args)
+    }
+
+    // ---- flags -------------------------------------------------------------------------------------
+
+    /// The flags are those of `op`; `defined` are the ones it writes. Others that are still pending are settled.
+    pub fn set_flags(
+        &mut self,
+        op: FlagOp,
+        ty: Ty,
+        [a, b, r]: [E::Val; 3],
+        carry: Option<E::Cond>,
+        defined: Flags,
+    ) {
+        self.retire(defined);
+        self.lazy = Some(LazyFlags {
+            op,
+            ty,
+            a,
+            b,
+            r,
+            carry,
+            pending: defined & self.live,
+        });
+    }
+
+    /// ZF, SF and PF by the result, CF and OF clear, AF (undefined) clear.
+    pub fn set_flags_logic(&mut self, ty: Ty, r: E::Val) {
+        self.set_flags(FlagOp::Logic, ty, [r, r, r], None, STATUS);
+    }
+
+    /// Whether anything reads this flag; for flags that are costly to compute.
+    pub fn is_live(&self, flags: Flags) -> bool {
+        self.live & flags != 0
+    }
+
+    /// Writes one flag by itself.
+    pub fn set_flag(&mut self, flag: Flag, c: E::Cond) {
+        self.retire_only(flag_bit(flag));
+        if self.live & flag_bit(flag) != 0 {
+            self.e.set_flag(flag, c);
+        }
+    }
+
+    /// Writes PF by the even parity of a byte.
+    pub fn set_parity(&mut self, byte: E::Val) {
+        self.retire_only(RflagsBits::PF);
+        if self.live & RflagsBits::PF != 0 {
+            self.e.set_parity(byte);
+        }
+    }
+
+    /// One flag's value, from the last operation where that still defines it.
+    pub fn flag(&mut self, flag: Flag) -> E::Cond {
+        match self.lazy {
+            Some(lazy) if lazy.pending & flag_bit(flag) != 0 => self.compute(&lazy, flag),
+            _ => self.e.flag(flag),
+        }
+    }
+
+    /// PF.
+    pub fn parity_flag(&mut self) -> E::Cond {
+        let byte = match self.lazy {
+            Some(lazy) if lazy.pending & RflagsBits::PF != 0 => self.zcast(lazy.ty, Ty::I8, lazy.r),
+            _ => self.e.parity(),
+        };
+        let ones = self.e.un(crate::emitter::Un::Popcnt, Ty::I8, byte);
+        let odd = self.bit(Ty::I8, ones, 0);
+        self.e.cond_not(odd)
+    }
+
+    /// A condition code; compares directly where the flags come from a subtraction or a logical operation.
+    pub fn condition(&mut self, cc: Cc, negated: bool) -> E::Cond {
+        let c = match self.lazy {
+            Some(lazy) if lazy.carry.is_none() && needs(cc) & !lazy.pending == 0 => self
+                .direct_condition(&lazy, cc)
+                .unwrap_or_else(|| condition_from_flags(self, cc)),
+            _ => condition_from_flags(self, cc),
+        };
+        if negated { self.e.cond_not(c) } else { c }
+    }
+
+    fn direct_condition(&mut self, lazy: &LazyFlags<E>, cc: Cc) -> Option<E::Cond> {
+        let pred = match (lazy.op, cc) {
+            (FlagOp::Sub, Cc::B) | (FlagOp::Logic, Cc::B) => Pred::Ult,
+            (_, Cc::E) => Pred::Eq,
+            (FlagOp::Sub, Cc::Be) | (FlagOp::Logic, Cc::Be) => Pred::Ule,
+            (FlagOp::Sub, Cc::L) | (FlagOp::Logic, Cc::L) => Pred::Slt,
+            (FlagOp::Sub, Cc::Le) | (FlagOp::Logic, Cc::Le) => Pred::Sle,
+            (_, Cc::S) => return Some(self.cmp_imm(Pred::Slt, lazy.ty, lazy.r, 0)),
+            _ => return None,
+        };
+        Some(match lazy.op {
+            FlagOp::Sub => self.e.cmp(pred, lazy.ty, lazy.a, lazy.b),
+            // With CF and OF clear every condition is a comparison of the result with zero.
+            FlagOp::Logic | FlagOp::Add => self.cmp_imm(pred, lazy.ty, lazy.r, 0),
+        })
+    }
+
+    /// Forgets that `defined` are pending and settles the rest: a new operation is about to define them.
+    fn retire(&mut self, defined: Flags) {
+        self.retire_only(defined);
+        self.flush_flags();
+    }
+
+    fn retire_only(&mut self, defined: Flags) {
+        if let Some(lazy) = &mut self.lazy {
+            lazy.pending &= !defined;
+        }
+    }
+
+    /// Writes all pending flags to the emitter.
+    pub fn flush_flags(&mut self) {
+        let Some(lazy) = self.lazy else { return };
+        for flag in [Flag::Cf, Flag::Af, Flag::Zf, Flag::Sf, Flag::Of] {
+            if lazy.pending & flag_bit(flag) != 0 {
+                let c = self.compute(&lazy, flag);
+                self.e.set_flag(flag, c);
+            }
+        }
+        if lazy.pending & RflagsBits::PF != 0 {
+            let byte = self.zcast(lazy.ty, Ty::I8, lazy.r);
+            self.e.set_parity(byte);
+        }
+        self.lazy = None;
+    }
+
+    fn compute(&mut self, lazy: &LazyFlags<E>, flag: Flag) -> E::Cond {
+        match flag {
+            Flag::Zf => self.cmp_imm(Pred::Eq, lazy.ty, lazy.r, 0),
+            Flag::Sf => self.cmp_imm(Pred::Slt, lazy.ty, lazy.r, 0),
+            Flag::Cf => self.carry(lazy),
+            Flag::Of => self.overflow(lazy),
+            Flag::Af => self.auxiliary(lazy),
+            Flag::Df => unreachable!("no operation defines DF lazily"),
+        }
+    }
+
+    fn carry(&mut self, l: &LazyFlags<E>) -> E::Cond {
+        let (below, tie) = match l.op {
+            FlagOp::Logic => return self.e.bconst(false),
+            FlagOp::Add => (self.e.cmp(Pred::Ult, l.ty, l.r, l.a), (l.r, l.a)),
+            FlagOp::Sub => (self.e.cmp(Pred::Ult, l.ty, l.a, l.b), (l.a, l.b)),
+        };
+        let Some(carry) = l.carry else { return below };
+        let equal = self.e.cmp(Pred::Eq, l.ty, tie.0, tie.1);
+        let wrapped = self.e.cond_op(CondOp::And, equal, carry);
+        self.e.cond_op(CondOp::Or, below, wrapped)
+    }
+
+    /// Signed overflow: the result's sign differs from what the operands' signs allow.
+    fn overflow(&mut self, l: &LazyFlags<E>) -> E::Cond {
+        let (x, y) = match l.op {
+            FlagOp::Logic => return self.e.bconst(false),
+            FlagOp::Add => (
+                self.bin(Bin::Xor, l.ty, l.a, l.r),
+                self.bin(Bin::Xor, l.ty, l.b, l.r),
+            ),
+            FlagOp::Sub => (
+                self.bin(Bin::Xor, l.ty, l.a, l.b),
+                self.bin(Bin::Xor, l.ty, l.a, l.r),
+            ),
+        };
+        let both = self.bin(Bin::And, l.ty, x, y);
+        self.cmp_imm(Pred::Slt, l.ty, both, 0)
+    }
+
+    /// Carry out of bit 3.
+    fn auxiliary(&mut self, l: &LazyFlags<E>) -> E::Cond {
+        if l.op == FlagOp::Logic {
+            return self.e.bconst(false);
+        }
+        let ab = self.bin(Bin::Xor, l.ty, l.a, l.b);
+        let abr = self.bin(Bin::Xor, l.ty, ab, l.r);
+        self.bit(l.ty, abr, 4)
+    }
+}
+
+/// A condition from single flags.
+fn condition_from_flags<E: Emitter>(l: &mut Lifter<'_, E>, cc: Cc) -> E::Cond {
+    let two = |l: &mut Lifter<'_, E>, op, a, b| {
+        let a = l.flag(a);
+        let b = l.flag(b);
+        l.e.cond_op(op, a, b)
+    };
+    match cc {
+        Cc::O => l.flag(Flag::Of),
+        Cc::B => l.flag(Flag::Cf),
+        Cc::E => l.flag(Flag::Zf),
+        Cc::Be => two(l, CondOp::Or, Flag::Cf, Flag::Zf),
+        Cc::S => l.flag(Flag::Sf),
+        Cc::P => l.parity_flag(),
+        Cc::L => two(l, CondOp::Xor, Flag::Sf, Flag::Of),
+        Cc::Le => {
+            let less = two(l, CondOp::Xor, Flag::Sf, Flag::Of);
+            let zero = l.flag(Flag::Zf);
+            l.e.cond_op(CondOp::Or, less, zero)
+        }
+    }
+}
+
+/// The six status flags.
+pub const STATUS: Flags = RflagsBits::OF
+    | RflagsBits::SF
+    | RflagsBits::ZF
+    | RflagsBits::AF
+    | RflagsBits::CF
+    | RflagsBits::PF;
+
+/// The flags a condition reads.
+fn needs(cc: Cc) -> Flags {
+    match cc {
+        Cc::O => RflagsBits::OF,
+        Cc::B => RflagsBits::CF,
+        Cc::E => RflagsBits::ZF,
+        Cc::Be => RflagsBits::CF | RflagsBits::ZF,
+        Cc::S => RflagsBits::SF,
+        Cc::P => RflagsBits::PF,
+        Cc::L => RflagsBits::SF | RflagsBits::OF,
+        Cc::Le => RflagsBits::SF | RflagsBits::OF | RflagsBits::ZF,
+    }
+}
+
+/// A flag's bit in [`Flags`].
+pub fn flag_bit(flag: Flag) -> Flags {
+    match flag {
+        Flag::Cf => RflagsBits::CF,
+        Flag::Af => RflagsBits::AF,
+        Flag::Zf => RflagsBits::ZF,
+        Flag::Sf => RflagsBits::SF,
+        Flag::Of => RflagsBits::OF,
+        Flag::Df => RflagsBits::DF,
+    }
+}
+
+/// A general-purpose register's number, width, and whether it is AH, CH, DH or BH.
+#[inline]
+pub fn gpr_of(r: Register) -> (usize, Ty, bool) {
+    let n = r as usize;
+    if r.is_gpr64() {
+        (n - Register::RAX as usize, Ty::I64, false)
+    } else if r.is_gpr32() {
+        (n - Register::EAX as usize, Ty::I32, false)
+    } else if r.is_gpr16() {
+        (n - Register::AX as usize, Ty::I16, false)
+    } else {
+        assert!(r.is_gpr8(), "{r:?} is not a general-purpose register");
+        // iced-x86 numbers AL CL DL BL AH CH DH BH SPL BPL SIL DIL R8L…
+        match n - Register::AL as usize {
+            k @ 0..=3 => (k, Ty::I8, false),
+            k @ 4..=7 => (k - 4, Ty::I8, true),
+            k => (k - 4, Ty::I8, false),
+        }
+    }
+}
+
+/// The width of a general-purpose memory operand.
+#[inline]
+pub fn memory_ty(i: &Instruction) -> Ty {
+    let size = if i.memory_size() == MemorySize::Unknown {
+        8
+    } else {
+        i.memory_size().size()
+    };
+    Ty::from_bytes(size).unwrap_or_else(|| panic!("{:?} has no scalar memory operand", i.code()))
+}
