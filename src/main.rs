@@ -55,22 +55,15 @@ fn dispatch(cli: Cli) -> CommandResult {
 fn usage(error: &clap::Error) -> ExitCode {
     // A closed stdout or stderr leaves nobody to tell.
     let _ = error.print();
-    if error.use_stderr() {
-        Status::Failed.into()
-    } else {
-        ExitCode::SUCCESS
-    }
+    if error.use_stderr() { Status::Failed.into() } else { ExitCode::SUCCESS }
 }
 
 fn start_logging(filter: Option<&str>) -> Result<(), String> {
     let Some(filter) = filter.filter(|f| !f.is_empty()) else {
         return Ok(());
     };
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|e| format!("--log {filter}: not a level or tracing filter: {e}"))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    let filter =
+        EnvFilter::try_new(filter).map_err(|e| format!("--log {filter}: not a level or tracing filter: {e}"))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     Ok(())
 }

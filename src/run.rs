@@ -43,11 +43,7 @@ pub struct Args {
     #[arg(value_name = "IMAGE|PROGRAM")]
     guest: OsString,
     /// The program's arguments.
-    #[arg(
-        value_name = "ARGS",
-        trailing_var_arg = true,
-        allow_hyphen_values = true
-    )]
+    #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<OsString>,
 }
 
@@ -79,11 +75,7 @@ pub enum Target {
 
 impl Target {
     /// The machine this command was built for.
-    const HOST: Self = if cfg!(target_arch = "aarch64") {
-        Self::Aarch64
-    } else {
-        Self::X86_64
-    };
+    const HOST: Self = if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 };
 }
 
 fn variable(text: &str) -> Result<OsString, String> {
@@ -117,19 +109,12 @@ pub enum RunError {
     OtherType(String, u16),
     #[error("{0}: not executable; `chmod +x` it if it is a program")]
     NotExecutable(String),
-    #[error(
-        "{0} is an image: it takes no arguments and no -E, for the checkpoint has both already"
-    )]
+    #[error("{0} is an image: it takes no arguments and no -E, for the checkpoint has both already")]
     ImageWithArguments(String),
     #[error(
         "no {name} beside {}, in ../lib/xlate or in ${variable}; build it with {build}", beside.display()
     )]
-    NoRuntime {
-        name: &'static str,
-        beside: PathBuf,
-        variable: &'static str,
-        build: &'static str,
-    },
+    NoRuntime { name: &'static str, beside: PathBuf, variable: &'static str, build: &'static str },
     #[error("--target={0:?}: no way from this machine to that one")]
     NoEmulation(Target),
 }
@@ -138,12 +123,8 @@ impl From<RunError> for CommandError {
     fn from(error: RunError) -> Self {
         let status = match &error {
             RunError::NotFound(_) => Status::NotFound,
-            RunError::Unreadable(_, e) if e.kind() == std::io::ErrorKind::NotFound => {
-                Status::NotFound
-            }
-            RunError::ImageWithArguments(_)
-            | RunError::NoRuntime { .. }
-            | RunError::NoEmulation(_) => Status::Failed,
+            RunError::Unreadable(_, e) if e.kind() == std::io::ErrorKind::NotFound => Status::NotFound,
+            RunError::ImageWithArguments(_) | RunError::NoRuntime { .. } | RunError::NoEmulation(_) => Status::Failed,
             _ => Status::Unusable,
         };
         Self::new(status, error)
@@ -204,10 +185,7 @@ pub fn classify(path: &Path) -> Result<Kind, RunError> {
     let mut file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     let mut head = Vec::new();
-    file.by_ref()
-        .take(20)
-        .read_to_end(&mut head)
-        .map_err(unreadable)?;
+    file.by_ref().take(20).read_to_end(&mut head).map_err(unreadable)?;
     let kind = classify_head(&head, path)?;
     if kind == Kind::Program && !is_executable(&metadata) {
         return Err(RunError::NotExecutable(name(path)));
@@ -224,19 +202,12 @@ fn classify_head(head: &[u8], path: &Path) -> Result<Kind, RunError> {
     let [0x7f, b'E', b'L', b'F', class, data, ..] = *head else {
         return Err(RunError::NotElf(name(path)));
     };
-    let half = |at: usize| {
-        head.get(at..at + 2)
-            .map(|b| u16::from_le_bytes([b[0], b[1]]))
-    };
+    let half = |at: usize| head.get(at..at + 2).map(|b| u16::from_le_bytes([b[0], b[1]]));
     let (Some(kind), Some(machine)) = (half(16), half(18)) else {
         return Err(RunError::NotElf(name(path)));
     };
     if data != ELFDATA2LSB || machine != EM_X86_64 || class != ELFCLASS64 {
-        let machine = if data == ELFDATA2LSB {
-            machine_to_str(machine)
-        } else {
-            "big-endian"
-        };
+        let machine = if data == ELFDATA2LSB { machine_to_str(machine) } else { "big-endian" };
         return Err(RunError::OtherMachine(name(path), machine.to_owned()));
     }
     match kind {
@@ -258,31 +229,20 @@ const RUNTIME: &str = "xlate-runtime";
 
 impl Launcher {
     fn find(target: Target) -> Result<Self, RunError> {
-        let here = std::env::current_exe()
-            .ok()
-            .and_then(|exe| exe.parent().map(Path::to_owned))
-            .unwrap_or_default();
+        let here = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned)).unwrap_or_default();
         if target == Target::HOST {
             let places = [here.join(RUNTIME), here.join("../lib/xlate").join(RUNTIME)];
             return Ok(Self {
                 prefix: Vec::new(),
-                runtime: pick(
-                    "XLATE_RUNTIME",
-                    &places,
-                    here,
-                    "`cargo build --release -p xlate-runtime`",
-                )?,
+                runtime: pick("XLATE_RUNTIME", &places, here, "`cargo build --release -p xlate-runtime`")?,
             });
         }
         if target != Target::Aarch64 {
             return Err(RunError::NoEmulation(target));
         }
-        let emulator = search_path(OsStr::new("qemu-aarch64"))
-            .ok_or_else(|| RunError::NotFound("qemu-aarch64".to_owned()))?;
-        let places = [
-            here.join(CROSS_BUILD).join(RUNTIME),
-            here.join("../lib/xlate/aarch64").join(RUNTIME),
-        ];
+        let emulator =
+            search_path(OsStr::new("qemu-aarch64")).ok_or_else(|| RunError::NotFound("qemu-aarch64".to_owned()))?;
+        let places = [here.join(CROSS_BUILD).join(RUNTIME), here.join("../lib/xlate/aarch64").join(RUNTIME)];
         Ok(Self {
             prefix: vec![emulator.into(), "-cpu".into(), "max".into()],
             runtime: pick(
@@ -296,24 +256,14 @@ impl Launcher {
 }
 
 /// The runtime named by the environment variable, else the first that is there.
-fn pick(
-    variable: &'static str,
-    places: &[PathBuf],
-    beside: PathBuf,
-    build: &'static str,
-) -> Result<PathBuf, RunError> {
+fn pick(variable: &'static str, places: &[PathBuf], beside: PathBuf, build: &'static str) -> Result<PathBuf, RunError> {
     let named = std::env::var_os(variable).map(PathBuf::from);
     named
         .iter()
         .chain(places)
         .find(|p| p.is_file())
         .map(|p| p.canonicalize().unwrap_or_else(|_| p.clone()))
-        .ok_or(RunError::NoRuntime {
-            name: RUNTIME,
-            beside,
-            variable,
-            build,
-        })
+        .ok_or(RunError::NoRuntime { name: RUNTIME, beside, variable, build })
 }
 
 /// The whole command line of the runtime.
@@ -333,10 +283,7 @@ fn command_line(
         Some(None) => command.push("--stats".into()),
         Some(Some(file)) => command.push(option("stats", file.as_os_str())),
     }
-    for (flag, value) in [
-        ("hot-baseline", args.hot_baseline),
-        ("hot-optimized", args.hot_optimized),
-    ] {
+    for (flag, value) in [("hot-baseline", args.hot_baseline), ("hot-optimized", args.hot_optimized)] {
         if let Some(n) = value {
             command.push(option(flag, OsStr::new(&n.to_string())));
         }
@@ -389,10 +336,7 @@ fn exec(command: &[OsString]) -> CommandResult {
         .map_err(anyhow::Error::from)?;
     let Err(errno) = nix::unistd::execv(&words[0], &words);
     let program = words[0].to_string_lossy().into_owned();
-    Err(CommandError::new(
-        Status::Failed,
-        anyhow::anyhow!("{program}: can't be executed: {errno}"),
-    ))
+    Err(CommandError::new(Status::Failed, anyhow::anyhow!("{program}: can't be executed: {errno}")))
 }
 
 #[cfg(test)]
@@ -425,10 +369,7 @@ mod tests {
         assert!(matches!(of(b"plain text"), RunError::NotElf(_)));
         assert!(matches!(of(b""), RunError::NotElf(_)));
         assert!(matches!(of(b"\x7fELF\x02\x01"), RunError::NotElf(_)));
-        assert!(matches!(
-            of(&head(2, 1, 2, 183)),
-            RunError::OtherMachine(..)
-        ));
+        assert!(matches!(of(&head(2, 1, 2, 183)), RunError::OtherMachine(..)));
         assert!(matches!(of(&head(1, 1, 2, 3)), RunError::OtherMachine(..)));
         assert!(matches!(of(&head(2, 2, 2, 62)), RunError::OtherMachine(..)));
         assert!(matches!(of(&head(2, 1, 1, 62)), RunError::OtherType(_, 1)));

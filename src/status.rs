@@ -36,10 +36,7 @@ pub struct CommandError {
 
 impl CommandError {
     pub fn new(status: Status, error: impl Into<anyhow::Error>) -> Self {
-        Self {
-            status,
-            error: error.into(),
-        }
+        Self { status, error: error.into() }
     }
 }
 

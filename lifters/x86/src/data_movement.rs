@@ -18,12 +18,7 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
 fn general_purpose(code: Code) -> bool {
     use iced_x86::OpCodeOperandKind as K;
     let info = code.op_code();
-    (0..info.op_count()).all(|n| {
-        !matches!(
-            info.op_kind(n),
-            K::cr_reg | K::dr_reg | K::tr_reg | K::seg_reg
-        )
-    })
+    (0..info.op_count()).all(|n| !matches!(info.op_kind(n), K::cr_reg | K::dr_reg | K::tr_reg | K::seg_reg))
 }
 
 fn mov<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {

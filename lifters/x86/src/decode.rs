@@ -1,8 +1,6 @@
 //! Basic blocks: decoding with iced-x86, where a block ends, and which flags are live behind each instruction.
 
-use iced_x86::{
-    Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register, RflagsBits,
-};
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register, RflagsBits};
 
 use crate::interpreter::Interpreter;
 use crate::isa;
@@ -41,10 +39,7 @@ pub struct SliceSource<'a> {
 impl CodeSource for SliceSource<'_> {
     fn fetch(&self, pc: u64, buffer: &mut [u8; MAX_INSTRUCTION]) -> usize {
         let offset = pc.wrapping_sub(self.address);
-        let Some(rest) = usize::try_from(offset)
-            .ok()
-            .and_then(|o| self.bytes.get(o..))
-        else {
+        let Some(rest) = usize::try_from(offset).ok().and_then(|o| self.bytes.get(o..)) else {
             return 0;
         };
         let n = rest.len().min(MAX_INSTRUCTION);
@@ -136,9 +131,8 @@ pub fn decode_one(source: &dyn CodeSource, pc: u64) -> Option<Instruction> {
     }
     let mut decoder = Decoder::with_ip(64, &bytes[..n], pc, DecoderOptions::NONE);
     let i = decoder.decode();
-    let cut_short = i.is_invalid()
-        && n < MAX_INSTRUCTION
-        && decoder.last_error() == iced_x86::DecoderError::NoMoreBytes;
+    let cut_short =
+        i.is_invalid() && n < MAX_INSTRUCTION && decoder.last_error() == iced_x86::DecoderError::NoMoreBytes;
     (!cut_short).then_some(i)
 }
 
@@ -189,20 +183,12 @@ pub fn decode_block(source: &dyn CodeSource, pc: u64, max: usize, precise_flags:
             break BlockEnd::Unimplemented;
         }
         end = raw.next_ip();
-        insns.push(Insn {
-            raw,
-            live: ALL_FLAGS,
-        });
+        insns.push(Insn { raw, live: ALL_FLAGS });
         if ends_block(&raw) {
             break BlockEnd::Terminator;
         }
     };
-    let mut block = Block {
-        pc,
-        end,
-        insns,
-        exit,
-    };
+    let mut block = Block { pc, end, insns, exit };
     if !precise_flags {
         let out = live_out(source, &block);
         mark_live(&mut block.insns, out);
@@ -224,11 +210,7 @@ pub fn flags_killed(i: &Instruction) -> Flags {
         Shld | Shrd => !fixed_nonzero_count(i, 2),
         _ => repeats(i),
     };
-    if may_keep {
-        0
-    } else {
-        i.rflags_modified() & ALL_FLAGS
-    }
+    if may_keep { 0 } else { i.rflags_modified() & ALL_FLAGS }
 }
 
 fn fixed_nonzero_count(i: &Instruction, op: u32) -> bool {
@@ -259,9 +241,7 @@ fn live_out(source: &dyn CodeSource, block: &Block) -> Flags {
     if successors.is_empty() {
         return ALL_FLAGS;
     }
-    successors
-        .into_iter()
-        .fold(0, |live, pc| live | live_in(source, pc))
+    successors.into_iter().fold(0, |live, pc| live | live_in(source, pc))
 }
 
 /// Flags that code at `pc` may read before it overwrites them. Conservative: what a short straight look can't
@@ -308,10 +288,7 @@ pub fn register_use<'i>(insns: impl IntoIterator<Item = &'i Insn>) -> RegisterUs
         for used in factory.info(&insn.raw).used_registers() {
             let writes = matches!(
                 used.access(),
-                OpAccess::Write
-                    | OpAccess::CondWrite
-                    | OpAccess::ReadWrite
-                    | OpAccess::ReadCondWrite
+                OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
             );
             let whole = used.access() == OpAccess::Write && used.register().size() >= 4;
             record(&mut sum, used.register(), writes, whole);

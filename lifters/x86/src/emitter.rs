@@ -353,13 +353,7 @@ pub trait Emitter: Sized {
     fn bin(&mut self, op: Bin, ty: Ty, a: Self::Val, b: Self::Val) -> Self::Val;
     fn un(&mut self, op: Un, ty: Ty, a: Self::Val) -> Self::Val;
     /// Full product as (low, high).
-    fn mul_wide(
-        &mut self,
-        signed: bool,
-        ty: Ty,
-        a: Self::Val,
-        b: Self::Val,
-    ) -> (Self::Val, Self::Val);
+    fn mul_wide(&mut self, signed: bool, ty: Ty, a: Self::Val, b: Self::Val) -> (Self::Val, Self::Val);
     fn zext(&mut self, from: Ty, to: Ty, v: Self::Val) -> Self::Val;
     fn sext(&mut self, from: Ty, to: Ty, v: Self::Val) -> Self::Val;
     fn trunc(&mut self, from: Ty, to: Ty, v: Self::Val) -> Self::Val;
@@ -372,12 +366,7 @@ pub trait Emitter: Sized {
     fn select(&mut self, ty: Ty, c: Self::Cond, a: Self::Val, b: Self::Val) -> Self::Val;
     /// `base + index * scale + displacement`, 64-bit. Kept apart from [`Bin::Add`] so that optimising
     /// emitters can keep addresses as pointers into what the base register points at.
-    fn address(
-        &mut self,
-        base: Option<Self::Val>,
-        index: Option<(Self::Val, u32)>,
-        disp: i64,
-    ) -> Self::Val {
+    fn address(&mut self, base: Option<Self::Val>, index: Option<(Self::Val, u32)>, disp: i64) -> Self::Val {
         let mut sum = self.iconst(Ty::I64, disp as u64);
         if let Some((index, scale)) = index {
             let shift = self.iconst(Ty::I64, u64::from(scale.trailing_zeros()));
@@ -414,20 +403,9 @@ pub trait Emitter: Sized {
     /// Sequentially consistent read-modify-write at any alignment; gives the old value.
     fn atomic_rmw(&mut self, op: Rmw, ty: Ty, addr: Self::Val, v: Self::Val) -> Self::Val;
     /// Sequentially consistent compare-and-exchange at any alignment; gives the old value.
-    fn cmpxchg(
-        &mut self,
-        ty: Ty,
-        addr: Self::Val,
-        expected: Self::Val,
-        new: Self::Val,
-    ) -> Self::Val;
+    fn cmpxchg(&mut self, ty: Ty, addr: Self::Val, expected: Self::Val, new: Self::Val) -> Self::Val;
     /// The same on 16 bytes, 16-byte aligned, as [low, high].
-    fn cmpxchg16(
-        &mut self,
-        addr: Self::Val,
-        expected: [Self::Val; 2],
-        new: [Self::Val; 2],
-    ) -> [Self::Val; 2];
+    fn cmpxchg16(&mut self, addr: Self::Val, expected: [Self::Val; 2], new: [Self::Val; 2]) -> [Self::Val; 2];
     /// MFENCE.
     fn fence(&mut self);
 

@@ -59,9 +59,7 @@ pub unsafe fn run_block(state: &mut CpuState, decoded: &DecodedBlock) {
     let state: *mut CpuState = state;
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: the pointer comes from the exclusive borrow above, which nothing else uses meanwhile.
-        let mut interpreter = Interpreter {
-            state: unsafe { &mut *state },
-        };
+        let mut interpreter = Interpreter { state: unsafe { &mut *state } };
         let mut l = Lifter::new(&mut interpreter, false);
         for (insn, semantics) in decoded.block.insns.iter().zip(&decoded.semantics) {
             l.instruction(*semantics, &insn.raw, insn.live);
@@ -241,10 +239,7 @@ impl Emitter for Interpreter<'_> {
         } else {
             u128::from(a) * u128::from(b)
         };
-        (
-            product as u64 & ty.mask(),
-            (product >> ty.bits()) as u64 & ty.mask(),
-        )
+        (product as u64 & ty.mask(), (product >> ty.bits()) as u64 & ty.mask())
     }
 
     #[inline]
@@ -340,9 +335,7 @@ impl Emitter for Interpreter<'_> {
     fn vload(&mut self, bits: u32, addr: u64) -> V {
         let mut v = V::ZERO;
         // SAFETY: as for `load`; the destination holds 64 bytes and `bits` is at most 512.
-        unsafe {
-            core::ptr::copy_nonoverlapping(addr as *const u8, v.0.as_mut_ptr(), bits as usize / 8)
-        };
+        unsafe { core::ptr::copy_nonoverlapping(addr as *const u8, v.0.as_mut_ptr(), bits as usize / 8) };
         v
     }
 
@@ -379,12 +372,7 @@ impl Emitter for Interpreter<'_> {
             ($atomic:ty, $int:ty) => {{
                 // SAFETY: as for `load`, and the address is aligned.
                 let cell = unsafe { <$atomic>::from_ptr(addr as *mut $int) };
-                let r = cell.compare_exchange(
-                    expected as $int,
-                    new as $int,
-                    Ordering::SeqCst,
-                    Ordering::SeqCst,
-                );
+                let r = cell.compare_exchange(expected as $int, new as $int, Ordering::SeqCst, Ordering::SeqCst);
                 u64::from(r.unwrap_or_else(|old| old))
             }};
         }
@@ -436,9 +424,7 @@ impl Emitter for Interpreter<'_> {
 
     fn movmask(&mut self, ty: VTy, v: V) -> u64 {
         let width = ty.lane.ty().bits();
-        (0..ty.lanes())
-            .map(|i| (v.lane(ty, i) >> (width - 1) & 1) << i)
-            .sum()
+        (0..ty.lanes()).map(|i| (v.lane(ty, i) >> (width - 1) & 1) << i).sum()
     }
 
     fn pack(&mut self, from: VTy, to_signed: bool, a: V, b: V) -> V {
@@ -469,13 +455,7 @@ impl Emitter for Interpreter<'_> {
 
     fn vfcmp(&mut self, pred: FPred, ty: VTy, a: V, b: V) -> V {
         let f = ty.lane.fty().expect("float lanes");
-        V::from_lanes(ty, |i| {
-            if float::cmp(pred, f, a.lane(ty, i), b.lane(ty, i)) {
-                u64::MAX
-            } else {
-                0
-            }
-        })
+        V::from_lanes(ty, |i| if float::cmp(pred, f, a.lane(ty, i), b.lane(ty, i)) { u64::MAX } else { 0 })
     }
 
     fn fbin(&mut self, op: FBin, ty: Fty, a: u64, b: u64) -> u64 {

@@ -15,10 +15,6 @@ pub type Semantics<E> = fn(&mut Lifter<'_, E>, &Instruction);
 
 /// The meaning of an instruction code, if it is implemented.
 pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
-    let chapters = [
-        data_movement::lookup::<E>,
-        arithmetic::lookup::<E>,
-        control::lookup::<E>,
-    ];
+    let chapters = [data_movement::lookup::<E>, arithmetic::lookup::<E>, control::lookup::<E>];
     chapters.into_iter().find_map(|chapter| chapter(code))
 }

@@ -75,8 +75,7 @@ impl<E: Emitter> Host<E> for Lifter<'_, E> {
 pub fn lift_block<E: Emitter>(e: &mut E, block: &Block, precise: bool) {
     let mut l = Lifter::new(e, precise);
     for insn in &block.insns {
-        let semantics = isa::lookup::<E>(insn.raw.code())
-            .expect("decode_block admits only implemented instructions");
+        let semantics = isa::lookup::<E>(insn.raw.code()).expect("decode_block admits only implemented instructions");
         l.instruction(semantics, &insn.raw, insn.live);
     }
     l.finish(block);
@@ -84,12 +83,7 @@ pub fn lift_block<E: Emitter>(e: &mut E, block: &Block, precise: bool) {
 
 impl<'e, E: Emitter> Lifter<'e, E> {
     pub fn new(e: &'e mut E, precise: bool) -> Self {
-        Self {
-            e,
-            live: 0,
-            precise,
-            lazy: None,
-        }
+        Self { e, live: 0, precise, lazy: None }
     }
 
     /// Emits one instruction; `live` are the flags read behind it.
@@ -105,19 +99,14 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         match block.exit {
             // Such as LDMXCSR: ends a block, but control goes on behind it.
             BlockEnd::Terminator => {
-                let falls_through = block
-                    .insns
-                    .last()
-                    .is_some_and(|i| crate::decode::falls_through(&i.raw));
+                let falls_through = block.insns.last().is_some_and(|i| crate::decode::falls_through(&i.raw));
                 if falls_through {
                     self.jump(block.end);
                 }
             }
             BlockEnd::FallThrough => self.jump(block.end),
             BlockEnd::Unimplemented => self.leave(ExitReason::Unimplemented, 0, block.end),
-            BlockEnd::Invalid => {
-                self.leave(ExitReason::Trap, Trap::InvalidOpcode as u32, block.end)
-            }
+            BlockEnd::Invalid => self.leave(ExitReason::Trap, Trap::InvalidOpcode as u32, block.end),
             BlockEnd::FetchFault => self.leave(ExitReason::FetchFault, 0, block.end),
         }
     }
@@ -199,11 +188,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         let shift = if high { 8 } else { 0 };
         let old = self.e.gpr(n);
         let kept = self.bin_imm(Bin::And, Ty::I64, old, !(ty.mask() << shift));
-        let placed = if high {
-            self.bin_imm(Bin::Shl, Ty::I64, wide, 8)
-        } else {
-            wide
-        };
+        let placed = if high { self.bin_imm(Bin::Shl, Ty::I64, wide, 8) } else { wide };
         let merged = self.bin(Bin::Or, Ty::I64, kept, placed);
         self.e.set_gpr(n, merged);
     }
@@ -261,9 +246,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         }
         let narrow = i.memory_base().size() == 4
             || i.memory_index().size() == 4
-            || i.memory_displ_size() == 4
-                && i.memory_base() == Register::None
-                && i.memory_index() == Register::None;
+            || i.memory_displ_size() == 4 && i.memory_base() == Register::None && i.memory_index() == Register::None;
         let base = match i.memory_base() {
             Register::None => None,
             r => Some(self.e.gpr(gpr_of(r).0)),
@@ -272,14 +255,8 @@ impl<'e, E: Emitter> Lifter<'e, E> {
             Register::None => None,
             r => Some((self.e.gpr(gpr_of(r).0), i.memory_index_scale())),
         };
-        let sum = self
-            .e
-            .address(base, index, i.memory_displacement64() as i64);
-        if narrow {
-            self.truncate_address(sum)
-        } else {
-            sum
-        }
+        let sum = self.e.address(base, index, i.memory_displacement64() as i64);
+        if narrow { self.truncate_address(sum) } else { sum }
     }
 
     /// 32-bit addressing: the sum modulo 2^32.
@@ -369,8 +346,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
 
     /// Writes one, as legacy SSE does (the bits above stay) or as VEX does.
     pub fn set_vreg(&mut self, r: Register, v: E::Vec, upper: Upper) {
-        self.e
-            .set_vec(r.full_register().number(), r.size() as u32 * 8, v, upper);
+        self.e.set_vec(r.full_register().number(), r.size() as u32 * 8, v, upper);
     }
 
     // ---- control -----------------------------------------------------------------------------------
@@ -439,24 +415,9 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     // ---- flags -------------------------------------------------------------------------------------
 
     /// The flags are those of `op`; `defined` are the ones it writes. Others that are still pending are settled.
-    pub fn set_flags(
-        &mut self,
-        op: FlagOp,
-        ty: Ty,
-        [a, b, r]: [E::Val; 3],
-        carry: Option<E::Cond>,
-        defined: Flags,
-    ) {
+    pub fn set_flags(&mut self, op: FlagOp, ty: Ty, [a, b, r]: [E::Val; 3], carry: Option<E::Cond>, defined: Flags) {
         self.retire(defined);
-        self.lazy = Some(LazyFlags {
-            op,
-            ty,
-            a,
-            b,
-            r,
-            carry,
-            pending: defined & self.live,
-        });
+        self.lazy = Some(LazyFlags { op, ty, a, b, r, carry, pending: defined & self.live });
     }
 
     /// ZF, SF and PF by the result, CF and OF clear, AF (undefined) clear.
@@ -507,9 +468,9 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     /// A condition code; compares directly where the flags come from a subtraction or a logical operation.
     pub fn condition(&mut self, cc: Cc, negated: bool) -> E::Cond {
         let c = match self.lazy {
-            Some(lazy) if lazy.carry.is_none() && needs(cc) & !lazy.pending == 0 => self
-                .direct_condition(&lazy, cc)
-                .unwrap_or_else(|| condition_from_flags(self, cc)),
+            Some(lazy) if lazy.carry.is_none() && needs(cc) & !lazy.pending == 0 => {
+                self.direct_condition(&lazy, cc).unwrap_or_else(|| condition_from_flags(self, cc))
+            }
             _ => condition_from_flags(self, cc),
         };
         if negated { self.e.cond_not(c) } else { c }
@@ -587,14 +548,8 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     fn overflow(&mut self, l: &LazyFlags<E>) -> E::Cond {
         let (x, y) = match l.op {
             FlagOp::Logic => return self.e.bconst(false),
-            FlagOp::Add => (
-                self.bin(Bin::Xor, l.ty, l.a, l.r),
-                self.bin(Bin::Xor, l.ty, l.b, l.r),
-            ),
-            FlagOp::Sub => (
-                self.bin(Bin::Xor, l.ty, l.a, l.b),
-                self.bin(Bin::Xor, l.ty, l.a, l.r),
-            ),
+            FlagOp::Add => (self.bin(Bin::Xor, l.ty, l.a, l.r), self.bin(Bin::Xor, l.ty, l.b, l.r)),
+            FlagOp::Sub => (self.bin(Bin::Xor, l.ty, l.a, l.b), self.bin(Bin::Xor, l.ty, l.a, l.r)),
         };
         let both = self.bin(Bin::And, l.ty, x, y);
         self.cmp_imm(Pred::Slt, l.ty, both, 0)
@@ -635,12 +590,8 @@ fn condition_from_flags<E: Emitter>(l: &mut Lifter<'_, E>, cc: Cc) -> E::Cond {
 }
 
 /// The six status flags.
-pub const STATUS: Flags = RflagsBits::OF
-    | RflagsBits::SF
-    | RflagsBits::ZF
-    | RflagsBits::AF
-    | RflagsBits::CF
-    | RflagsBits::PF;
+pub const STATUS: Flags =
+    RflagsBits::OF | RflagsBits::SF | RflagsBits::ZF | RflagsBits::AF | RflagsBits::CF | RflagsBits::PF;
 
 /// The flags a condition reads.
 fn needs(cc: Cc) -> Flags {
@@ -692,10 +643,6 @@ pub fn gpr_of(r: Register) -> (usize, Ty, bool) {
 /// The width of a general-purpose memory operand.
 #[inline]
 pub fn memory_ty(i: &Instruction) -> Ty {
-    let size = if i.memory_size() == MemorySize::Unknown {
-        8
-    } else {
-        i.memory_size().size()
-    };
+    let size = if i.memory_size() == MemorySize::Unknown { 8 } else { i.memory_size().size() };
     Ty::from_bytes(size).unwrap_or_else(|| panic!("{:?} has no scalar memory operand", i.code()))
 }

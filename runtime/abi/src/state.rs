@@ -75,16 +75,7 @@ pub struct X87State {
 impl Default for X87State {
     /// The state after FNINIT (Intel SDM vol. 1, 8.1.8 and table 11-1).
     fn default() -> Self {
-        Self {
-            reg: [[0; 16]; 8],
-            fcw: 0x037f,
-            fsw: 0,
-            ftw: 0,
-            _pad: 0,
-            fop: 0,
-            fip: 0,
-            fdp: 0,
-        }
+        Self { reg: [[0; 16]; 8], fcw: 0x037f, fsw: 0, ftw: 0, _pad: 0, fop: 0, fip: 0, fdp: 0 }
     }
 }
 
@@ -248,10 +239,7 @@ impl Default for CpuState {
         Self {
             gpr: [0; 16],
             rip: 0,
-            flags: FlagBytes {
-                parity: 1,
-                ..FlagBytes::default()
-            },
+            flags: FlagBytes { parity: 1, ..FlagBytes::default() },
             fs_base: 0,
             gs_base: 0,
             mxcsr: MXCSR_DEFAULT,
@@ -415,13 +403,7 @@ mod tests {
     #[test]
     fn rflags_round_trip() {
         let mut s = CpuState::default();
-        for v in [
-            0u64,
-            rflags::STATUS,
-            rflags::DF | rflags::CF,
-            rflags::PF,
-            rflags::AC | rflags::ID,
-        ] {
+        for v in [0u64, rflags::STATUS, rflags::DF | rflags::CF, rflags::PF, rflags::AC | rflags::ID] {
             s.set_rflags(v);
             assert_eq!(s.rflags(), v | rflags::RESERVED_ONE | rflags::IF);
         }

@@ -28,10 +28,7 @@ macro_rules! format {
             }
 
             pub fn bin(op: FBin, a: u64, b: u64) -> u64 {
-                let (a, b) = (
-                    <$float>::from_bits(a as $bits),
-                    <$float>::from_bits(b as $bits),
-                );
+                let (a, b) = (<$float>::from_bits(a as $bits), <$float>::from_bits(b as $bits));
                 let r = match op {
                     FBin::Add => a + b,
                     FBin::Sub => a - b,
@@ -40,28 +37,17 @@ macro_rules! format {
                     FBin::Min => return if a < b { a } else { b }.to_bits().into(),
                     FBin::Max => return if a > b { a } else { b }.to_bits().into(),
                 };
-                u64::from(if r.is_nan() {
-                    nan_of(a, b)
-                } else {
-                    r.to_bits()
-                })
+                u64::from(if r.is_nan() { nan_of(a, b) } else { r.to_bits() })
             }
 
             pub fn sqrt(a: u64) -> u64 {
                 let a = <$float>::from_bits(a as $bits);
                 let r = a.sqrt();
-                u64::from(if r.is_nan() {
-                    nan_of(a, a)
-                } else {
-                    r.to_bits()
-                })
+                u64::from(if r.is_nan() { nan_of(a, a) } else { r.to_bits() })
             }
 
             pub fn cmp(pred: FPred, a: u64, b: u64) -> bool {
-                let (a, b) = (
-                    <$float>::from_bits(a as $bits),
-                    <$float>::from_bits(b as $bits),
-                );
+                let (a, b) = (<$float>::from_bits(a as $bits), <$float>::from_bits(b as $bits));
                 match pred {
                     FPred::Oeq => a == b,
                     FPred::Olt => a < b,
@@ -116,11 +102,7 @@ pub fn to_int(round: Round, from: Fty, to: Ty, v: u64) -> u64 {
         Round::Current => rint(v),
     };
     let limit = (2.0f64).powi(to.bits() as i32 - 1);
-    if v >= -limit && v < limit {
-        v as i64 as u64 & to.mask()
-    } else {
-        1 << (to.bits() - 1)
-    }
+    if v >= -limit && v < limit { v as i64 as u64 & to.mask() } else { 1 << (to.bits() - 1) }
 }
 
 /// Rounds to an integral value in the host's current mode.
@@ -144,9 +126,7 @@ pub fn rint(v: f64) -> f64 {
 pub fn rint(v: f64) -> f64 {
     let r: f64;
     // SAFETY: a pure register operation of base ARMv8-A.
-    unsafe {
-        core::arch::asm!("frinti {r:d}, {v:d}", v = in(vreg) v, r = out(vreg) r, options(pure, nomem, nostack))
-    };
+    unsafe { core::arch::asm!("frinti {r:d}, {v:d}", v = in(vreg) v, r = out(vreg) r, options(pure, nomem, nostack)) };
     r
 }
 
@@ -171,10 +151,7 @@ fn widen(v: u32) -> u64 {
 fn narrow(v: u64) -> u32 {
     let f = f64::from_bits(v);
     if f.is_nan() {
-        return (v >> 32) as u32 & 0x8000_0000
-            | 0x7f80_0000
-            | (v >> 29) as u32 & 0x7f_ffff
-            | QUIET32;
+        return (v >> 32) as u32 & 0x8000_0000 | 0x7f80_0000 | (v >> 29) as u32 & 0x7f_ffff | QUIET32;
     }
     (f as f32).to_bits()
 }

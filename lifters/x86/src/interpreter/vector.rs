@@ -102,11 +102,7 @@ pub fn shuffle(ty: VTy, a: &V, b: &V, indices: &[u8]) -> V {
     let n = ty.lanes();
     V::from_lanes(ty, |i| {
         let from = u32::from(indices[i as usize]);
-        if from < n {
-            a.lane(ty, from)
-        } else {
-            b.lane(ty, from - n)
-        }
+        if from < n { a.lane(ty, from) } else { b.lane(ty, from - n) }
     })
 }
 
@@ -117,10 +113,7 @@ pub fn pack(from: VTy, to_signed: bool, a: &V, b: &V) -> V {
         Ty::I32 => (Lane::I16, Ty::I16),
         other => panic!("no pack from {other:?}"),
     };
-    let to = VTy {
-        lane: narrow,
-        bits: from.bits,
-    };
+    let to = VTy { lane: narrow, bits: from.bits };
     let (low, high) = if to_signed {
         let max = (half.mask() >> 1) as i64;
         (-max - 1, max)
@@ -129,64 +122,34 @@ pub fn pack(from: VTy, to_signed: bool, a: &V, b: &V) -> V {
     };
     let n = from.lanes();
     V::from_lanes(to, |i| {
-        let x = if i < n {
-            a.lane(from, i)
-        } else {
-            b.lane(from, i - n)
-        };
+        let x = if i < n { a.lane(from, i) } else { b.lane(from, i - n) };
         sign(from.lane.ty(), x).clamp(low, high) as u64
     })
 }
 
 /// [`crate::Emitter::mul_even`].
 pub fn mul_even(signed: bool, bits: u32, a: &V, b: &V) -> V {
-    let wide = VTy {
-        lane: Lane::I64,
-        bits,
-    };
-    let narrow = VTy {
-        lane: Lane::I32,
-        bits,
-    };
+    let wide = VTy { lane: Lane::I64, bits };
+    let narrow = VTy { lane: Lane::I32, bits };
     V::from_lanes(wide, |i| {
         let (x, y) = (a.lane(narrow, 2 * i), b.lane(narrow, 2 * i));
-        if signed {
-            (sign(Ty::I32, x) * sign(Ty::I32, y)) as u64
-        } else {
-            x * y
-        }
+        if signed { (sign(Ty::I32, x) * sign(Ty::I32, y)) as u64 } else { x * y }
     })
 }
 
 /// [`crate::Emitter::madd_i16`].
 pub fn madd_i16(bits: u32, a: &V, b: &V) -> V {
-    let wide = VTy {
-        lane: Lane::I32,
-        bits,
-    };
-    let narrow = VTy {
-        lane: Lane::I16,
-        bits,
-    };
+    let wide = VTy { lane: Lane::I32, bits };
+    let narrow = VTy { lane: Lane::I16, bits };
     let product = |i| sign(Ty::I16, a.lane(narrow, i)) * sign(Ty::I16, b.lane(narrow, i));
     V::from_lanes(wide, |i| (product(2 * i) + product(2 * i + 1)) as u64)
 }
 
 /// [`crate::Emitter::sad_u8`].
 pub fn sad_u8(bits: u32, a: &V, b: &V) -> V {
-    let wide = VTy {
-        lane: Lane::I64,
-        bits,
-    };
-    let bytes = VTy {
-        lane: Lane::I8,
-        bits,
-    };
-    V::from_lanes(wide, |i| {
-        (8 * i..8 * i + 8)
-            .map(|j| a.lane(bytes, j).abs_diff(b.lane(bytes, j)))
-            .sum()
-    })
+    let wide = VTy { lane: Lane::I64, bits };
+    let bytes = VTy { lane: Lane::I8, bits };
+    V::from_lanes(wide, |i| (8 * i..8 * i + 8).map(|j| a.lane(bytes, j).abs_diff(b.lane(bytes, j))).sum())
 }
 
 /// Compare-and-exchange of 16 bytes, as [low, high].
