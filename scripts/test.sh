@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Sets the machine up, builds everything and runs all tests: `scripts/test.sh [--full]`.
+# --full adds the long suites (300 s of native differential verification).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$HOME/.cargo/bin:$PATH"
+full=no
+[ "${1:-}" = --full ] && full=yes
+
+step() { printf '\n== %s\n' "$*"; }
+
+step set-up
+scripts/setup.sh
+step format
+cargo fmt --all --check
+step build
+scripts/build.sh
+step lint
+cargo clippy --release --workspace --all-targets -- -D warnings
+step tests
+cargo test --release --workspace
+if [ $full = yes ]; then
+  step 'native differential verification, long'
+  scripts/verify-isa.sh --seconds 300
+fi
