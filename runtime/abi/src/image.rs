@@ -1,1 +1,0 @@
-//! Checkpoint images: ELF core files (ET_CORE) with notes of owner `XLATE` for what a core lacks.
