@@ -19,7 +19,7 @@ command -v cargo >/dev/null || { say "cargo not found: install Rust with rustup 
 
 missing=()
 for p in "${packages[@]}"; do
-  [ "$(dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
+  dpkg-query -W -f="\${db:Status-Status}\n" "$p" 2>/dev/null | grep -qx installed || missing+=("$p")
 done
 [ ${#missing[@]} = 0 ] && exit 0
 
