@@ -110,7 +110,7 @@ int main(void) {
     alarm(1);
     char c;
     long r = read(pipes[0], &c, 1);
-    printf("interrupted read: %ld %d\n", r, errno == EINTR);
+    printf("interrupted read: %ld errno %d\n", r, errno);
     fflush(stdout);
     signal(SIGSEGV, SIG_DFL);
     poke(0x30);
