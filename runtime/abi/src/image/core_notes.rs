@@ -153,8 +153,8 @@ impl Registers {
     /// The general-purpose registers by their encoding (rax, rcx, rdx, rbx, rsp, …), as the CPU state has them.
     pub fn by_encoding(&self) -> [u64; 16] {
         [
-            self.rax, self.rcx, self.rdx, self.rbx, self.rsp, self.rbp, self.rsi, self.rdi,
-            self.r8, self.r9, self.r10, self.r11, self.r12, self.r13, self.r14, self.r15,
+            self.rax, self.rcx, self.rdx, self.rbx, self.rsp, self.rbp, self.rsi, self.rdi, self.r8, self.r9, self.r10,
+            self.r11, self.r12, self.r13, self.r14, self.r15,
         ]
     }
 }
@@ -194,10 +194,7 @@ impl Status {
     pub fn encode(&self) -> Vec<u8> {
         let mut raw = vec![0; size_of::<RawStatus>()];
         let mut put = |at: usize, bytes: &[u8]| raw[at..at + bytes.len()].copy_from_slice(bytes);
-        put(
-            offset_of!(RawStatus, info),
-            &i32::from(self.signal).to_le_bytes(),
-        );
+        put(offset_of!(RawStatus, info), &i32::from(self.signal).to_le_bytes());
         put(offset_of!(RawStatus, cursig), &self.signal.to_le_bytes());
         put(offset_of!(RawStatus, sigpend), &self.pending.to_le_bytes());
         put(offset_of!(RawStatus, sighold), &self.held.to_le_bytes());
@@ -291,14 +288,8 @@ impl ProcessInfo {
         put(offset_of!(RawProcessInfo, ppid), &self.ppid.to_le_bytes());
         put(offset_of!(RawProcessInfo, pgrp), &self.pgid.to_le_bytes());
         put(offset_of!(RawProcessInfo, sid), &self.sid.to_le_bytes());
-        put(
-            offset_of!(RawProcessInfo, fname),
-            &self.name[..self.name.len().min(15)],
-        );
-        put(
-            offset_of!(RawProcessInfo, psargs),
-            &self.arguments[..self.arguments.len().min(79)],
-        );
+        put(offset_of!(RawProcessInfo, fname), &self.name[..self.name.len().min(15)]);
+        put(offset_of!(RawProcessInfo, psargs), &self.arguments[..self.arguments.len().min(79)]);
         raw
     }
 
@@ -382,18 +373,8 @@ mod tests {
 
     #[test]
     fn status_round_trips() {
-        let registers =
-            Registers::from_words(&std::array::from_fn(|i| 0x0101_0101_0101_0100 + i as u64));
-        let status = Status {
-            signal: 11,
-            pending: 1 << 63,
-            held: 2,
-            pid: 3,
-            ppid: 4,
-            pgid: 5,
-            sid: 6,
-            registers,
-        };
+        let registers = Registers::from_words(&std::array::from_fn(|i| 0x0101_0101_0101_0100 + i as u64));
+        let status = Status { signal: 11, pending: 1 << 63, held: 2, pid: 3, ppid: 4, pgid: 5, sid: 6, registers };
         let raw = status.encode();
         assert_eq!(Status::decode(&raw), Some(status));
         assert_eq!(Status::decode(&raw[1..]), None);
@@ -419,18 +400,8 @@ mod tests {
     #[test]
     fn files_round_trip() {
         let files = vec![
-            MappedFile {
-                start: 0x40_0000,
-                end: 0x40_1000,
-                offset: 0,
-                path: b"/bin/a".to_vec(),
-            },
-            MappedFile {
-                start: 0x50_0000,
-                end: 0x50_3000,
-                offset: 0x2000,
-                path: b"/lib/b".to_vec(),
-            },
+            MappedFile { start: 0x40_0000, end: 0x40_1000, offset: 0, path: b"/bin/a".to_vec() },
+            MappedFile { start: 0x50_0000, end: 0x50_3000, offset: 0x2000, path: b"/lib/b".to_vec() },
         ];
         let raw = encode_files(&files);
         assert_eq!(decode_files(&raw), Some(files));

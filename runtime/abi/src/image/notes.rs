@@ -32,10 +32,7 @@ pub trait XlateNote: Serialize + DeserializeOwned {
 
     /// The note's descriptor.
     fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
-        serde_json::to_vec(&Envelope {
-            version: VERSION,
-            note: self,
-        })
+        serde_json::to_vec(&Envelope { version: VERSION, note: self })
     }
 
     /// Reads a descriptor.
@@ -44,20 +41,12 @@ pub trait XlateNote: Serialize + DeserializeOwned {
         struct Version {
             version: u32,
         }
-        let damaged = |e: serde_json::Error| ImageError::DamagedNote {
-            note: Self::NAME,
-            reason: e.to_string(),
-        };
+        let damaged = |e: serde_json::Error| ImageError::DamagedNote { note: Self::NAME, reason: e.to_string() };
         let Version { version } = serde_json::from_slice(desc).map_err(damaged)?;
         if version != VERSION {
-            return Err(ImageError::NoteVersion {
-                note: Self::NAME,
-                version,
-            });
+            return Err(ImageError::NoteVersion { note: Self::NAME, version });
         }
-        serde_json::from_slice::<Envelope<Self>>(desc)
-            .map(|e| e.note)
-            .map_err(damaged)
+        serde_json::from_slice::<Envelope<Self>>(desc).map(|e| e.note).map_err(damaged)
     }
 }
 
@@ -200,10 +189,7 @@ pub enum DescriptorKind {
 impl DescriptorKind {
     /// Whether a resumed process gets it back.
     pub fn is_carried(self) -> bool {
-        matches!(
-            self,
-            Self::Regular | Self::Directory | Self::Terminal | Self::Device
-        )
+        matches!(self, Self::Regular | Self::Directory | Self::Terminal | Self::Device)
     }
 }
 
@@ -379,22 +365,13 @@ mod tests {
 
     #[test]
     fn notes_round_trip_and_check_their_version() {
-        let note = Limits {
-            limits: vec![Limit {
-                resource: 3,
-                soft: 8 << 20,
-                hard: u64::MAX,
-            }],
-        };
+        let note = Limits { limits: vec![Limit { resource: 3, soft: 8 << 20, hard: u64::MAX }] };
         assert_eq!(Limits::decode(&note.encode().unwrap()).unwrap(), note);
         assert!(matches!(
             Limits::decode(br#"{"version":2,"note":{}}"#),
             Err(ImageError::NoteVersion { version: 2, .. })
         ));
-        assert!(matches!(
-            Limits::decode(b"{"),
-            Err(ImageError::DamagedNote { .. })
-        ));
+        assert!(matches!(Limits::decode(b"{"), Err(ImageError::DamagedNote { .. })));
     }
 
     #[test]

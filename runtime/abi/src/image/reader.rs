@@ -10,8 +10,7 @@ use thiserror::Error;
 
 use super::core_notes::{self as core, MappedFile, ProcessInfo, Status};
 use super::notes::{
-    self, Backing, Descriptors, Limits, MappingNote, Memory, Name, Process, Signals, ThreadNote,
-    Timers, XlateNote,
+    self, Backing, Descriptors, Limits, MappingNote, Memory, Name, Process, Signals, ThreadNote, Timers, XlateNote,
 };
 use super::{Access, PAGE, Segment, Xsave, XsaveComponent, decode_layout};
 
@@ -30,22 +29,13 @@ pub enum ImageError {
     NotACore,
     #[error("a core file of another machine ({0}); images are of 64-bit x86-64 processes")]
     OtherMachine(String),
-    #[error(
-        "truncated: its {what} ends at byte {needed}, the file at {size}; copy or make it again"
-    )]
-    Truncated {
-        what: String,
-        needed: u64,
-        size: u64,
-    },
+    #[error("truncated: its {what} ends at byte {needed}, the file at {size}; copy or make it again")]
+    Truncated { what: String, needed: u64, size: u64 },
     #[error("damaged: {0}")]
     Damaged(String),
     #[error("damaged: its {note} note can't be read: {reason}")]
     DamagedNote { note: &'static str, reason: String },
-    #[error(
-        "its {note} note has version {version}, this xlate reads {}; use the xlate that made it",
-        notes::VERSION
-    )]
+    #[error("its {note} note has version {version}, this xlate reads {}; use the xlate that made it", notes::VERSION)]
     NoteVersion { note: &'static str, version: u32 },
 }
 
@@ -88,10 +78,7 @@ impl Image {
         let table_size = u64::from(header.e_phnum) * u64::from(header.e_phentsize);
         check_end(size, "table of segments", header.e_phoff, table_size)?;
         let table = read_at(file, header.e_phoff, table_size)?;
-        let mut image = Self {
-            file_size: size,
-            ..Self::default()
-        };
+        let mut image = Self { file_size: size, ..Self::default() };
         for raw in ProgramHeader::from_bytes(&table, header.e_phnum.into()) {
             image.take_segment(file, &raw)?;
         }
@@ -159,15 +146,11 @@ impl Image {
     }
 
     fn take_core(&mut self, kind: u32, desc: &[u8]) -> Result<(), ImageError> {
-        let damaged = |note| ImageError::DamagedNote {
-            note,
-            reason: format!("{} bytes", desc.len()),
-        };
+        let damaged = |note| ImageError::DamagedNote { note, reason: format!("{} bytes", desc.len()) };
         match kind {
-            core::NT_PRSTATUS => self.threads.push(Thread {
-                status: Status::decode(desc).ok_or(damaged("NT_PRSTATUS"))?,
-                ..Thread::default()
-            }),
+            core::NT_PRSTATUS => self
+                .threads
+                .push(Thread { status: Status::decode(desc).ok_or(damaged("NT_PRSTATUS"))?, ..Thread::default() }),
             core::NT_FPREGSET => self.last_thread("NT_FPREGSET")?.fxsave = desc.to_vec(),
             core::NT_PRPSINFO => {
                 self.info = Some(ProcessInfo::decode(desc).ok_or(damaged("NT_PRPSINFO"))?);
@@ -215,10 +198,9 @@ impl Image {
     }
 
     fn last_thread(&mut self, note: &'static str) -> Result<&mut Thread, ImageError> {
-        self.threads.last_mut().ok_or(ImageError::DamagedNote {
-            note,
-            reason: "it stands before any thread's NT_PRSTATUS".to_owned(),
-        })
+        self.threads
+            .last_mut()
+            .ok_or(ImageError::DamagedNote { note, reason: "it stands before any thread's NT_PRSTATUS".to_owned() })
     }
 
     fn check(&self) -> Result<(), ImageError> {
@@ -228,10 +210,7 @@ impl Image {
         }
         for s in &self.segments {
             let end = s.address.checked_add(s.memory_size);
-            if s.address % PAGE != 0
-                || s.file_size > s.memory_size
-                || end.is_none_or(|e| e > ADDRESS_END)
-            {
+            if s.address % PAGE != 0 || s.file_size > s.memory_size || end.is_none_or(|e| e > ADDRESS_END) {
                 return Err(ImageError::Damaged(format!(
                     "the segment at {:#x}, {} bytes ({} stored)",
                     s.address, s.memory_size, s.file_size
@@ -252,11 +231,7 @@ impl Image {
     fn check_mappings(&self) -> Result<(), ImageError> {
         let mut last = 0;
         for m in self.memory.iter().flat_map(|m| &m.mappings) {
-            if m.start < last
-                || m.end <= m.start
-                || m.end > ADDRESS_END
-                || (m.start | m.end) % PAGE != 0
-            {
+            if m.start < last || m.end <= m.start || m.end > ADDRESS_END || (m.start | m.end) % PAGE != 0 {
                 let message = format!("the mapping {:#x}-{:#x}", m.start, m.end);
                 return Err(ImageError::Damaged(message));
             }
@@ -272,27 +247,19 @@ impl Image {
 
     /// The extended state of a thread; `None` if there is neither NT_X86_XSTATE nor NT_FPREGSET.
     pub fn xsave<'a>(&'a self, thread: &'a Thread) -> Option<Xsave<'a>> {
-        Xsave::new(&thread.xstate, self.layout.as_deref())
-            .or_else(|| Xsave::new(&thread.fxsave, Some(&[])))
+        Xsave::new(&thread.xstate, self.layout.as_deref()).or_else(|| Xsave::new(&thread.fxsave, Some(&[])))
     }
 
     /// The address space: as noted, or, from a plain core, what its segments and NT_FILE tell.
     pub fn mappings(&self) -> Vec<MappingNote> {
         match &self.memory {
             Some(memory) => memory.mappings.clone(),
-            None => self
-                .segments
-                .iter()
-                .map(|s| self.plain_mapping(s))
-                .collect(),
+            None => self.segments.iter().map(|s| self.plain_mapping(s)).collect(),
         }
     }
 
     fn plain_mapping(&self, s: &Segment) -> MappingNote {
-        let file = self
-            .files
-            .iter()
-            .find(|f| f.start <= s.address && s.address < f.end);
+        let file = self.files.iter().find(|f| f.start <= s.address && s.address < f.end);
         let stack = self.threads.first().map_or(0, |t| t.status.registers.rsp);
         let vdso = self.auxv.iter().find(|(kind, _)| *kind == AT_SYSINFO_EHDR);
         let (backing, name) = if let Some(file) = file {
@@ -324,9 +291,7 @@ impl Image {
 }
 
 fn read_header(file: &File, size: u64) -> Result<Header, ImageError> {
-    use goblin::elf::header::{
-        EI_CLASS, EI_DATA, ELFCLASS64, ELFDATA2LSB, ELFMAG, EM_X86_64, ET_CORE, machine_to_str,
-    };
+    use goblin::elf::header::{EI_CLASS, EI_DATA, ELFCLASS64, ELFDATA2LSB, ELFMAG, EM_X86_64, ET_CORE, machine_to_str};
     let mut raw = [0; SIZEOF_EHDR];
     let available = size.min(raw.len() as u64) as usize;
     file.read_exact_at(&mut raw[..available], 0)?;
@@ -346,10 +311,7 @@ fn read_header(file: &File, size: u64) -> Result<Header, ImageError> {
         return Err(ImageError::OtherMachine(machine.to_owned()));
     }
     if usize::from(header.e_phentsize) != size_of::<ProgramHeader>() || header.e_phnum == 0 {
-        let message = format!(
-            "{} program headers of {} bytes",
-            header.e_phnum, header.e_phentsize
-        );
+        let message = format!("{} program headers of {} bytes", header.e_phnum, header.e_phentsize);
         return Err(ImageError::Damaged(message));
     }
     Ok(header)
@@ -358,14 +320,8 @@ fn read_header(file: &File, size: u64) -> Result<Header, ImageError> {
 fn check_end(size: u64, what: &str, offset: u64, len: u64) -> Result<(), ImageError> {
     match offset.checked_add(len) {
         Some(end) if end <= size => Ok(()),
-        Some(needed) => Err(ImageError::Truncated {
-            what: what.to_owned(),
-            needed,
-            size,
-        }),
-        None => Err(ImageError::Damaged(format!(
-            "its {what} stands at byte {offset:#x}"
-        ))),
+        Some(needed) => Err(ImageError::Truncated { what: what.to_owned(), needed, size }),
+        None => Err(ImageError::Damaged(format!("its {what} stands at byte {offset:#x}"))),
     }
 }
 

@@ -9,69 +9,35 @@ fn page(byte: u8) -> Vec<u8> {
     vec![byte; PAGE as usize]
 }
 
-const RW: Access = Access {
-    read: true,
-    write: true,
-    execute: false,
-};
+const RW: Access = Access { read: true, write: true, execute: false };
 
 fn status_note() -> Note {
     Note {
         owner: core_notes::OWNER_CORE,
         kind: core_notes::NT_PRSTATUS,
-        desc: core_notes::Status {
-            pid: 77,
-            ..Default::default()
-        }
-        .encode(),
+        desc: core_notes::Status { pid: 77, ..Default::default() }.encode(),
     }
 }
 
 fn xlate_note<T: XlateNote>(note: &T) -> Note {
-    Note {
-        owner: notes::OWNER,
-        kind: T::TYPE,
-        desc: note.encode().unwrap(),
-    }
+    Note { owner: notes::OWNER, kind: T::TYPE, desc: note.encode().unwrap() }
 }
 
 /// A region of 100 pages with contents in pages 0, 1, 5 and 90, and an untouched one.
 fn write_sample(path: &std::path::Path) {
     let mut writer = ImageWriter::new(File::create(path).unwrap());
     writer.begin_region(0x10000, RW);
-    writer
-        .contents(0x10000, &[page(1), page(2)].concat())
-        .unwrap();
-    writer
-        .contents(0x12000, &[page(0), page(0), page(0), page(5)].concat())
-        .unwrap();
+    writer.contents(0x10000, &[page(1), page(2)].concat()).unwrap();
+    writer.contents(0x12000, &[page(0), page(0), page(0), page(5)].concat()).unwrap();
     writer.contents(0x10000 + 90 * PAGE, &page(90)).unwrap();
     writer.end_region(0x10000 + 100 * PAGE);
     writer.begin_region(0x1000_0000, RW);
     writer.end_region(0x2000_0000);
     assert_eq!(writer.stored_pages(), 4);
-    let process = Process {
-        pid: 77,
-        comm: "x".into(),
-        ..Process::default()
-    };
-    let limits = Limits {
-        limits: vec![Limit {
-            resource: 3,
-            soft: 1,
-            hard: 2,
-        }],
-    };
-    let thread = ThreadNote {
-        tid: 77,
-        ..ThreadNote::default()
-    };
-    let notes = [
-        status_note(),
-        xlate_note(&thread),
-        xlate_note(&process),
-        xlate_note(&limits),
-    ];
+    let process = Process { pid: 77, comm: "x".into(), ..Process::default() };
+    let limits = Limits { limits: vec![Limit { resource: 3, soft: 1, hard: 2 }] };
+    let thread = ThreadNote { tid: 77, ..ThreadNote::default() };
+    let notes = [status_note(), xlate_note(&thread), xlate_note(&process), xlate_note(&limits)];
     writer.finish(&notes).unwrap();
 }
 
@@ -86,26 +52,12 @@ fn sample() -> (tempfile::TempDir, std::path::PathBuf) {
 fn regions_are_split_at_long_runs_of_zeros_and_trimmed() {
     let (_dir, path) = sample();
     let image = Image::read(&File::open(path).unwrap()).unwrap();
-    let shape: Vec<_> = image
-        .segments
-        .iter()
-        .map(|s| (s.address, s.file_size / PAGE, s.memory_size / PAGE))
-        .collect();
+    let shape: Vec<_> = image.segments.iter().map(|s| (s.address, s.file_size / PAGE, s.memory_size / PAGE)).collect();
     let end_of_first = 0x10000 + 90 * PAGE;
-    assert_eq!(
-        shape,
-        [
-            (0x10000, 6, 90),
-            (end_of_first, 1, 10),
-            (0x1000_0000, 0, 0x10000)
-        ]
-    );
+    assert_eq!(shape, [(0x10000, 6, 90), (end_of_first, 1, 10), (0x1000_0000, 0, 0x10000)]);
     assert!(image.segments.iter().all(|s| s.file_offset % PAGE == 0));
     assert!(image.file_size < 16 * PAGE);
-    assert_eq!(
-        image.segments_within(0x10000, 0x10000 + 100 * PAGE).len(),
-        2
-    );
+    assert_eq!(image.segments_within(0x10000, 0x10000 + 100 * PAGE).len(), 2);
 }
 
 #[test]
@@ -114,10 +66,7 @@ fn contents_are_at_their_offsets() {
     let image = Image::read(&File::open(&path).unwrap()).unwrap();
     let bytes = std::fs::read(path).unwrap();
     let at = |i: usize, n: u64| bytes[(image.segments[i].file_offset + n * PAGE) as usize];
-    assert_eq!(
-        [at(0, 0), at(0, 1), at(0, 4), at(0, 5), at(1, 0)],
-        [1, 2, 0, 5, 90]
-    );
+    assert_eq!([at(0, 0), at(0, 1), at(0, 4), at(0, 5), at(1, 0)], [1, 2, 0, 5, 90]);
 }
 
 #[test]
@@ -146,10 +95,7 @@ fn every_truncation_is_noticed() {
         let error = Image::read(&file).unwrap_err();
         match cut {
             0..4 => assert!(matches!(error, ImageError::NotACore), "{cut}: {error}"),
-            _ => assert!(
-                matches!(error, ImageError::Truncated { .. }),
-                "{cut}: {error}"
-            ),
+            _ => assert!(matches!(error, ImageError::Truncated { .. }), "{cut}: {error}"),
         }
     }
 }

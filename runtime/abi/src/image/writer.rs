@@ -60,14 +60,7 @@ struct Region {
 
 impl<F: Write + Seek> ImageWriter<F> {
     pub fn new(file: F) -> Self {
-        Self {
-            file,
-            position: 0,
-            next: PAGE,
-            segments: Vec::new(),
-            region: None,
-            stored_pages: 0,
-        }
+        Self { file, position: 0, next: PAGE, segments: Vec::new(), region: None, stored_pages: 0 }
     }
 
     /// Pages of contents written so far.
@@ -82,13 +75,7 @@ impl<F: Write + Seek> ImageWriter<F> {
     }
 
     fn segment_at(&self, address: u64, access: Access) -> Segment {
-        Segment {
-            address,
-            memory_size: 0,
-            file_offset: self.next,
-            file_size: 0,
-            access,
-        }
+        Segment { address, memory_size: 0, file_offset: self.next, file_size: 0, access }
     }
 
     /// Takes whole pages of the current region, in the order of their addresses; what is left out is zero.
@@ -216,20 +203,11 @@ fn file_header(headers_at: u64, count: u16) -> Vec<u8> {
 
 /// Elf64_Phdr.
 fn program_header(out: &mut Vec<u8>, kind: u32, s: &Segment, align: u64) {
-    let flags = u32::from(s.access.execute)
-        | u32::from(s.access.write) << 1
-        | u32::from(s.access.read) << 2;
+    let flags = u32::from(s.access.execute) | u32::from(s.access.write) << 1 | u32::from(s.access.read) << 2;
     out.extend(kind.to_le_bytes());
     out.extend(flags.to_le_bytes());
     let physical = 0;
-    for word in [
-        s.file_offset,
-        s.address,
-        physical,
-        s.file_size,
-        s.memory_size,
-        align,
-    ] {
+    for word in [s.file_offset, s.address, physical, s.file_size, s.memory_size, align] {
         out.extend(word.to_le_bytes());
     }
 }

@@ -26,22 +26,13 @@ pub struct XsaveComponent {
 
 /// The descriptor of NT_X86_XSAVE_LAYOUT.
 pub fn encode_layout(layout: &[XsaveComponent]) -> Vec<u8> {
-    layout
-        .iter()
-        .flat_map(|c| [c.number, c.size, c.offset, c.flags])
-        .flat_map(u32::to_le_bytes)
-        .collect()
+    layout.iter().flat_map(|c| [c.number, c.size, c.offset, c.flags]).flat_map(u32::to_le_bytes).collect()
 }
 
 /// Reads NT_X86_XSAVE_LAYOUT.
 pub fn decode_layout(desc: &[u8]) -> Vec<XsaveComponent> {
     desc.chunks_exact(16)
-        .map(|c| XsaveComponent {
-            number: long(c, 0),
-            size: long(c, 4),
-            offset: long(c, 8),
-            flags: long(c, 12),
-        })
+        .map(|c| XsaveComponent { number: long(c, 0), size: long(c, 4), offset: long(c, 8), flags: long(c, 12) })
         .collect()
 }
 
@@ -134,26 +125,13 @@ impl<'a> Xsave<'a> {
 fn guess_layout(bytes: &[u8]) -> Vec<XsaveComponent> {
     const MPX: u64 = 3 << 3;
     let xcr0 = word(bytes, XCR0_AT);
-    let (opmask, zmm, hi16) = if xcr0 & MPX != 0 || bytes.len() >= 2688 {
-        (1088, 1152, 1664)
-    } else {
-        (832, 896, 1408)
-    };
-    [
-        (AVX, 256, 576),
-        (OPMASK, 64, opmask),
-        (ZMM_HI256, 512, zmm),
-        (HI16_ZMM, 1024, hi16),
-    ]
-    .into_iter()
-    .filter(|(number, ..)| xcr0 >> number & 1 != 0)
-    .map(|(number, size, offset)| XsaveComponent {
-        number,
-        size,
-        offset,
-        flags: 0,
-    })
-    .collect()
+    let (opmask, zmm, hi16) =
+        if xcr0 & MPX != 0 || bytes.len() >= 2688 { (1088, 1152, 1664) } else { (832, 896, 1408) };
+    [(AVX, 256, 576), (OPMASK, 64, opmask), (ZMM_HI256, 512, zmm), (HI16_ZMM, 1024, hi16)]
+        .into_iter()
+        .filter(|(number, ..)| xcr0 >> number & 1 != 0)
+        .map(|(number, size, offset)| XsaveComponent { number, size, offset, flags: 0 })
+        .collect()
 }
 
 #[cfg(test)]
@@ -182,12 +160,7 @@ mod tests {
     #[test]
     fn the_layout_note_wins() {
         let bytes = area(2696, 0xe7);
-        let layout = [XsaveComponent {
-            number: AVX,
-            size: 256,
-            offset: 1000,
-            flags: 0,
-        }];
+        let layout = [XsaveComponent { number: AVX, size: 256, offset: 1000, flags: 0 }];
         assert_eq!(decode_layout(&encode_layout(&layout)), layout);
         let mut cpu = CpuState::default();
         Xsave::new(&bytes, Some(&layout)).unwrap().load(&mut cpu);

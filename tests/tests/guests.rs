@@ -1,0 +1,48 @@
+//! Guest programs compiled at test time give the same output and end the same way natively and under every
+//! mix of tiers. The compute programs run on small sizes: it is their code paths that count here.
+
+use xlate_tests::guest::{MODES, compile, same_in};
+
+/// One test a program: folder, name, arguments.
+macro_rules! guests {
+    ($($folder:ident $name:ident [$($arg:expr),*];)*) => {
+        $(#[test]
+        fn $name() {
+            let program = compile(stringify!($folder), stringify!($name), &["-O2"]);
+            same_in(&MODES, &program, &[$($arg),*]);
+        })*
+    };
+}
+
+guests! {
+    guests memory ["1"];
+    guests division ["20000"];
+    guests fileout ["2000"];
+    guests sieve ["1"];
+    guests matmul ["1"];
+    guests nbody ["2000"];
+    guests qsort ["1"];
+    guests hashmap ["50000"];
+    guests fib ["20"];
+    guests bytecode ["10000"];
+    guests mandelbrot ["40"];
+    guests sha256 ["500"];
+    guests crc ["1"];
+    guests strings ["50"];
+    guests chase ["100000"];
+    features control [];
+    features files [];
+    features floats [];
+    features processes [];
+    features selfmod [];
+    features signals [];
+    features migrate ["20"];
+}
+
+/// A static program, an unoptimised one, and a static PIE load as well as the dynamic ones.
+#[test]
+fn kinds_of_executable() {
+    for flags in [&["-O0"][..], &["-O2", "-static"], &["-O2", "-static-pie"], &["-O2", "-no-pie"]] {
+        same_in(&MODES, &compile("features", "control", flags), &[]);
+    }
+}

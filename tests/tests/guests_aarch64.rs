@@ -1,0 +1,31 @@
+//! The guest programs on the AArch64 runtime under emulation, with the translator service running natively.
+
+use xlate_tests::guest::{ARM_MODES, compile, same_in};
+
+macro_rules! guests {
+    ($($folder:ident $name:ident [$($arg:expr),*];)*) => {
+        $(#[test]
+        fn $name() {
+            let program = compile(stringify!($folder), stringify!($name), &["-O2"]);
+            same_in(&ARM_MODES, &program, &[$($arg),*]);
+        })*
+    };
+}
+
+guests! {
+    guests division ["5000"];
+    guests fileout ["500"];
+    guests nbody ["200"];
+    guests qsort ["1"];
+    guests fib ["15"];
+    guests bytecode ["1000"];
+    guests sha256 ["50"];
+    guests strings ["5"];
+    features control [];
+    features files [];
+    features floats [];
+    features processes [];
+    features selfmod [];
+    features signals [];
+    features migrate ["3"];
+}

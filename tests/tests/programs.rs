@@ -1,0 +1,39 @@
+//! Unmodified programs of the system give the same output and status as natively, under every mix of tiers.
+
+use std::path::Path;
+
+use xlate_tests::guest::{ARM_MODES, MODES, same_in};
+
+macro_rules! programs {
+    ($($name:ident $path:literal [$($arg:expr),*];)*) => {
+        $(#[test]
+        fn $name() {
+            same_in(&MODES, Path::new($path), &[$($arg),*]);
+        })*
+        mod aarch64 {
+            use super::*;
+            $(#[test]
+            fn $name() {
+                same_in(&ARM_MODES, Path::new($path), &[$($arg),*]);
+            })*
+        }
+    };
+}
+
+programs! {
+    true_ "/bin/true" [];
+    false_ "/bin/false" [];
+    echo "/bin/echo" ["one", "two"];
+    ls "/bin/ls" ["-la", "/"];
+    ls_missing "/bin/ls" ["/nonexistent"];
+    sort "/bin/sort" ["-r", "/etc/passwd"];
+    sha256sum "/usr/bin/sha256sum" ["/etc/services"];
+    gzip "/bin/gzip" ["-9", "-n", "-c", "/etc/services"];
+    awk "/usr/bin/awk" ["-F:", "{ n[length($1) % 5] += $3 / 3 } END { for (i = 0; i < 5; i++) printf \"%d %.3f\\n\", i, n[i] }", "/etc/passwd"];
+    bash_pipeline "/bin/bash" ["-c", "for i in 1 2 3; do echo $i; done | sort -r"];
+    bash_status "/bin/bash" ["-c", "(exit 3); echo $?; kill -TERM $$"];
+    grep "/bin/grep" ["-c", "tcp", "/etc/services"];
+    sed "/bin/sed" ["-n", "s/tcp/TCP/p", "/etc/services"];
+    date "/bin/date" ["-u", "-d", "@86400", "+%F %T"];
+    seq "/usr/bin/seq" ["-f", "%.2f", "1", "0.5", "5"];
+}
