@@ -1,1 +1,3 @@
+//! The `xlate-runtime` command.
+
 fn main() {}

@@ -1,0 +1,479 @@
+//! The options of `xlate-runtime`: one table from which parsing, help and the command line of an exec'd
+//! successor are made.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgAction, Command};
+use xlate_abi::protocol::OptLevel;
+
+/// Which tiers may run (`--engine`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// All of them, by hotness.
+    Auto,
+    /// Tier 0 only.
+    Interpreter,
+    /// Tier 1 from the first execution, no tier 2.
+    Baseline,
+    /// Tier 2 from the first execution, waiting for the service's answer.
+    Optimized,
+}
+
+/// Where `--stats` goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StatsSink {
+    Stderr,
+    File(PathBuf),
+}
+
+/// What to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A program with its arguments; the first word is the path or the name to look up in `PATH`.
+    Program(Vec<OsString>),
+    /// A checkpoint image.
+    Image(PathBuf),
+    /// Print the translator's own memory map and check it against where guests live.
+    LayoutTest,
+}
+
+/// All options of one run. Those that concern the translator go on to exec'd successors
+/// ([`Config::successor_args`]); those that describe the first program (`-E`, `--argv0`, `--guest-pid`) don't.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub opt: OptLevel,
+    pub engine: EngineChoice,
+    /// Socket of the translator service; without one there is no tier 2.
+    pub service: Option<PathBuf>,
+    pub stats: Option<StatsSink>,
+    /// A `tracing` filter; silent without one.
+    pub log: Option<String>,
+    /// `VAR=VALUE` or `VAR` (unset) changes to the environment of the first program.
+    pub env: Vec<OsString>,
+    pub argv0: Option<OsString>,
+    /// The process number the guest believes to have (resumed images).
+    pub guest_pid: Option<i32>,
+    /// Words put before the runtime's own path when it execs itself (an emulator's command line).
+    pub exec_prefix: Vec<String>,
+    /// The `xlate` command, to restart the service.
+    pub xlate: Option<PathBuf>,
+    /// Executions after which a block gets tier 1 code.
+    pub hot_baseline: u32,
+    /// Executions after which a block is sent to tier 2.
+    pub hot_optimized: u32,
+    /// Set by the layout stage: the runtime's own executable (`/proc/self/exe` is the dynamic loader then) and the
+    /// process attributes to give back to the guest.
+    pub placed: Option<Placed>,
+    pub subject: Subject,
+}
+
+/// What the first stage of the layout hands to the second (hidden option `--placed=SOFT,PERSONALITY,PATH`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Soft RLIMIT_STACK before the change.
+    pub stack_limit: u64,
+    /// Personality before the change.
+    pub personality: u32,
+    pub runtime: PathBuf,
+}
+
+/// An option value that isn't one.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("--{option}={value}: {expected}")]
+    Value { option: &'static str, value: String, expected: &'static str },
+    #[error("{0}")]
+    Usage(String),
+    /// `--help`: not a failure.
+    #[error("{0}")]
+    Help(String),
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            opt: OptLevel::O2,
+            engine: EngineChoice::Auto,
+            service: None,
+            stats: None,
+            log: None,
+            env: Vec::new(),
+            argv0: None,
+            guest_pid: None,
+            exec_prefix: Vec::new(),
+            xlate: None,
+            hot_baseline: 8,
+            hot_optimized: 2000,
+            placed: None,
+            subject: Subject::Program(Vec::new()),
+        }
+    }
+}
+
+/// One row of the option table.
+struct Row {
+    name: &'static str,
+    short: Option<char>,
+    value: &'static str,
+    help: &'static str,
+    expected: &'static str,
+    /// Takes the value over; `None` if it isn't one.
+    set: fn(&mut Config, &OsStr) -> Option<()>,
+    /// The value for a successor, if it differs from the default.
+    get: fn(&Config) -> Option<OsString>,
+}
+
+fn text(value: &OsStr) -> Option<&str> {
+    value.to_str()
+}
+
+fn opt_level(value: &OsStr) -> Option<OptLevel> {
+    Some(match text(value)? {
+        "O0" => OptLevel::O0,
+        "O1" => OptLevel::O1,
+        "O2" => OptLevel::O2,
+        "O3" => OptLevel::O3,
+        _ => return None,
+    })
+}
+
+fn engine_choice(value: &OsStr) -> Option<EngineChoice> {
+    Some(match text(value)? {
+        "auto" => EngineChoice::Auto,
+        "interpreter" => EngineChoice::Interpreter,
+        "baseline" => EngineChoice::Baseline,
+        "optimized" => EngineChoice::Optimized,
+        _ => return None,
+    })
+}
+
+fn engine_name(choice: EngineChoice) -> &'static str {
+    match choice {
+        EngineChoice::Auto => "auto",
+        EngineChoice::Interpreter => "interpreter",
+        EngineChoice::Baseline => "baseline",
+        EngineChoice::Optimized => "optimized",
+    }
+}
+
+fn placed(value: &OsStr) -> Option<Placed> {
+    let mut parts = value.as_bytes().splitn(3, |&b| b == b',');
+    let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse::<u64>().ok();
+    let stack_limit = number()?;
+    let personality = u32::try_from(number()?).ok()?;
+    let runtime = PathBuf::from(OsString::from_vec(parts.next()?.to_vec()));
+    Some(Placed { stack_limit, personality, runtime })
+}
+
+fn nothing(_: &Config) -> Option<OsString> {
+    None
+}
+
+const ANY: &str = "a value is needed";
+const NUMBER: &str = "a number is needed";
+
+const TABLE: &[Row] = &[
+    Row {
+        name: "opt",
+        short: None,
+        value: "LEVEL",
+        help: "Optimisation level: O0 (baseline only), O1, O2 (default), O3",
+        expected: "one of O0, O1, O2, O3 is needed",
+        set: |c, v| opt_level(v).map(|level| c.opt = level),
+        get: |c| Some(format!("{:?}", c.opt).into()),
+    },
+    Row {
+        name: "engine",
+        short: None,
+        value: "ENGINE",
+        help: "Which tiers run: auto (default), interpreter, baseline, optimized",
+        expected: "one of auto, interpreter, baseline, optimized is needed",
+        set: |c, v| engine_choice(v).map(|engine| c.engine = engine),
+        get: |c| Some(engine_name(c.engine).into()),
+    },
+    Row {
+        name: "service",
+        short: None,
+        value: "SOCKET",
+        help: "Socket of the translator service (xlate serve); without it there is no tier 2",
+        expected: ANY,
+        set: |c, v| {
+            c.service = Some(v.into());
+            Some(())
+        },
+        get: |c| c.service.clone().map(Into::into),
+    },
+    Row {
+        name: "stats",
+        short: None,
+        value: "FILE",
+        help: "Print what each tier did when the guest ends, to stderr or to FILE",
+        expected: ANY,
+        set: |c, v| {
+            c.stats = Some(if v.is_empty() { StatsSink::Stderr } else { StatsSink::File(v.into()) });
+            Some(())
+        },
+        get: |c| {
+            c.stats.as_ref().map(|sink| match sink {
+                StatsSink::Stderr => OsString::new(),
+                StatsSink::File(path) => path.clone().into(),
+            })
+        },
+    },
+    Row {
+        name: "log",
+        short: None,
+        value: "FILTER",
+        help: "What to log on stderr, as a tracing filter (debug, xlate_runtime::signal=trace); silent by default",
+        expected: "a filter is needed",
+        set: |c, v| text(v).map(|filter| c.log = Some(filter.to_owned())),
+        get: |c| c.log.clone().map(Into::into),
+    },
+    Row {
+        name: "env",
+        short: Some('E'),
+        value: "VAR=VALUE",
+        help: "Set (VAR=VALUE) or unset (VAR) a variable of the program's environment; may be repeated",
+        expected: "VAR=VALUE or VAR is needed",
+        set: |c, v| (!v.is_empty() && v.as_bytes()[0] != b'=').then(|| c.env.push(v.to_owned())),
+        get: nothing,
+    },
+    Row {
+        name: "argv0",
+        short: None,
+        value: "NAME",
+        help: "The program's argv[0], where it differs from its path",
+        expected: ANY,
+        set: |c, v| {
+            c.argv0 = Some(v.to_owned());
+            Some(())
+        },
+        get: nothing,
+    },
+    Row {
+        name: "guest-pid",
+        short: None,
+        value: "PID",
+        help: "The process number the guest is to see as its own",
+        expected: NUMBER,
+        set: |c, v| text(v)?.parse().ok().map(|pid| c.guest_pid = Some(pid)),
+        get: nothing,
+    },
+    Row {
+        name: "exec-prefix",
+        short: None,
+        value: "WORDS",
+        help: "Command line to put before the runtime when it execs itself, e.g. 'qemu-aarch64 -cpu max'",
+        expected: "words separated by blanks are needed",
+        set: |c, v| {
+            text(v).map(|words| {
+                c.exec_prefix = words.split_whitespace().map(str::to_owned).collect();
+            })
+        },
+        get: |c| (!c.exec_prefix.is_empty()).then(|| c.exec_prefix.join(" ").into()),
+    },
+    Row {
+        name: "xlate",
+        short: None,
+        value: "PATH",
+        help: "The xlate command, to start the service again should it die",
+        expected: ANY,
+        set: |c, v| {
+            c.xlate = Some(v.into());
+            Some(())
+        },
+        get: |c| c.xlate.clone().map(Into::into),
+    },
+    Row {
+        name: "hot-baseline",
+        short: None,
+        value: "N",
+        help: "Executions after which a block gets baseline code",
+        expected: NUMBER,
+        set: |c, v| text(v)?.parse().ok().map(|n| c.hot_baseline = n),
+        get: |c| Some(c.hot_baseline.to_string().into()),
+    },
+    Row {
+        name: "hot-optimized",
+        short: None,
+        value: "N",
+        help: "Executions after which a block is sent to the optimiser",
+        expected: NUMBER,
+        set: |c, v| text(v)?.parse().ok().map(|n| c.hot_optimized = n),
+        get: |c| Some(c.hot_optimized.to_string().into()),
+    },
+    Row {
+        name: "placed",
+        short: None,
+        value: "STATE",
+        help: "",
+        expected: "only the runtime itself passes this option",
+        set: |c, v| placed(v).map(|p| c.placed = Some(p)),
+        get: nothing,
+    },
+];
+
+fn command() -> Command {
+    let mut command = Command::new("xlate-runtime")
+        .about("Runs an x86-64 Linux program, or resumes a checkpoint image, under translation")
+        .override_usage("xlate-runtime [OPTIONS] -- PROGRAM [ARGS]...\n       xlate-runtime [OPTIONS] --image FILE")
+        .arg(
+            Arg::new("image")
+                .long("image")
+                .value_name("FILE")
+                .value_parser(clap::value_parser!(OsString))
+                .help("Resume this checkpoint image"),
+        )
+        .arg(Arg::new("self-test").long("self-test").value_name("TEST").value_parser(["layout"]).hide(true))
+        .arg(
+            Arg::new("program")
+                .value_name("PROGRAM")
+                .num_args(0..)
+                .last(true)
+                .value_parser(clap::value_parser!(OsString)),
+        );
+    for row in TABLE {
+        let mut arg = Arg::new(row.name)
+            .long(row.name)
+            .value_name(row.value)
+            .help(row.help)
+            .hide(row.help.is_empty())
+            .action(ArgAction::Append)
+            .value_parser(clap::value_parser!(OsString));
+        if row.name == "stats" {
+            arg = arg.num_args(0..=1).require_equals(true).default_missing_value("");
+        }
+        if let Some(short) = row.short {
+            arg = arg.short(short);
+        }
+        command = command.arg(arg);
+    }
+    command
+}
+
+impl Config {
+    /// Reads a command line (the first word is the command's own name).
+    pub fn parse(args: &[OsString]) -> Result<Self, ConfigError> {
+        let mut matches = command().try_get_matches_from(args).map_err(|e| {
+            if e.use_stderr() { ConfigError::Usage(e.to_string()) } else { ConfigError::Help(e.to_string()) }
+        })?;
+        let mut config = Self::default();
+        for row in TABLE {
+            for value in matches.remove_many::<OsString>(row.name).into_iter().flatten() {
+                (row.set)(&mut config, &value).ok_or_else(|| ConfigError::Value {
+                    option: row.name,
+                    value: value.to_string_lossy().into_owned(),
+                    expected: row.expected,
+                })?;
+            }
+        }
+        let image = matches.remove_one::<OsString>("image");
+        let test = matches.remove_one::<String>("self-test");
+        let program: Vec<OsString> = matches.remove_many::<OsString>("program").into_iter().flatten().collect();
+        config.subject = match (image, test, program.is_empty()) {
+            (Some(image), None, true) => Subject::Image(image.into()),
+            (None, Some(_), true) => Subject::LayoutTest,
+            (None, None, false) => Subject::Program(program),
+            _ => {
+                return Err(ConfigError::Usage(
+                    "give either -- PROGRAM [ARGS]... or --image FILE; see --help".to_owned(),
+                ));
+            }
+        };
+        Ok(config)
+    }
+
+    /// The runtime's own executable file.
+    pub fn runtime_path(&self) -> PathBuf {
+        match &self.placed {
+            Some(placed) => placed.runtime.clone(),
+            None => std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into()),
+        }
+    }
+
+    /// The command line with which this process is replaced by a successor that runs `program` with `args`
+    /// (argv[1] and on) under the name `argv0`: the word to exec comes first.
+    pub fn successor_args(&self, program: &Path, argv0: &OsStr, args: &[OsString]) -> Vec<OsString> {
+        let mut line: Vec<OsString> = self.exec_prefix.iter().map(Into::into).collect();
+        line.push(self.runtime_path().into());
+        for row in TABLE {
+            if let Some(value) = (row.get)(self) {
+                line.push(option(row.name, &value));
+            }
+        }
+        line.push(option("argv0", argv0));
+        line.push("--".into());
+        line.push(program.into());
+        line.extend_from_slice(args);
+        line
+    }
+}
+
+/// `--name=value` (or `--name` for an empty one where that is allowed).
+pub(crate) fn option(name: &str, value: &OsStr) -> OsString {
+    let mut word = OsString::from(format!("--{name}="));
+    word.push(value);
+    word
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Config, ConfigError> {
+        let args: Vec<OsString> =
+            std::iter::once("xlate-runtime").chain(words.iter().copied()).map(Into::into).collect();
+        Config::parse(&args)
+    }
+
+    #[test]
+    fn program_and_options() {
+        let c = parse(&["--opt=O0", "--engine=interpreter", "-E", "A=b", "--", "/bin/ls", "-la"]).unwrap();
+        assert_eq!(c.opt, OptLevel::O0);
+        assert_eq!(c.engine, EngineChoice::Interpreter);
+        assert_eq!(c.env, [OsString::from("A=b")]);
+        assert_eq!(c.subject, Subject::Program(vec!["/bin/ls".into(), "-la".into()]));
+    }
+
+    #[test]
+    fn stats_with_and_without_file() {
+        assert_eq!(parse(&["--stats", "--", "x"]).unwrap().stats, Some(StatsSink::Stderr));
+        assert_eq!(parse(&["--stats=f", "--", "x"]).unwrap().stats, Some(StatsSink::File("f".into())));
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        let message = parse(&["--opt=O9", "--", "x"]).unwrap_err().to_string();
+        assert_eq!(message, "--opt=O9: one of O0, O1, O2, O3 is needed");
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--image", "f", "--", "x"]).is_err());
+    }
+
+    #[test]
+    fn successor_gets_the_translators_options_only() {
+        let c = parse(&[
+            "--opt=O1",
+            "--stats",
+            "-E",
+            "A=b",
+            "--argv0=old",
+            "--exec-prefix=qemu-aarch64 -cpu max",
+            "--placed=8388608,0,/opt/xlate-runtime",
+            "--",
+            "/bin/sh",
+        ])
+        .unwrap();
+        let line = c.successor_args(Path::new("/bin/ls"), OsStr::new("ls"), &["-l".into()]);
+        let words: Vec<&str> = line.iter().map(|w| w.to_str().unwrap()).collect();
+        assert_eq!(words[..4], ["qemu-aarch64", "-cpu", "max", "/opt/xlate-runtime"]);
+        let again = Config::parse(&line[3..]).unwrap();
+        assert_eq!(again.opt, OptLevel::O1);
+        assert_eq!(again.stats, Some(StatsSink::Stderr));
+        assert!(again.env.is_empty());
+        assert_eq!(again.argv0, Some("ls".into()));
+        assert_eq!(again.exec_prefix, c.exec_prefix);
+        assert_eq!(again.subject, Subject::Program(vec!["/bin/ls".into(), "-l".into()]));
+    }
+}

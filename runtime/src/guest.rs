@@ -1,0 +1,176 @@
+//! The guest process: its parts, and the loop that runs it.
+
+use xlate_abi::state::{CpuState, ExitReason, RAX, Trap};
+
+use crate::config::Config;
+use crate::engine::{Engine, Exit};
+use crate::linux::{self, Kernel, Outcome};
+use crate::memory::Memory;
+use crate::signal::{self, Signals};
+
+/// One guest process with its only thread.
+pub struct Guest {
+    pub state: Box<CpuState>,
+    pub engine: Engine,
+    pub memory: Memory,
+    pub signals: Signals,
+    /// What the system calls keep between calls.
+    pub kernel: Kernel,
+    pub config: Config,
+}
+
+impl Guest {
+    /// Runs the guest until it exits or dies by a signal; never returns.
+    pub fn run(&mut self) -> ! {
+        signal::attach(self);
+        loop {
+            let exit = self.engine.run(&mut self.state, &self.memory);
+            self.handle(exit);
+        }
+    }
+
+    fn handle(&mut self, exit: Exit) {
+        match exit {
+            Exit::Syscall => self.syscall(),
+            Exit::Safepoint => self.deliver(None),
+            Exit::Trap(trap) => self.trap(trap),
+            Exit::Unimplemented => {
+                self.name_unimplemented();
+                self.fault(signal::Fault::trap(Trap::InvalidOpcode, &self.state));
+            }
+            Exit::FetchFault => {
+                let mapped = self.memory.protection(self.state.rip).is_some();
+                self.fault(signal::Fault::fetch(self.state.rip, mapped));
+            }
+            Exit::HostFault => {
+                if let Some(fault) = signal::take_host_fault() {
+                    self.fault(fault);
+                }
+            }
+        }
+    }
+
+    fn trap(&mut self, trap: Trap) {
+        self.fault(signal::Fault::trap(trap, &self.state));
+    }
+
+    /// Delivers a synchronous exception.
+    fn fault(&mut self, fault: signal::Fault) {
+        tracing::debug!(?fault, rip = format_args!("{:#x}", self.state.rip), "guest fault");
+        if let signal::Delivery::Death(signal) = self.signals.raise(fault, &mut self.state, &self.memory) {
+            self.die(signal);
+        }
+    }
+
+    /// Makes the system call the guest asks for, and delivers the signals that waited for its end.
+    fn syscall(&mut self) {
+        match linux::dispatch(self) {
+            Outcome::Done => {
+                if self.state.gpr[RAX] as i64 == -i64::from(libc::EFAULT) && self.release_watched() {
+                    // The kernel itself had to write to a page that is write-protected only because
+                    // translations were made from it.
+                    linux::restart(self);
+                }
+                self.deliver(None);
+            }
+            Outcome::Interrupted { restart } => self.deliver(Some(restart)),
+            Outcome::RegistersReplaced => self.deliver(None),
+            Outcome::Exited(status) => self.exit(status),
+        }
+    }
+
+    /// Delivers the signals that wait. `interrupted` tells that they broke off a system call, and whether
+    /// SA_RESTART makes that call again (signal(7), "Interruption of system calls").
+    fn deliver(&mut self, interrupted: Option<bool>) {
+        if !self.signals.wants_attention(&self.state) {
+            return;
+        }
+        if let Some(restart) = interrupted
+            && self.signals.restarts_call(restart)
+        {
+            linux::restart(self);
+        }
+        if let signal::Delivery::Death(signal) = self.signals.deliver(&mut self.state, &self.memory) {
+            self.die(signal);
+        }
+    }
+
+    /// Gives all pages that are write-protected for translated code back to the guest, dropping the
+    /// translations. Says whether there were any.
+    fn release_watched(&mut self) -> bool {
+        let pages = self.memory.watched_pages();
+        for &page in &pages {
+            self.memory.unwatch_code(page);
+            self.engine.invalidate(page, self.memory.page_size());
+        }
+        !pages.is_empty()
+    }
+
+    fn name_unimplemented(&self) {
+        let rip = self.state.rip;
+        let mut code = [0u8; 15];
+        let len = self.memory.fetch(rip, &mut code);
+        eprintln!("xlate: {}", describe_unimplemented(rip, &code[..len]));
+    }
+
+    /// What remains to be done before the process ends, however it ends: the statistics.
+    pub fn finish(&mut self) {
+        self.engine.finish(&self.config);
+    }
+
+    /// Ends the process with the guest's exit status.
+    pub fn exit(&mut self, status: i32) -> ! {
+        self.finish();
+        // SAFETY: nothing of the process is used any more; no destructor needs to run.
+        unsafe { libc::_exit(status) }
+    }
+
+    /// Ends the process by the signal the guest dies of.
+    pub fn die(&mut self, signal: i32) -> ! {
+        self.finish();
+        signal::die_by(signal)
+    }
+}
+
+/// The message for an instruction that has no semantics: its name, bytes and address.
+fn describe_unimplemented(rip: u64, code: &[u8]) -> String {
+    use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
+    let mut decoder = Decoder::with_ip(64, code, rip, DecoderOptions::NONE);
+    let instruction = decoder.decode();
+    let bytes: Vec<String> = code[..instruction.len().min(code.len())].iter().map(|b| format!("{b:02x}")).collect();
+    let mut text = String::new();
+    IntelFormatter::new().format(&instruction, &mut text);
+    format!(
+        "instruction not implemented: {:?} ({text}), bytes {}, at {rip:#x}; the program gets SIGILL",
+        instruction.code(),
+        bytes.join(" ")
+    )
+}
+
+impl Exit {
+    /// The exit that translated code or the interpreter left in the state, for those that leave the engine.
+    pub fn from_state(state: &CpuState) -> Option<Self> {
+        Some(match ExitReason::from_u32(state.exit_reason)? {
+            ExitReason::Syscall => Self::Syscall,
+            ExitReason::Safepoint => Self::Safepoint,
+            ExitReason::Trap => Self::Trap(Trap::from_u32(state.exit_arg)?),
+            ExitReason::Unimplemented => Self::Unimplemented,
+            ExitReason::FetchFault => Self::FetchFault,
+            ExitReason::Continue | ExitReason::Link | ExitReason::Promote => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unimplemented_instructions_are_named() {
+        let message = describe_unimplemented(0x1000, &[0x0f, 0x31, 0x90]);
+        assert_eq!(
+            message,
+            "instruction not implemented: Rdtsc (rdtsc), bytes 0f 31, at 0x1000; the program gets SIGILL"
+        );
+    }
+}

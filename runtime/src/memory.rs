@@ -1,0 +1,693 @@
+//! The guest's address space: which mappings it has, where new ones go, and safe access to it.
+//!
+//! Guest addresses are host addresses. The guest never gets a page outside its own area, nothing of the
+//! translator's is ever overwritten (fixed mappings reserve the free parts of their range with
+//! MAP_FIXED_NOREPLACE first), and no guest page is executable for the host: guest code is data to us.
+
+mod copy;
+mod region;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use copy::Plain;
+pub use region::{Backing, Region};
+
+use crate::errno::Errno;
+
+/// End of an x86-64 process's address space (TASK_SIZE with 4-level tables).
+pub const GUEST_END: u64 = 0x7fff_ffff_f000;
+/// Where new mappings go when the guest asks for no address, top-down (Linux's mmap_base for the default stack
+/// limit without randomisation).
+pub const MMAP_TOP: u64 = 0x7fff_f7ff_f000;
+/// End of the initial stack.
+pub const STACK_TOP: u64 = GUEST_END;
+/// Where position-independent executables go (Linux's ELF_ET_DYN_BASE without randomisation).
+pub const PIE_BASE: u64 = 0x5555_5555_4000;
+/// The translator's own mappings on x86-64 hosts lie in here (see `layout`): not for guests.
+pub const RUNTIME_AREA: Range<u64> = 0x3000_0000_0000..0x4000_0000_0000;
+/// x86-64's page size; the host's must not be larger.
+pub const GUEST_PAGE: u64 = 4096;
+
+/// A guest page can't be had because something that isn't the guest's lies there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the mapping {start:#x}-{end:#x} collides with the translator's own {own} at {own_start:#x}-{own_end:#x}")]
+pub struct Conflict {
+    pub start: u64,
+    pub end: u64,
+    pub own: String,
+    pub own_start: u64,
+    pub own_end: u64,
+}
+
+/// Why a mapping request of the loader or of image restore failed.
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    #[error("mapping {start:#x}-{end:#x}: {errno}")]
+    System { start: u64, end: u64, errno: Errno },
+}
+
+impl From<MapError> for Errno {
+    /// What the guest sees: a page it can't have looks like exhausted memory.
+    fn from(error: MapError) -> Self {
+        match error {
+            MapError::Conflict(_) => Errno(libc::ENOMEM),
+            MapError::System { errno, .. } => errno,
+        }
+    }
+}
+
+/// The arguments of mmap(2), in the host's numbering (x86-64 and AArch64 agree but for MAP_32BIT, which is
+/// [`MapRequest::low`]).
+#[derive(Clone, Debug, Default)]
+pub struct MapRequest {
+    pub addr: u64,
+    pub len: u64,
+    /// PROT_* as the guest asked, PROT_EXEC included.
+    pub prot: i32,
+    /// MAP_* without MAP_32BIT.
+    pub flags: i32,
+    pub fd: i32,
+    pub offset: u64,
+    /// MAP_32BIT: the first 2 GiB.
+    pub low: bool,
+}
+
+/// The guest's mappings and program break.
+pub struct Memory {
+    page: u64,
+    regions: BTreeMap<u64, Region>,
+    /// What lies in the guest's area without being the guest's, as last seen (never mapped over).
+    foreign: BTreeMap<u64, (u64, String)>,
+    brk_start: u64,
+    brk: u64,
+    /// Pages that are write-protected on the host because translations were made from them.
+    watched: RefCell<BTreeSet<u64>>,
+}
+
+/// The host page size at run time.
+pub fn host_page_size() -> u64 {
+    // SAFETY: sysconf has no preconditions.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(size).unwrap_or(GUEST_PAGE)
+}
+
+fn host_prot(prot: i32) -> i32 {
+    // Execute permission implies that we may read the code; the host itself never executes it.
+    let read = if prot & libc::PROT_EXEC != 0 { libc::PROT_READ } else { 0 };
+    (prot & (libc::PROT_READ | libc::PROT_WRITE)) | read
+}
+
+fn system(start: u64, len: u64, errno: Errno) -> MapError {
+    MapError::System { start, end: start.saturating_add(len), errno }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Memory {
+    /// An empty guest address space.
+    pub fn new() -> Self {
+        Self {
+            page: host_page_size(),
+            regions: BTreeMap::new(),
+            foreign: BTreeMap::new(),
+            brk_start: 0,
+            brk: 0,
+            watched: RefCell::default(),
+        }
+    }
+
+    /// The page size mappings are rounded to.
+    pub fn page_size(&self) -> u64 {
+        self.page
+    }
+
+    fn page_up(&self, value: u64) -> Option<u64> {
+        Some(value.checked_add(self.page - 1)? & !(self.page - 1))
+    }
+
+    fn page_down(&self, value: u64) -> u64 {
+        value & !(self.page - 1)
+    }
+
+    /// The guest's mappings by ascending address.
+    pub fn regions(&self) -> impl DoubleEndedIterator<Item = &Region> {
+        self.regions.values()
+    }
+
+    /// The mapping that holds `addr`.
+    pub fn region_at(&self, addr: u64) -> Option<&Region> {
+        let (_, region) = self.regions.range(..=addr).next_back()?;
+        (addr < region.end).then_some(region)
+    }
+
+    /// The guest's protection (PROT_*) of the page at `addr`; `None` where nothing is mapped.
+    pub fn protection(&self, addr: u64) -> Option<i32> {
+        self.region_at(addr).map(|r| r.prot)
+    }
+
+    /// Whether the guest may execute the byte at `addr`.
+    pub fn executable(&self, addr: u64) -> bool {
+        self.protection(addr).is_some_and(|p| p & libc::PROT_EXEC != 0)
+    }
+
+    /// Reads code for decoding: as many bytes from `addr` as are executable and can be read, at most
+    /// `buffer.len()`. Zero means that a fetch there faults.
+    pub fn fetch(&self, addr: u64, buffer: &mut [u8]) -> usize {
+        let mut at = addr;
+        let end = addr.saturating_add(buffer.len() as u64);
+        while at < end {
+            match self.region_at(at) {
+                Some(r) if r.prot & libc::PROT_EXEC != 0 => at = r.end,
+                _ => break,
+            }
+        }
+        let len = (at.min(end) - addr) as usize;
+        self.read_some(addr, &mut buffer[..len])
+    }
+
+    /// Whether no byte of the range belongs to the guest.
+    fn is_free(&self, start: u64, end: u64) -> bool {
+        let guest = self.overlapping(start, end).next().is_none();
+        let foreign = self.foreign.range(..end).next_back().is_none_or(|(_, (foreign_end, _))| *foreign_end <= start);
+        guest && foreign
+    }
+
+    fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = &Region> {
+        let first = self.region_at(start).map_or(start, |r| r.start);
+        self.regions.range(first..end).map(|(_, r)| r)
+    }
+
+    /// mmap(2) with the guest's arguments.
+    pub fn mmap(&mut self, request: &MapRequest) -> Result<u64, MapError> {
+        let bad = |errno| system(request.addr, request.len, Errno(errno));
+        let len = self.page_up(request.len).ok_or_else(|| bad(libc::ENOMEM))?;
+        if len == 0 || request.offset & (self.page - 1) != 0 {
+            return Err(bad(libc::EINVAL));
+        }
+        let fixed = request.flags & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) != 0;
+        let start = if fixed {
+            if request.addr & (self.page - 1) != 0 {
+                return Err(bad(libc::EINVAL));
+            }
+            if request.flags & libc::MAP_FIXED_NOREPLACE != 0
+                && self.overlapping(request.addr, request.addr.saturating_add(len)).next().is_some()
+            {
+                return Err(bad(libc::EEXIST));
+            }
+            self.claim(request.addr, len)?;
+            request.addr
+        } else {
+            self.place(request.addr, len, request.low)?
+        };
+        self.map_claimed(start, len, request)
+    }
+
+    /// Maps over a range that is claimed; a failure gives the newly claimed parts back.
+    fn map_claimed(&mut self, start: u64, len: u64, request: &MapRequest) -> Result<u64, MapError> {
+        let flags = request.flags & !(libc::MAP_FIXED_NOREPLACE | libc::MAP_GROWSDOWN) | libc::MAP_FIXED;
+        // SAFETY: the whole range was claimed for the guest, so nothing of the translator's is replaced.
+        let result = unsafe {
+            libc::mmap(
+                start as *mut libc::c_void,
+                len as usize,
+                host_prot(request.prot),
+                flags,
+                request.fd,
+                request.offset as libc::off_t,
+            )
+        };
+        if result == libc::MAP_FAILED {
+            let errno = Errno::last();
+            self.release_unclaimed(start, start + len);
+            return Err(system(start, len, errno));
+        }
+        let backing = if request.flags & libc::MAP_ANONYMOUS != 0 {
+            Backing::Anonymous
+        } else {
+            Backing::of_descriptor(request.fd, request.offset)
+        };
+        self.record(Region {
+            start,
+            end: start + len,
+            prot: request.prot,
+            shared: request.flags & libc::MAP_TYPE != libc::MAP_PRIVATE,
+            backing,
+        });
+        Ok(start)
+    }
+
+    /// Maps anonymous private memory at exactly `start` under a name that /proc/self/maps shows (`[stack]`).
+    pub fn map_named(&mut self, start: u64, len: u64, prot: i32, name: &'static str) -> Result<(), MapError> {
+        self.mmap(&MapRequest {
+            addr: start,
+            len,
+            prot,
+            flags: libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE,
+            fd: -1,
+            ..MapRequest::default()
+        })?;
+        let end = start + self.page_up(len).unwrap_or(len);
+        self.relabel(start, end, Backing::Named(name));
+        Ok(())
+    }
+
+    /// Gives the mapping of exactly this range another origin: for image restore, where anonymous pages come
+    /// from the image file and yet stay anonymous (or `[heap]`) to the guest.
+    pub fn relabel(&mut self, start: u64, end: u64, backing: Backing) {
+        let pieces = self.cut(start, end);
+        for piece in pieces {
+            let offset = piece.start - start;
+            self.insert(Region { backing: backing.at(offset), ..piece });
+        }
+    }
+
+    /// munmap(2). Only the guest's own mappings go; unmapped stretches in between are fine, as on Linux.
+    /// Translations made from the range are to be dropped by the caller (`Engine::invalidate`).
+    pub fn munmap(&mut self, start: u64, len: u64) -> Result<(), Errno> {
+        let len = self.page_up(len).ok_or(Errno(libc::EINVAL))?;
+        if len == 0 || start & (self.page - 1) != 0 || start.checked_add(len).is_none() {
+            return Err(Errno(libc::EINVAL));
+        }
+        let end = start + len;
+        let pieces = self.cut(start, end);
+        for piece in &pieces {
+            unmap(piece.start, piece.end)?;
+        }
+        self.unwatch_range(start, end);
+        Ok(())
+    }
+
+    /// mprotect(2). As with [`Memory::munmap`], the caller drops translations.
+    pub fn mprotect(&mut self, start: u64, len: u64, prot: i32) -> Result<(), Errno> {
+        if start & (self.page - 1) != 0 || prot & !(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC) != 0 {
+            return Err(Errno(libc::EINVAL));
+        }
+        let len = self.page_up(len).ok_or(Errno(libc::ENOMEM))?;
+        let end = start.checked_add(len).ok_or(Errno(libc::ENOMEM))?;
+        // Linux changes what comes before the first hole, then reports the hole.
+        let mapped = self.mapped_up_to(start, end);
+        if mapped > start {
+            protect(start, mapped, host_prot(prot))?;
+            self.unwatch_range(start, mapped);
+            for piece in self.cut(start, mapped) {
+                self.insert(Region { prot, ..piece });
+            }
+        }
+        if mapped < end {
+            return Err(Errno(libc::ENOMEM));
+        }
+        Ok(())
+    }
+
+    fn mapped_up_to(&self, start: u64, end: u64) -> u64 {
+        let mut at = start;
+        while at < end {
+            match self.region_at(at) {
+                Some(region) => at = region.end,
+                None => break,
+            }
+        }
+        at.min(end)
+    }
+
+    /// Whether every byte of the range is mapped by the guest (with whatever protection).
+    pub fn is_mapped(&self, start: u64, len: u64) -> bool {
+        start.checked_add(len).is_some_and(|end| self.mapped_up_to(start, end) >= end)
+    }
+
+    /// mremap(2) with the guest's arguments. The caller drops translations of the old and new range.
+    pub fn mremap(&mut self, old: u64, old_len: u64, new_len: u64, flags: i32, new: u64) -> Result<u64, Errno> {
+        let old_len = self.page_up(old_len).ok_or(Errno(libc::EINVAL))?;
+        let new_len = self.page_up(new_len).ok_or(Errno(libc::EINVAL))?;
+        let may_move = flags & libc::MREMAP_MAYMOVE != 0;
+        let fixed = flags & libc::MREMAP_FIXED != 0;
+        if old & (self.page - 1) != 0 || new_len == 0 || (fixed && !may_move) {
+            return Err(Errno(libc::EINVAL));
+        }
+        let region = self.region_at(old).cloned().ok_or(Errno(libc::EFAULT))?;
+        if old.saturating_add(old_len) > region.end {
+            return Err(Errno(libc::EFAULT));
+        }
+        let keeps_old = flags & libc::MREMAP_DONTUNMAP != 0;
+        if !fixed && !keeps_old && old_len != 0 {
+            if new_len <= old_len {
+                if new_len < old_len {
+                    self.munmap(old + new_len, old_len - new_len)?;
+                }
+                return Ok(old);
+            }
+            if self.is_free(old + old_len, old + new_len)
+                && old + new_len <= GUEST_END
+                && host_remap(old, old_len, new_len, 0, 0).is_ok()
+            {
+                self.insert(Region {
+                    start: old + old_len,
+                    end: old + new_len,
+                    backing: region.backing.at(old + old_len - region.start),
+                    ..region
+                });
+                return Ok(old);
+            }
+            if !may_move {
+                return Err(Errno(libc::ENOMEM));
+            }
+        }
+        let target = if fixed {
+            if new & (self.page - 1) != 0 || (new < old.saturating_add(old_len) && old < new.saturating_add(new_len)) {
+                return Err(Errno(libc::EINVAL));
+            }
+            self.claim(new, new_len)?;
+            new
+        } else {
+            self.place(new, new_len, false)?
+        };
+        let move_flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | (flags & libc::MREMAP_DONTUNMAP);
+        if let Err(errno) = host_remap(old, old_len, new_len, move_flags, target) {
+            self.release_unclaimed(target, target + new_len);
+            return Err(errno);
+        }
+        self.unwatch_range(old, old + old_len);
+        if !keeps_old && old_len != 0 {
+            self.cut(old, old + old_len);
+        }
+        self.record(Region {
+            start: target,
+            end: target + new_len,
+            backing: region.backing.at(old - region.start),
+            ..region
+        });
+        Ok(target)
+    }
+
+    /// Sets where the heap begins (end of the executable's data), or, for a resumed image, where it has got to.
+    pub fn set_brk(&mut self, start: u64, current: u64) {
+        self.brk_start = start;
+        self.brk = current;
+    }
+
+    /// The heap's beginning and current end.
+    pub fn brk_range(&self) -> Range<u64> {
+        self.brk_start..self.brk
+    }
+
+    /// brk(2): returns the new break, or the old one if it can't be changed.
+    pub fn brk(&mut self, wanted: u64) -> u64 {
+        if wanted < self.brk_start || wanted > GUEST_END {
+            return self.brk;
+        }
+        let (Some(old), Some(new)) = (self.page_up(self.brk), self.page_up(wanted)) else {
+            return self.brk;
+        };
+        let done = if new > old {
+            self.is_free(old, new)
+                && data_limit_allows(new - self.brk_start)
+                && self.map_named(old, new - old, libc::PROT_READ | libc::PROT_WRITE, "[heap]").is_ok()
+        } else {
+            new == old || self.munmap(new, old - new).is_ok()
+        };
+        if done {
+            self.brk = wanted;
+        }
+        self.brk
+    }
+
+    /// Finds and claims room for a mapping without a fixed address, near `hint` if that is free.
+    fn place(&mut self, hint: u64, len: u64, low: bool) -> Result<u64, MapError> {
+        let hint = self.page_down(hint);
+        if hint >= GUEST_PAGE
+            && !low
+            && hint.checked_add(len).is_some_and(|end| end <= GUEST_END)
+            && self.is_free(hint, hint + len)
+            && self.claim(hint, len).is_ok()
+        {
+            return Ok(hint);
+        }
+        let (bottom, top) = if low { (0x4000_0000, 0x8000_0000) } else { (0x1_0000, MMAP_TOP) };
+        // A second look with the foreign mappings known; they are few and rarely change.
+        for attempt in 0..3 {
+            let Some(start) = self.gap_below(top, bottom, len) else {
+                break;
+            };
+            match self.claim(start, len) {
+                Ok(()) => return Ok(start),
+                Err(error) if attempt == 2 => return Err(error),
+                Err(_) => self.look_for_foreign(),
+            }
+        }
+        Err(system(hint, len, Errno(libc::ENOMEM)))
+    }
+
+    /// The highest free range of `len` bytes in `bottom..top`.
+    fn gap_below(&self, top: u64, bottom: u64, len: u64) -> Option<u64> {
+        let mut ceiling = top;
+        loop {
+            let start = ceiling.checked_sub(len)?;
+            if start < bottom {
+                return None;
+            }
+            let blocker = self.blocker_below(ceiling).filter(|blocker| blocker.end > start);
+            match blocker {
+                None => return Some(start),
+                Some(blocker) => ceiling = ceiling.min(blocker.start),
+            }
+        }
+    }
+
+    /// The highest range that is not free and begins below `ceiling`.
+    fn blocker_below(&self, ceiling: u64) -> Option<Range<u64>> {
+        let guest = self.regions.range(..ceiling).next_back().map(|(_, r)| r.start..r.end);
+        let foreign = self.foreign.range(..ceiling).next_back().map(|(start, (end, _))| *start..*end);
+        let own = (RUNTIME_AREA.start < ceiling && cfg!(target_arch = "x86_64")).then_some(RUNTIME_AREA);
+        [guest, foreign, own].into_iter().flatten().max_by_key(|r| r.start)
+    }
+
+    /// Makes sure that the whole range may be mapped over: what the guest doesn't have yet is reserved without
+    /// replacing anything. On failure nothing stays reserved.
+    fn claim(&mut self, start: u64, len: u64) -> Result<(), MapError> {
+        let end = start
+            .checked_add(len)
+            .filter(|&end| end <= GUEST_END)
+            .ok_or_else(|| system(start, len, Errno(libc::ENOMEM)))?;
+        if cfg!(target_arch = "x86_64") && start < RUNTIME_AREA.end && RUNTIME_AREA.start < end {
+            return Err(self.conflict(start, end).into());
+        }
+        let mut reserved: Vec<Range<u64>> = Vec::new();
+        for gap in self.gaps(start, end) {
+            if let Err(errno) = reserve(gap.start, gap.end) {
+                for range in reserved {
+                    unmap(range.start, range.end).ok();
+                }
+                return Err(if errno.0 == libc::EEXIST {
+                    self.look_for_foreign();
+                    self.conflict(start, end).into()
+                } else {
+                    system(start, len, errno)
+                });
+            }
+            reserved.push(gap);
+        }
+        Ok(())
+    }
+
+    /// Undoes a claim whose mapping failed: what isn't a guest region in the range is unmapped. (MAP_FIXED may
+    /// have removed guest mappings on its way to the failure only where Linux would have, too.)
+    fn release_unclaimed(&mut self, start: u64, end: u64) {
+        for gap in self.gaps(start, end) {
+            unmap(gap.start, gap.end).ok();
+        }
+    }
+
+    /// The stretches of the range that no guest mapping covers.
+    fn gaps(&self, start: u64, end: u64) -> Vec<Range<u64>> {
+        let mut gaps = Vec::new();
+        let mut at = start;
+        for region in self.overlapping(start, end) {
+            if region.start > at {
+                gaps.push(at..region.start);
+            }
+            at = region.end;
+        }
+        if at < end {
+            gaps.push(at..end);
+        }
+        gaps
+    }
+
+    /// Names what isn't the guest's in the range.
+    fn conflict(&self, start: u64, end: u64) -> Conflict {
+        let found = self.foreign.range(..end).next_back().filter(|(_, (foreign_end, _))| *foreign_end > start);
+        match found {
+            Some((own_start, (own_end, name))) => {
+                Conflict { start, end, own: name.clone(), own_start: *own_start, own_end: *own_end }
+            }
+            None => Conflict {
+                start,
+                end,
+                own: "area".to_owned(),
+                own_start: RUNTIME_AREA.start,
+                own_end: RUNTIME_AREA.end,
+            },
+        }
+    }
+
+    /// Takes down what the host has mapped without it being the guest's.
+    fn look_for_foreign(&mut self) {
+        self.foreign.clear();
+        for (range, name) in region::host_mappings() {
+            if range.start >= GUEST_END {
+                continue;
+            }
+            for gap in self.gaps(range.start, range.end.min(GUEST_END)) {
+                self.foreign.insert(gap.start, (gap.end, name.clone()));
+            }
+        }
+    }
+
+    /// Enters a mapping that replaced whatever was in its range.
+    fn record(&mut self, region: Region) {
+        self.unwatch_range(region.start, region.end);
+        self.cut(region.start, region.end);
+        self.insert(region);
+    }
+
+    /// Takes the range out of the map and returns what was there.
+    fn cut(&mut self, start: u64, end: u64) -> Vec<Region> {
+        let hit: Vec<Region> = self.overlapping(start, end).cloned().collect();
+        for region in &hit {
+            self.regions.remove(&region.start);
+            if region.start < start {
+                self.regions.insert(region.start, region.part(region.start, start));
+            }
+            if region.end > end {
+                self.regions.insert(end, region.part(end, region.end));
+            }
+        }
+        hit.iter().map(|r| r.part(r.start.max(start), r.end.min(end))).collect()
+    }
+
+    /// Enters a mapping into a free range, as one with its neighbours where they continue each other.
+    fn insert(&mut self, mut region: Region) {
+        if let Some(before) = self.regions.range(..region.start).next_back()
+            && before.1.continues_into(&region)
+        {
+            let start = *before.0;
+            if let Some(before) = self.regions.remove(&start) {
+                region = Region { end: region.end, ..before };
+            }
+        }
+        if let Some(after) = self.regions.get(&region.end)
+            && region.continues_into(after)
+        {
+            let end = after.end;
+            self.regions.remove(&region.end);
+            region.end = end;
+        }
+        self.regions.insert(region.start, region);
+    }
+}
+
+/// Pages that translations were made from.
+impl Memory {
+    /// Write-protects (on the host) the guest-writable pages of a range that is being translated, so that a
+    /// write to them is noticed as a host fault. Pages the guest itself may not write need nothing.
+    pub fn watch_code(&self, start: u64, len: u64) {
+        let mut page = self.page_down(start);
+        let end = start.saturating_add(len);
+        while page < end {
+            let writable = self.protection(page).is_some_and(|p| p & libc::PROT_WRITE != 0);
+            if writable
+                && self.watched.borrow_mut().insert(page)
+                && protect(page, page + self.page, libc::PROT_READ).is_err()
+            {
+                self.watched.borrow_mut().remove(&page);
+            }
+            page += self.page;
+        }
+    }
+
+    /// Ends the watch of the page at `addr` and makes it writable again; false if it wasn't watched (a fault
+    /// there is the guest's own). For a fault handler: takes no lock and allocates nothing.
+    pub fn unwatch_code(&self, addr: u64) -> bool {
+        let page = self.page_down(addr);
+        let watched = self.watched.try_borrow_mut().is_ok_and(|mut set| set.remove(&page));
+        watched && self.protection(page).is_some_and(|p| protect(page, page + self.page, host_prot(p)).is_ok())
+    }
+
+    /// The watched pages, for the case that the kernel itself has to write to one.
+    pub fn watched_pages(&self) -> Vec<u64> {
+        self.watched.borrow().iter().copied().collect()
+    }
+
+    fn unwatch_range(&self, start: u64, end: u64) {
+        let mut watched = self.watched.borrow_mut();
+        if !watched.is_empty() {
+            watched.retain(|page| !(start..end).contains(page));
+        }
+    }
+}
+
+fn unmap(start: u64, end: u64) -> Result<(), Errno> {
+    // SAFETY: only called for ranges that belong to the guest or were just reserved for it.
+    let result = unsafe { libc::munmap(start as *mut libc::c_void, (end - start) as usize) };
+    if result == 0 { Ok(()) } else { Err(Errno::last()) }
+}
+
+fn protect(start: u64, end: u64, prot: i32) -> Result<(), Errno> {
+    // SAFETY: only called for the guest's mappings, which no Rust object lives in.
+    let result = unsafe { libc::mprotect(start as *mut libc::c_void, (end - start) as usize, prot) };
+    if result == 0 { Ok(()) } else { Err(Errno::last()) }
+}
+
+/// Maps inaccessible pages at exactly this range, or fails with EEXIST if anything is there.
+fn reserve(start: u64, end: u64) -> Result<(), Errno> {
+    let len = (end - start) as usize;
+    // SAFETY: without MAP_FIXED nothing existing is replaced.
+    let result = unsafe {
+        libc::mmap(
+            start as *mut libc::c_void,
+            len,
+            libc::PROT_NONE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE,
+            -1,
+            0,
+        )
+    };
+    if result == libc::MAP_FAILED {
+        return Err(Errno::last());
+    }
+    if result as u64 != start {
+        // Kernels (and emulators) that don't know MAP_FIXED_NOREPLACE take the address as a hint.
+        unmap(result as u64, result as u64 + len as u64).ok();
+        return Err(Errno(libc::EEXIST));
+    }
+    Ok(())
+}
+
+fn host_remap(old: u64, old_len: u64, len: u64, flags: i32, new: u64) -> Result<(), Errno> {
+    // SAFETY: the old range is the guest's, the new one (if any) was claimed for it.
+    let result = unsafe {
+        libc::mremap(old as *mut libc::c_void, old_len as usize, len as usize, flags, new as *mut libc::c_void)
+    };
+    if result == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(()) }
+}
+
+/// RLIMIT_DATA covers the heap.
+fn data_limit_allows(size: u64) -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the result.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_DATA, &mut limit) };
+    result != 0 || size <= limit.rlim_cur
+}
+
+#[cfg(test)]
+#[path = "memory/tests.rs"]
+mod tests;

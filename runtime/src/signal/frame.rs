@@ -1,0 +1,239 @@
+//! x86-64's rt_sigframe: what a handler finds on its stack, and what rt_sigreturn takes back
+//! (arch/x86/kernel/signal_64.c, arch/x86/include/uapi/asm/{sigcontext,ucontext}.h).
+//!
+//! Downwards from the interrupted stack pointer: the red zone (128 bytes), the floating-point area (aligned to 64),
+//! then the frame itself at 8 modulo 16, as if its first word had been pushed by a call.
+
+use xlate_abi::state::{CpuState, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, rflags};
+
+use super::{Action, AltStack, Fault, SS_AUTODISARM, sa};
+use crate::errno::Errno;
+use crate::memory::Memory;
+use crate::xstate::{self, LEGACY_SIZE};
+
+/// Offsets in the frame.
+mod at {
+    pub const RETURN: usize = 0;
+    pub const UC_FLAGS: usize = 8;
+    pub const UC_STACK: usize = 24;
+    /// r8 to r15, then the others in an order of their own.
+    pub const GREGS: usize = 48;
+    pub const RIP: usize = 176;
+    pub const RFLAGS: usize = 184;
+    pub const SEGMENTS: usize = 192;
+    pub const ERR: usize = 200;
+    pub const TRAPNO: usize = 208;
+    pub const OLDMASK: usize = 216;
+    pub const CR2: usize = 224;
+    pub const FPSTATE: usize = 232;
+    pub const UC_SIGMASK: usize = 304;
+    pub const SIGINFO: usize = 312;
+    pub const SIZE: usize = 440;
+}
+
+/// Order of the general registers in the sigcontext.
+const ORDER: [usize; 16] = [8, 9, 10, 11, 12, 13, 14, 15, RDI, RSI, RBP, RBX, RDX, RAX, RCX, RSP];
+
+const UC_FP_XSTATE: u64 = 1;
+const UC_SIGCONTEXT_SS: u64 = 2;
+const UC_STRICT_RESTORE_SS: u64 = 4;
+
+/// User-mode segment selectors (arch/x86/include/asm/segment.h): cs, gs, fs, ss.
+const SEGMENTS: [u16; 4] = [0x33, 0, 0, 0x2b];
+
+/// Where the FXSAVE area tells that XSAVE state follows (struct _fpx_sw_bytes).
+const SW_RESERVED: usize = 464;
+const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
+const FP_XSTATE_MAGIC2: u32 = 0x4650_5845;
+
+const RED_ZONE: u64 = 128;
+
+/// An upper bound of what a signal's delivery needs on the stack (AT_MINSIGSTKSZ) with these state components.
+pub const fn frame_size_max(components: u64) -> u64 {
+    let fp = if components == 0 { LEGACY_SIZE } else { 2688 + 4 };
+    (at::SIZE + fp + 64 + 16) as u64
+}
+
+/// [`frame_size_max`] without XSAVE.
+pub const FRAME_SIZE_MAX: u64 = frame_size_max(0);
+
+/// A frame can't be written or read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("signal frame at {address:#x}: {errno}")]
+pub struct FrameError {
+    pub address: u64,
+    pub errno: Errno,
+}
+
+/// All that goes into a frame.
+pub struct Frame<'a> {
+    pub fault: &'a Fault,
+    pub action: &'a Action,
+    /// The mask that rt_sigreturn brings back.
+    pub mask: u64,
+    pub altstack: &'a mut AltStack,
+    /// XSAVE components; zero for plain FXSAVE.
+    pub components: u64,
+}
+
+/// What rt_sigreturn brings back beyond the registers.
+pub struct Restored {
+    pub mask: u64,
+    pub altstack: AltStack,
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn put(&mut self, offset: usize, bytes: &[u8]) {
+        self.0[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn word(&mut self, offset: usize, value: u64) {
+        self.put(offset, &value.to_le_bytes());
+    }
+}
+
+impl Frame<'_> {
+    /// Writes the frame and sets the registers to enter the handler.
+    pub fn push(self, state: &mut CpuState, memory: &Memory) -> Result<(), FrameError> {
+        let sp = state.gpr[RSP];
+        let mut top = sp.wrapping_sub(RED_ZONE);
+        let on_altstack = self.altstack.holds(sp);
+        if self.action.flags & sa::ONSTACK != 0 && !on_altstack && self.altstack.size != 0 {
+            top = self.altstack.sp.wrapping_add(self.altstack.size);
+        }
+        let area = self.float_area(state);
+        let fp = top.wrapping_sub(area.len() as u64) & !63;
+        let frame = (fp.wrapping_sub(at::SIZE as u64) & !15).wrapping_sub(8);
+        let error = |errno| FrameError { address: frame, errno };
+        if self.action.flags & sa::RESTORER == 0 {
+            // x86-64 has no other way back (x64_setup_rt_frame).
+            return Err(error(Errno(libc::EFAULT)));
+        }
+        if on_altstack && !self.altstack.holds(frame) {
+            // The alternate stack overflows (get_sigframe).
+            return Err(error(Errno(libc::EFAULT)));
+        }
+        memory.write_guest(fp, &area).map_err(error)?;
+        let image = self.image(state, fp);
+        memory.write_guest(frame, &image).map_err(error)?;
+        self.enter(state, frame);
+        Ok(())
+    }
+
+    fn float_area(&self, state: &CpuState) -> Vec<u8> {
+        if self.components == 0 {
+            let mut area = [0; LEGACY_SIZE];
+            xstate::write_fxsave(state, &mut area);
+            return area.to_vec();
+        }
+        let size = xstate::xsave_size(self.components);
+        let mut area = Writer(vec![0; size + 4]);
+        xstate::write_xsave(state, self.components, &mut area.0);
+        area.put(SW_RESERVED, &FP_XSTATE_MAGIC1.to_le_bytes());
+        area.put(SW_RESERVED + 4, &(size as u32 + 4).to_le_bytes());
+        area.put(SW_RESERVED + 8, &self.components.to_le_bytes());
+        area.put(SW_RESERVED + 16, &(size as u32).to_le_bytes());
+        area.put(size, &FP_XSTATE_MAGIC2.to_le_bytes());
+        area.0
+    }
+
+    fn image(&self, state: &CpuState, fp: u64) -> Vec<u8> {
+        let mut w = Writer(vec![0; at::SIZE]);
+        w.word(at::RETURN, self.action.restorer);
+        let xstate = if self.components != 0 { UC_FP_XSTATE } else { 0 };
+        w.word(at::UC_FLAGS, xstate | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS);
+        w.word(at::UC_STACK, self.altstack.sp);
+        w.put(at::UC_STACK + 8, &self.altstack.flags.to_le_bytes());
+        w.word(at::UC_STACK + 16, self.altstack.size);
+        for (i, reg) in ORDER.into_iter().enumerate() {
+            w.word(at::GREGS + 8 * i, state.gpr[reg]);
+        }
+        w.word(at::RIP, state.rip);
+        w.word(at::RFLAGS, state.rflags());
+        for (i, selector) in SEGMENTS.into_iter().enumerate() {
+            w.put(at::SEGMENTS + 2 * i, &selector.to_le_bytes());
+        }
+        w.word(at::ERR, self.fault.err);
+        w.word(at::TRAPNO, self.fault.trapno);
+        w.word(at::OLDMASK, self.mask);
+        w.word(at::CR2, self.fault.cr2);
+        w.word(at::FPSTATE, fp);
+        w.word(at::UC_SIGMASK, self.mask);
+        w.put(at::SIGINFO, &self.fault.info.0);
+        w.0
+    }
+
+    /// Sets the registers for `handler(signal, siginfo, ucontext)`.
+    fn enter(self, state: &mut CpuState, frame: u64) {
+        state.gpr[RDI] = self.fault.info.signal() as u64;
+        state.gpr[RSI] = frame + at::SIGINFO as u64;
+        state.gpr[RDX] = frame + at::UC_FLAGS as u64;
+        state.gpr[RAX] = 0;
+        state.gpr[RSP] = frame;
+        state.rip = self.action.handler;
+        state.set_rflags(state.rflags() & !(rflags::DF | rflags::TF));
+        xstate::reset(state);
+        if self.altstack.flags & SS_AUTODISARM != 0 {
+            *self.altstack = AltStack::default();
+        }
+    }
+}
+
+/// Restores the registers from the frame below the stack pointer (the handler's `ret` has taken its first word).
+pub fn pop(state: &mut CpuState, memory: &Memory, components: u64) -> Result<Restored, FrameError> {
+    let frame = state.gpr[RSP].wrapping_sub(8);
+    let error = |errno| FrameError { address: frame, errno };
+    let mut image = [0u8; at::SIZE];
+    memory.read_guest(frame, &mut image).map_err(error)?;
+    let word = |offset: usize| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&image[offset..offset + 8]);
+        u64::from_le_bytes(bytes)
+    };
+    restore_float(state, memory, word(at::FPSTATE), components).map_err(error)?;
+    for (i, reg) in ORDER.into_iter().enumerate() {
+        state.gpr[reg] = word(at::GREGS + 8 * i);
+    }
+    state.rip = word(at::RIP);
+    state.set_rflags(word(at::RFLAGS));
+    Ok(Restored {
+        mask: word(at::UC_SIGMASK),
+        altstack: AltStack {
+            sp: word(at::UC_STACK),
+            flags: word(at::UC_STACK + 8) as i32,
+            _pad: 0,
+            size: word(at::UC_STACK + 16),
+        },
+    })
+}
+
+fn restore_float(state: &mut CpuState, memory: &Memory, fp: u64, components: u64) -> Result<(), Errno> {
+    if fp == 0 {
+        xstate::reset(state);
+        return Ok(());
+    }
+    let mut legacy = [0u8; LEGACY_SIZE];
+    memory.read_guest(fp, &mut legacy)?;
+    let half = |offset: usize| {
+        let mut bytes = [0; 4];
+        bytes.copy_from_slice(&legacy[offset..offset + 4]);
+        u32::from_le_bytes(bytes)
+    };
+    let size = xstate::xsave_size(components);
+    let extended = components != 0
+        && half(SW_RESERVED) == FP_XSTATE_MAGIC1
+        && half(SW_RESERVED + 16) as usize == size
+        && memory.read::<u32>(fp + size as u64) == Ok(FP_XSTATE_MAGIC2);
+    if extended {
+        let mut area = vec![0; size];
+        memory.read_guest(fp, &mut area)?;
+        xstate::read_xsave(state, components, &area);
+    } else {
+        // Without the marks the frame holds x87 and SSE state only; the rest becomes initial.
+        xstate::reset(state);
+        xstate::read_fxsave(state, &legacy);
+    }
+    Ok(())
+}
