@@ -2,5 +2,6 @@
 //!
 //! A library so that tests reach the parts; `main.rs` only parses the command line and reports.
 
+pub mod bench;
 pub mod run;
 pub mod status;

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
-use xlate::run;
 use xlate::status::{CommandResult, Status};
+use xlate::{bench, run};
 
 /// Checkpoints running x86-64 Linux processes and resumes them, translated, on AArch64 or x86-64.
 #[derive(Parser)]
@@ -25,6 +25,7 @@ const EXIT_STATUSES: &str = "Exit statuses: 0 done; 125 wrong usage or xlate's o
 #[derive(Subcommand)]
 enum Command {
     Run(run::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> CommandResult {
     match cli.command {
+        Command::Bench(args) => bench::run(args),
         Command::Run(args) => run::run(args, cli.log.as_deref()),
     }
 }
