@@ -10,6 +10,7 @@ pub mod lifter;
 mod arithmetic;
 mod control;
 mod data_movement;
+mod sse;
 
 pub use decode::{Block, BlockEnd, CodeSource, Insn, decode_block};
 pub use emitter::Emitter;

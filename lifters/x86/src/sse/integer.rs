@@ -1,0 +1,156 @@
+//! Packed integer arithmetic, comparison, logic and shifts (SDM vol. 1, 5.4.3 to 5.4.6, 5.5.3, 5.6.3), and
+//! the bitwise operations on packed floats, which are the same.
+
+use iced_x86::{Code, Mnemonic, OpKind};
+
+use super::operands::{last_source, shape, sources, width};
+use super::{I, L};
+use crate::emitter::{Emitter, Lane, Ty, VBin, VShift};
+use crate::isa::Semantics;
+
+/// The chapter's instructions, one line each.
+pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
+    arithmetic(code)
+        .or_else(|| saturating(code))
+        .or_else(|| ordering(code))
+        .or_else(|| logic(code))
+        .or_else(|| shifts(code))
+}
+
+fn arithmetic<E: Emitter>(code: Code) -> Option<Semantics<E>> {
+    use Mnemonic::*;
+    let f: Semantics<E> = match code.mnemonic() {
+        Paddb => |l, i| lanewise(l, i, VBin::Add, Lane::I8),
+        Paddw => |l, i| lanewise(l, i, VBin::Add, Lane::I16),
+        Paddd => |l, i| lanewise(l, i, VBin::Add, Lane::I32),
+        Paddq => |l, i| lanewise(l, i, VBin::Add, Lane::I64),
+        Psubb => |l, i| lanewise(l, i, VBin::Sub, Lane::I8),
+        Psubw => |l, i| lanewise(l, i, VBin::Sub, Lane::I16),
+        Psubd => |l, i| lanewise(l, i, VBin::Sub, Lane::I32),
+        Psubq => |l, i| lanewise(l, i, VBin::Sub, Lane::I64),
+        Pmullw => |l, i| lanewise(l, i, VBin::Mul, Lane::I16),
+        Pmulhw => |l, i| lanewise(l, i, VBin::MulHiS, Lane::I16),
+        Pmulhuw => |l, i| lanewise(l, i, VBin::MulHiU, Lane::I16),
+        Pavgb => |l, i| lanewise(l, i, VBin::AvgU, Lane::I8),
+        Pavgw => |l, i| lanewise(l, i, VBin::AvgU, Lane::I16),
+        Pmuludq => |l, i| two(l, i, |l, i, a, b| l.e.mul_even(false, width(i), a, b)),
+        Pmaddwd => |l, i| two(l, i, |l, i, a, b| l.e.madd_i16(width(i), a, b)),
+        Psadbw => |l, i| two(l, i, |l, i, a, b| l.e.sad_u8(width(i), a, b)),
+        _ => return None,
+    };
+    Some(f)
+}
+
+fn saturating<E: Emitter>(code: Code) -> Option<Semantics<E>> {
+    use Mnemonic::*;
+    let f: Semantics<E> = match code.mnemonic() {
+        Paddsb => |l, i| lanewise(l, i, VBin::AddSatS, Lane::I8),
+        Paddsw => |l, i| lanewise(l, i, VBin::AddSatS, Lane::I16),
+        Paddusb => |l, i| lanewise(l, i, VBin::AddSatU, Lane::I8),
+        Paddusw => |l, i| lanewise(l, i, VBin::AddSatU, Lane::I16),
+        Psubsb => |l, i| lanewise(l, i, VBin::SubSatS, Lane::I8),
+        Psubsw => |l, i| lanewise(l, i, VBin::SubSatS, Lane::I16),
+        Psubusb => |l, i| lanewise(l, i, VBin::SubSatU, Lane::I8),
+        Psubusw => |l, i| lanewise(l, i, VBin::SubSatU, Lane::I16),
+        _ => return None,
+    };
+    Some(f)
+}
+
+fn ordering<E: Emitter>(code: Code) -> Option<Semantics<E>> {
+    use Mnemonic::*;
+    let f: Semantics<E> = match code.mnemonic() {
+        Pcmpeqb => |l, i| lanewise(l, i, VBin::CmpEq, Lane::I8),
+        Pcmpeqw => |l, i| lanewise(l, i, VBin::CmpEq, Lane::I16),
+        Pcmpeqd => |l, i| lanewise(l, i, VBin::CmpEq, Lane::I32),
+        Pcmpgtb => |l, i| lanewise(l, i, VBin::CmpGtS, Lane::I8),
+        Pcmpgtw => |l, i| lanewise(l, i, VBin::CmpGtS, Lane::I16),
+        Pcmpgtd => |l, i| lanewise(l, i, VBin::CmpGtS, Lane::I32),
+        Pminub => |l, i| lanewise(l, i, VBin::MinU, Lane::I8),
+        Pmaxub => |l, i| lanewise(l, i, VBin::MaxU, Lane::I8),
+        Pminsw => |l, i| lanewise(l, i, VBin::MinS, Lane::I16),
+        Pmaxsw => |l, i| lanewise(l, i, VBin::MaxS, Lane::I16),
+        _ => return None,
+    };
+    Some(f)
+}
+
+fn logic<E: Emitter>(code: Code) -> Option<Semantics<E>> {
+    use Mnemonic::*;
+    let f: Semantics<E> = match code.mnemonic() {
+        Pand | Andps | Andpd => |l, i| lanewise(l, i, VBin::And, Lane::I64),
+        Por | Orps | Orpd => |l, i| lanewise(l, i, VBin::Or, Lane::I64),
+        Pxor | Xorps | Xorpd => |l, i| lanewise(l, i, VBin::Xor, Lane::I64),
+        Pandn | Andnps | Andnpd => |l, i| lanewise(l, i, VBin::AndNot, Lane::I64),
+        _ => return None,
+    };
+    Some(f)
+}
+
+fn shifts<E: Emitter>(code: Code) -> Option<Semantics<E>> {
+    use Mnemonic::*;
+    let f: Semantics<E> = match code.mnemonic() {
+        Psllw => |l, i| shift(l, i, VShift::Shl, Lane::I16),
+        Pslld => |l, i| shift(l, i, VShift::Shl, Lane::I32),
+        Psllq => |l, i| shift(l, i, VShift::Shl, Lane::I64),
+        Psrlw => |l, i| shift(l, i, VShift::Lshr, Lane::I16),
+        Psrld => |l, i| shift(l, i, VShift::Lshr, Lane::I32),
+        Psrlq => |l, i| shift(l, i, VShift::Lshr, Lane::I64),
+        Psraw => |l, i| shift(l, i, VShift::Ashr, Lane::I16),
+        Psrad => |l, i| shift(l, i, VShift::Ashr, Lane::I32),
+        Pslldq => |l, i| shift_bytes(l, i, true),
+        Psrldq => |l, i| shift_bytes(l, i, false),
+        _ => return None,
+    };
+    Some(f)
+}
+
+/// Instructions of two sources and one operation on them.
+pub fn two<E: Emitter>(l: L<E>, i: I, op: impl FnOnce(L<E>, I, E::Vec, E::Vec) -> E::Vec) {
+    let (a, b) = l.two_vectors(i);
+    let r = op(l, i, a, b);
+    l.set_vector(i, r);
+}
+
+fn lanewise<E: Emitter>(l: L<E>, i: I, op: VBin, lane: Lane) {
+    // The idiom for zero (and PCMPEQ's for ones): no dependency on the register's old value.
+    if is_same_register(i) && matches!(op, VBin::Xor | VBin::CmpEq) {
+        let constant = if op == VBin::Xor { l.zero(width(i)) } else { l.ones(width(i)) };
+        return l.set_vector(i, constant);
+    }
+    two(l, i, |l, i, a, b| l.e.vbin(op, shape(i, lane), a, b));
+}
+
+fn is_same_register(i: I) -> bool {
+    let (a, b) = sources(i);
+    i.op_kind(b) == OpKind::Register && i.op_register(a) == i.op_register(b)
+}
+
+/// Every lane by one count: an immediate, or the low 64 bits of the last source.
+fn shift<E: Emitter>(l: L<E>, i: I, op: VShift, lane: Lane) {
+    let (a, b) = sources(i);
+    let v = l.vector(i, a);
+    let count = if i.op_kind(b) == OpKind::Immediate8 {
+        l.imm(Ty::I64, i.immediate(b))
+    } else {
+        let count = l.vector(i, last_source(i));
+        l.low(Ty::I64, count)
+    };
+    let r = l.e.vshift(op, shape(i, lane), v, count);
+    l.set_vector(i, r);
+}
+
+/// PSLLDQ and PSRLDQ: whole bytes, zeros shifted in, each 128 bits by themselves.
+fn shift_bytes<E: Emitter>(l: L<E>, i: I, left: bool) {
+    let (a, count) = sources(i);
+    let n = i.immediate(count).min(16) as u32;
+    let v = l.vector(i, a);
+    let zero = l.zero(width(i));
+    let r = l.shuffle_blocks(shape(i, Lane::I8), v, zero, |_, j| match left {
+        true if j < n => 16,
+        true => j - n,
+        false if j + n < 16 => j + n,
+        false => 16,
+    });
+    l.set_vector(i, r);
+}

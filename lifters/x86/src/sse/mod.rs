@@ -1,0 +1,30 @@
+//! MMX, SSE and their successors (Intel SDM vol. 1, chapters 9 to 12), in their legacy encoding.
+//!
+//! One file for each chapter of the manual's instruction summary (SDM vol. 1, 5.4 to 5.6). The functions take
+//! width, sources and the fate of the upper bits from the instruction ([`operands`]), so that one function
+//! serves the MMX, the SSE and, as far as their meaning is the same, the VEX form.
+
+mod data_movement;
+mod integer;
+mod operands;
+mod shuffle;
+mod state;
+
+use iced_x86::{Code, EncodingKind, Instruction};
+
+use crate::emitter::Emitter;
+use crate::isa::Semantics;
+use crate::lifter::Lifter;
+
+/// The chapter's instructions.
+pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
+    if code.encoding() != EncodingKind::Legacy {
+        return None;
+    }
+    let files = [data_movement::lookup::<E>, integer::lookup::<E>, shuffle::lookup::<E>, state::lookup::<E>];
+    files.into_iter().find_map(|file| file(code))
+}
+
+/// What a family's function is called with, for the tables.
+type L<'a, 'e, E> = &'a mut Lifter<'e, E>;
+type I<'a> = &'a Instruction;

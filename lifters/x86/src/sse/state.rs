@@ -1,0 +1,61 @@
+//! Control and status: MXCSR, the saved state, EMMS (SDM vol. 1, 5.4.8, 5.5.2, 10.5).
+
+use iced_x86::{Code, Mnemonic};
+use xlate_abi::state::{Helper, Trap};
+
+use super::{I, L};
+use crate::emitter::{Emitter, Pred, Ty};
+use crate::isa::Semantics;
+
+/// The chapter's instructions, one line each.
+pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
+    use Mnemonic::*;
+    let f: Semantics<E> = match code.mnemonic() {
+        Ldmxcsr => ldmxcsr,
+        Stmxcsr => stmxcsr,
+        Fxsave => |l, i| fxsave(l, i, false),
+        Fxsave64 => |l, i| fxsave(l, i, true),
+        Fxrstor => |l, i| fxrstor(l, i, false),
+        Fxrstor64 => |l, i| fxrstor(l, i, true),
+        Emms => |l, _| l.set_tags(0),
+        _ => return None,
+    };
+    Some(f)
+}
+
+/// Raises #GP if a helper's answer says so.
+fn check<E: Emitter>(l: L<E>, refused: E::Val) {
+    let refused = l.cmp_imm(Pred::Ne, Ty::I64, refused, 0);
+    l.trap_if(refused, Trap::GeneralProtection);
+}
+
+fn ldmxcsr<E: Emitter>(l: L<E>, i: I) {
+    let v = l.read(i, 0);
+    let v = l.zcast(Ty::I32, Ty::I64, v);
+    let refused = l.call_helper(Helper::LoadMxcsr, &[v]);
+    check(l, refused);
+}
+
+fn stmxcsr<E: Emitter>(l: L<E>, i: I) {
+    let v = l.call_helper(Helper::StoreMxcsr, &[]);
+    let v = l.zcast(Ty::I64, Ty::I32, v);
+    l.write(i, 0, v);
+}
+
+/// The save area's address and the form, as the helpers take them.
+fn area<E: Emitter>(l: L<E>, i: I, wide: bool) -> [E::Val; 2] {
+    let addr = l.ea(i);
+    l.require_alignment(addr, 16);
+    [addr, l.imm(Ty::I64, u64::from(wide))]
+}
+
+fn fxsave<E: Emitter>(l: L<E>, i: I, wide: bool) {
+    let args = area(l, i, wide);
+    l.call_helper(Helper::Fxsave, &args);
+}
+
+fn fxrstor<E: Emitter>(l: L<E>, i: I, wide: bool) {
+    let args = area(l, i, wide);
+    let refused = l.call_helper(Helper::Fxrstor, &args);
+    check(l, refused);
+}

@@ -1,0 +1,384 @@
+//! Runs one instruction on the CPU and in the interpreter, from the same state, and compares what they leave.
+
+use core::arch::asm;
+
+use iced_x86::{Encoder, Instruction, Mnemonic};
+use xlate_abi::state::{CpuState, ExitReason, rflags};
+use xlate_x86::decode::{SliceSource, decode_block};
+use xlate_x86::interpreter::{DecodedBlock, run_block};
+
+/// SplitMix64: small, and the same on every machine.
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize]
+    }
+}
+
+const SINGLES: [u32; 22] = [
+    0,
+    0x8000_0000,
+    0x3f80_0000,
+    0xbf80_0000,
+    0x7f80_0000,
+    0xff80_0000,
+    0x7fc0_0000,
+    0xffc0_1234,
+    0x7f80_0001,
+    0xffa0_0000,
+    1,
+    0x8000_0001,
+    0x007f_ffff,
+    0x0080_0000,
+    0x7f7f_ffff,
+    0x4f00_0000,
+    0xcf00_0000,
+    0x4eff_ffff,
+    0x5f00_0000,
+    0x3f00_0000,
+    0x4020_0000,
+    0xc060_0000,
+];
+const DOUBLES: [u64; 22] = [
+    0,
+    1 << 63,
+    0x3ff0_0000_0000_0000,
+    0xbff0_0000_0000_0000,
+    0x7ff0_0000_0000_0000,
+    0xfff0_0000_0000_0000,
+    0x7ff8_0000_0000_0000,
+    0xfff8_0000_0000_1234,
+    0x7ff0_0000_0000_0001,
+    0xfff4_0000_2000_0000,
+    1,
+    0x8000_0000_0000_0001,
+    0x000f_ffff_ffff_ffff,
+    0x0010_0000_0000_0000,
+    0x7fef_ffff_ffff_ffff,
+    0x41df_ffff_ffe0_0000,
+    0x41e0_0000_0000_0000,
+    0xc1e0_0000_0020_0000,
+    0x43e0_0000_0000_0000,
+    0x3fe0_0000_0000_0000,
+    0x4004_0000_0000_0000,
+    0x36a0_0000_0000_0001,
+];
+
+/// Eight bytes: noise, float edge cases, floats of moderate size, small integers.
+fn word(rng: &mut Rng, kind: u64) -> u64 {
+    let single = |rng: &mut Rng| rng.next() as u32 & 0x81ff_ffff | 0x3e00_0000;
+    match kind {
+        0 => rng.next(),
+        1 => u64::from(rng.pick(&SINGLES)) | u64::from(rng.pick(&SINGLES)) << 32,
+        2 => rng.pick(&DOUBLES),
+        3 => u64::from(single(rng)) | u64::from(single(rng)) << 32,
+        4 => rng.next() & 0x80ff_ffff_ffff_ffff | 0x3f80_0000_0000_0000,
+        5 => rng.below(80),
+        6 => rng.next() & rng.next() & 0xff00_ff80_80ff_7f00,
+        _ => (rng.below(200_000) as f64 / 8.0 - 10_000.0).to_bits(),
+    }
+}
+
+fn fill(rng: &mut Rng, bytes: &mut [u8]) {
+    let kind = rng.below(8);
+    for chunk in bytes.chunks_exact_mut(8) {
+        chunk.copy_from_slice(&word(rng, kind).to_le_bytes());
+    }
+}
+
+/// What the native runner loads and stores; the code addresses it by these offsets.
+#[repr(C, align(64))]
+#[derive(Clone)]
+struct Frame {
+    fx_in: [u8; 512],
+    fx_out: [u8; 512],
+    gpr: [u64; 16],
+    flags: u64,
+    default_mxcsr: u32,
+}
+
+const GPR_OFFSET: i32 = 1024;
+const FLAGS_OFFSET: i32 = GPR_OFFSET + 128;
+const MXCSR_OFFSET: i32 = FLAGS_OFFSET + 8;
+
+/// Registers the runner exchanges: all but rsp and r15, which holds the frame.
+fn exchanged() -> impl Iterator<Item = usize> {
+    (0..15).filter(|n| *n != 4)
+}
+
+/// An executable page and a data buffer.
+pub struct Machine {
+    page: *mut u8,
+    data: Box<Data>,
+}
+
+const PAGE: usize = 4096;
+
+#[repr(align(64))]
+#[derive(Clone, PartialEq)]
+struct Data([u8; 128]);
+
+/// The mmap system call (number 9): this crate has no libc.
+fn map_executable() -> *mut u8 {
+    let at: *mut u8;
+    // SAFETY: a fresh private anonymous mapping disturbs nothing.
+    unsafe {
+        asm!("syscall", inlateout("rax") 9usize => at, in("rdi") 0, in("rsi") PAGE, in("rdx") 7, in("r10") 0x22,
+            in("r8") -1, in("r9") 0, out("rcx") _, out("r11") _);
+    }
+    assert!((at as isize) > 0, "mmap: {}", at as isize);
+    at
+}
+
+impl Machine {
+    pub fn new() -> Self {
+        Self { page: map_executable(), data: Box::new(Data([0; 128])) }
+    }
+
+    /// Loads the frame, runs the instruction, stores the frame.
+    fn run(&mut self, frame: &mut Frame, instruction: &[u8]) {
+        let mut code = Vec::new();
+        // push rbx rbp r12 r13 r14 r15; mov r15, rdi; fxrstor64 [r15]; push [r15+flags]; popfq
+        code.extend([0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57]);
+        code.extend([0x49, 0x89, 0xff, 0x49, 0x0f, 0xae, 0x0f, 0x41, 0xff, 0xb7]);
+        code.extend(FLAGS_OFFSET.to_le_bytes());
+        code.push(0x9d);
+        for n in exchanged() {
+            mov_register(&mut code, 0x8b, n);
+        }
+        code.extend(instruction);
+        for n in exchanged() {
+            mov_register(&mut code, 0x89, n);
+        }
+        // pushfq; pop [r15+flags]; fxsave64 [r15+512]; fninit; ldmxcsr [r15+mxcsr]; cld
+        code.extend([0x9c, 0x41, 0x8f, 0x87]);
+        code.extend(FLAGS_OFFSET.to_le_bytes());
+        code.extend([0x49, 0x0f, 0xae, 0x87, 0, 2, 0, 0, 0xdb, 0xe3, 0x41, 0x0f, 0xae, 0x97]);
+        code.extend(MXCSR_OFFSET.to_le_bytes());
+        code.extend([0xfc, 0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5d, 0x5b, 0xc3]);
+        assert!(code.len() < PAGE);
+        // SAFETY: the page is ours, writable and executable, and the code keeps the C calling convention.
+        unsafe {
+            core::ptr::copy_nonoverlapping(code.as_ptr(), self.page, code.len());
+            let run: extern "C" fn(*mut Frame) = core::mem::transmute(self.page);
+            run(frame);
+        }
+    }
+}
+
+/// mov r64, [r15+8n] or the reverse.
+fn mov_register(code: &mut Vec<u8>, opcode: u8, n: usize) {
+    let rex = 0x49 | if n >= 8 { 4 } else { 0 };
+    code.extend([rex, opcode, 0x87 | ((n as u8 & 7) << 3)]);
+    code.extend((GPR_OFFSET + 8 * n as i32).to_le_bytes());
+}
+
+fn mxcsr() -> u32 {
+    let mut v = 0u32;
+    // SAFETY: stores four bytes.
+    unsafe { asm!("stmxcsr [{}]", in(reg) &mut v) };
+    v
+}
+
+fn set_mxcsr(v: u32) {
+    // SAFETY: all exceptions are masked in the values used here.
+    unsafe { asm!("ldmxcsr [{}]", in(reg) &v) };
+}
+
+/// One instruction and the state it starts from.
+pub struct Case {
+    instruction: Instruction,
+    bytes: Vec<u8>,
+    state: CpuState,
+    data: Data,
+}
+
+/// Every bit of the rounding mode; FTZ and DAZ are left out, for hosts differ in where they flush.
+const MODES: [u32; 6] = [0x1f80, 0x1f80, 0x1f80, 0x3f80, 0x5f80, 0x7f80];
+
+impl Case {
+    pub fn random(instruction: Instruction, rng: &mut Rng) -> Self {
+        let mut encoder = Encoder::new(64);
+        encoder.encode(&instruction, 0x1000).unwrap_or_else(|e| panic!("{:?}: {e}", instruction.code()));
+        let mut state = CpuState::default();
+        for r in state.vec.iter_mut() {
+            fill(rng, r);
+        }
+        for r in state.x87.reg.iter_mut() {
+            fill(rng, &mut r[..8]);
+            r[8..10].copy_from_slice(&[0xff, 0xff]);
+        }
+        for r in state.gpr.iter_mut() {
+            let kind = rng.pick(&[0, 0, 1, 5]);
+            *r = word(rng, kind);
+        }
+        state.set_rflags(rng.next() & rflags::STATUS);
+        state.mxcsr = rng.pick(&MODES);
+        let mut data = Data([0; 128]);
+        fill(rng, &mut data.0[..64]);
+        fill(rng, &mut data.0[64..]);
+        Self { instruction, bytes: encoder.take_buffer(), state, data }
+    }
+
+    /// Runs both; the error tells the difference.
+    pub fn check(mut self, machine: &mut Machine) -> Result<(), String> {
+        let data = &raw mut machine.data.0 as u64;
+        self.state.gpr[6] = data;
+        self.state.gpr[7] = data + 5;
+        let (native, native_data) = self.run_native(machine);
+        let (own, own_data) = self.run_interpreter(machine);
+        let mut all = self.differences(&native, &own);
+        if native_data != own_data {
+            all.push(format!("memory: {:02x?} not {:02x?}", own_data.0, native_data.0));
+        }
+        if all.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "{:?} {:02x?} (mxcsr {:x}):\n  {}\n  before: {}",
+            self.instruction.code(),
+            self.bytes,
+            self.state.mxcsr,
+            all.join("\n  "),
+            self.inputs()
+        ))
+    }
+
+    fn inputs(&self) -> String {
+        (0..self.instruction.op_count())
+            .map(|n| self.instruction.op_register(n))
+            .filter(|r| r.is_xmm())
+            .map(|r| format!("{r:?} {:032x} ", low128(&self.state, r.number())))
+            .chain([format!("memory {:02x?}", &self.data.0[..64])])
+            .collect()
+    }
+
+    fn run_native(&self, machine: &mut Machine) -> (CpuState, Data) {
+        let mut frame = Frame {
+            fx_in: fx_image(&self.state),
+            fx_out: [0; 512],
+            gpr: self.state.gpr,
+            flags: self.state.rflags(),
+            default_mxcsr: mxcsr(),
+        };
+        *machine.data = self.data.clone();
+        machine.run(&mut frame, &self.bytes);
+        let mut after = self.state.clone();
+        for n in exchanged() {
+            after.gpr[n] = frame.gpr[n];
+        }
+        after.set_rflags(frame.flags);
+        from_fx_image(&mut after, &frame.fx_out);
+        (after, (*machine.data).clone())
+    }
+
+    fn run_interpreter(&self, machine: &mut Machine) -> (CpuState, Data) {
+        *machine.data = self.data.clone();
+        let source = SliceSource { address: 0x1000, bytes: &self.bytes };
+        let block = DecodedBlock::new(decode_block(&source, 0x1000, 1, true));
+        let mut state = self.state.clone();
+        let host = mxcsr();
+        set_mxcsr(state.mxcsr);
+        // SAFETY: memory operands are inside the machine's buffer, and no helper is called.
+        unsafe { run_block(&mut state, &block) };
+        state.mxcsr = mxcsr();
+        set_mxcsr(host);
+        assert_eq!(state.exit_reason, ExitReason::Continue as u32);
+        (state, (*machine.data).clone())
+    }
+
+    fn differences(&self, native: &CpuState, own: &CpuState) -> Vec<String> {
+        let mut all = Vec::new();
+        for n in 0..16 {
+            let (want, got) = (low128(native, n), low128(own, n));
+            if want != got && !self.approximates(want, got) {
+                all.push(format!("xmm{n}: {got:032x} not {want:032x}"));
+            }
+            if own.vec[n][16..] != self.state.vec[n][16..] {
+                all.push(format!("the upper bits of xmm{n} changed"));
+            }
+        }
+        for n in exchanged().filter(|n| native.gpr[*n] != own.gpr[*n]) {
+            all.push(format!("gpr {n}: {:x} not {:x}", own.gpr[n], native.gpr[n]));
+        }
+        for n in (0..8).filter(|n| native.x87.reg[*n][..10] != own.x87.reg[*n][..10]) {
+            all.push(format!("mm{n}: {:02x?} not {:02x?}", own.x87.reg[n], native.x87.reg[n]));
+        }
+        let words = |s: &CpuState| (s.x87.ftw, s.x87.fsw);
+        if words(native) != words(own) {
+            all.push(format!("ftw, fsw: {:x?} not {:x?}", words(own), words(native)));
+        }
+        let flags = |s: &CpuState| s.rflags() & rflags::STATUS;
+        if flags(native) != flags(own) {
+            all.push(format!("flags: {:x} not {:x}", flags(own), flags(native)));
+        }
+        if own.mxcsr != native.mxcsr && sticky_is_exact(self.instruction.mnemonic()) {
+            all.push(format!("mxcsr: {:x} not {:x}", own.mxcsr, native.mxcsr));
+        }
+        all
+    }
+
+    /// RCPPS and RSQRTPS are approximations with a relative error of 1.5 * 2^-12 (SDM vol. 2, RCPPS).
+    fn approximates(&self, want: u128, got: u128) -> bool {
+        use Mnemonic::*;
+        let approximation = matches!(self.instruction.mnemonic(), Rcpps | Rcpss | Rsqrtps | Rsqrtss);
+        approximation
+            && (0..4).all(|n| {
+                let lane = |v: u128| f32::from_bits((v >> (32 * n)) as u32);
+                let (w, g) = (lane(want), lane(got));
+                w.to_bits() == g.to_bits() || ((w - g) / w).abs() <= 2.0 * 1.5 / 4096.0
+            })
+    }
+}
+
+/// The exception flags are the host's; these compare ordered operands quietly and so miss a quiet NaN's #IA.
+fn sticky_is_exact(_: Mnemonic) -> bool {
+    false
+}
+
+fn low128(s: &CpuState, n: usize) -> u128 {
+    u128::from_le_bytes(s.vec[n][..16].try_into().expect("16 bytes"))
+}
+
+/// The FXSAVE image (SDM vol. 1, table 10-2) of a state whose TOP is 0.
+fn fx_image(s: &CpuState) -> [u8; 512] {
+    let mut fx = [0; 512];
+    fx[0..2].copy_from_slice(&s.x87.fcw.to_le_bytes());
+    fx[4] = s.x87.ftw;
+    fx[24..28].copy_from_slice(&s.mxcsr.to_le_bytes());
+    for (n, r) in s.x87.reg.iter().enumerate() {
+        fx[32 + 16 * n..][..16].copy_from_slice(r);
+    }
+    for n in 0..16 {
+        fx[160 + 16 * n..][..16].copy_from_slice(&s.vec[n][..16]);
+    }
+    fx
+}
+
+fn from_fx_image(s: &mut CpuState, fx: &[u8; 512]) {
+    s.x87.fsw = u16::from_le_bytes([fx[2], fx[3]]);
+    s.x87.ftw = fx[4];
+    s.mxcsr = u32::from_le_bytes(fx[24..28].try_into().expect("4 bytes"));
+    for n in 0..8 {
+        s.x87.reg[n].copy_from_slice(&fx[32 + 16 * n..][..16]);
+    }
+    for n in 0..16 {
+        s.vec[n][..16].copy_from_slice(&fx[160 + 16 * n..][..16]);
+    }
+}
