@@ -1,20 +1,103 @@
 //! What the host's fault handler asks of the engine.
+//!
+//! The questions concern the thread's own run of guest code; [`Running`] records it while it lasts.
+
+use std::cell::Cell;
 
 use xlate_abi::state::CpuState;
 
+use super::{Engine, GuestCode, entry};
+
+/// The run of guest code that this thread is in.
+#[derive(Clone, Copy)]
+struct Current {
+    engine: *mut Engine,
+    memory: *const dyn GuestCode,
+}
+
+thread_local! {
+    // Constant initial values without destructors: plain thread-local storage, safe to touch in a handler.
+    static CURRENT: Cell<Option<Current>> = const { Cell::new(None) };
+    static HOST_FAULT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks the thread as running guest code until it is dropped.
+pub(super) struct Running(());
+
+impl Running {
+    pub(super) fn begin(engine: *mut Engine, memory: &dyn GuestCode) -> Self {
+        let memory: *const (dyn GuestCode + '_) = memory;
+        // SAFETY: only the lifetime changes; `Drop` forgets the pointer before the borrow ends.
+        let memory: *const (dyn GuestCode + 'static) = unsafe { core::mem::transmute(memory) };
+        CURRENT.set(Some(Current { engine, memory }));
+        HOST_FAULT.set(false);
+        Self(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        CURRENT.set(None);
+    }
+}
+
+/// Whether [`leave`] was used since the last question.
+pub(super) fn take_host_fault() -> bool {
+    HOST_FAULT.replace(false)
+}
+
 /// Whether the fault at `addr` was a write to a page that is protected because of its translations; if so they
 /// are dropped, the page is writable again and the access is to be retried.
-pub fn code_write(_addr: u64) -> bool {
-    false
+pub fn code_write(addr: u64) -> bool {
+    let Some(current) = CURRENT.get() else {
+        return false;
+    };
+    // SAFETY: valid while `Running` lasts. The fault is synchronous and comes from guest code (the engine's own code
+    // doesn't write to guest memory), so the engine's structures are at rest.
+    unsafe {
+        if !(*current.memory).unwatch_code(addr) {
+            return false;
+        }
+        (*current.engine).code_written(addr);
+    }
+    true
 }
 
 /// Whether the thread is inside [`super::Engine::run`].
 pub fn in_guest() -> bool {
-    false
+    CURRENT.get().is_some()
 }
 
 /// Makes the interrupted host context return to the dispatcher with `Exit::HostFault`, `rip` precise.
 ///
 /// # Safety
 /// Only from a signal handler, while [`in_guest`]; `context` is the handler's own third argument.
-pub unsafe fn leave(_context: *mut libc::ucontext_t, _state: *mut CpuState) {}
+pub unsafe fn leave(context: *mut libc::ucontext_t, state: *mut CpuState) {
+    HOST_FAULT.set(true);
+    // SAFETY: the caller's contract; the exit stub needs nothing but the state pointer in its register.
+    unsafe { redirect(context, entry::exit_stub(), state as u64) };
+}
+
+/// Makes the context go on at the exit stub.
+///
+/// # Safety
+/// As for [`leave`].
+#[cfg(target_arch = "x86_64")]
+unsafe fn redirect(context: *mut libc::ucontext_t, stub: u64, state: u64) {
+    // SAFETY: the caller's contract.
+    let gregs = unsafe { &mut (*context).uc_mcontext.gregs };
+    gregs[libc::REG_RIP as usize] = stub as i64;
+    gregs[libc::REG_RDI as usize] = state as i64;
+}
+
+/// Makes the context go on at the exit stub.
+///
+/// # Safety
+/// As for [`leave`].
+#[cfg(target_arch = "aarch64")]
+unsafe fn redirect(context: *mut libc::ucontext_t, stub: u64, state: u64) {
+    // SAFETY: the caller's contract.
+    let machine = unsafe { &mut (*context).uc_mcontext };
+    machine.pc = stub;
+    machine.regs[2] = state;
+}

@@ -1,0 +1,156 @@
+//! The doors between Rust and translated code: entry trampoline, exit stub, link stub and the bridge into tier 0.
+//!
+//! Block ABI: the state pointer is in rdi / x2, the address of the link slot just taken in rsi / x3 (on AArch64 where
+//! Cranelift's `tail` convention puts its first two arguments), every other register is dead, and the stack pointer
+//! is as at a function's entry. Code never returns: it jumps to other code or to the exit stub.
+
+use core::mem::offset_of;
+
+use xlate_abi::state::{CpuState, ExitReason};
+use xlate_x86::interpreter::{DecodedBlock, run_block};
+
+unsafe extern "C" {
+    fn xlate_enter(state: *mut CpuState, code: u64, slot: u64);
+    fn xlate_exit_stub();
+    fn xlate_link_stub();
+    fn xlate_interpret_stub();
+}
+
+// The trampoline pushes an even number of words on x86-64 so that rsp ≡ 8 (mod 16) at the jump, as the psABI (3.2.2)
+// has it at a function's entry.
+#[cfg(target_arch = "x86_64")]
+core::arch::global_asm!(
+    ".globl xlate_enter, xlate_exit_stub, xlate_link_stub, xlate_interpret_stub",
+    ".p2align 4",
+    "xlate_enter:",
+    "    push rbp",
+    "    push rbx",
+    "    push r12",
+    "    push r13",
+    "    push r14",
+    "    push r15",
+    "    mov [rdi + {host_sp}], rsp",
+    "    mov rax, rsi",
+    "    mov rsi, rdx",
+    "    jmp rax",
+    ".p2align 4",
+    "xlate_link_stub:",
+    "    mov [rdi + {link_slot}], rsi",
+    "    mov dword ptr [rdi + {exit_reason}], {link}",
+    "xlate_exit_stub:",
+    "    mov rsp, [rdi + {host_sp}]",
+    "    pop r15",
+    "    pop r14",
+    "    pop r13",
+    "    pop r12",
+    "    pop rbx",
+    "    pop rbp",
+    "    ret",
+    ".p2align 4",
+    "xlate_interpret_stub:",
+    "    mov rbx, rdi",
+    "    sub rsp, 8",
+    "    call {interpret}",
+    "    mov rdi, rbx",
+    "    jmp xlate_exit_stub",
+    host_sp = const offset_of!(CpuState, host_sp),
+    link_slot = const offset_of!(CpuState, link_slot),
+    exit_reason = const offset_of!(CpuState, exit_reason),
+    link = const ExitReason::Link as u32,
+    interpret = sym interpret,
+);
+
+// AAPCS64 6.1: x19-x28, the frame pointer, the link register and the low halves of v8-v15 belong to the caller.
+#[cfg(target_arch = "aarch64")]
+core::arch::global_asm!(
+    ".globl xlate_enter, xlate_exit_stub, xlate_link_stub, xlate_interpret_stub",
+    ".p2align 4",
+    "xlate_enter:",
+    "    stp x29, x30, [sp, #-160]!",
+    "    stp x19, x20, [sp, #16]",
+    "    stp x21, x22, [sp, #32]",
+    "    stp x23, x24, [sp, #48]",
+    "    stp x25, x26, [sp, #64]",
+    "    stp x27, x28, [sp, #80]",
+    "    stp d8, d9, [sp, #96]",
+    "    stp d10, d11, [sp, #112]",
+    "    stp d12, d13, [sp, #128]",
+    "    stp d14, d15, [sp, #144]",
+    "    mov x9, sp",
+    "    str x9, [x0, #{host_sp}]",
+    "    mov x9, x1",
+    "    mov x3, x2",
+    "    mov x2, x0",
+    "    br x9",
+    ".p2align 4",
+    "xlate_link_stub:",
+    "    str x3, [x2, #{link_slot}]",
+    "    mov w9, #{link}",
+    "    str w9, [x2, #{exit_reason}]",
+    "xlate_exit_stub:",
+    "    ldr x9, [x2, #{host_sp}]",
+    "    mov sp, x9",
+    "    ldp x19, x20, [sp, #16]",
+    "    ldp x21, x22, [sp, #32]",
+    "    ldp x23, x24, [sp, #48]",
+    "    ldp x25, x26, [sp, #64]",
+    "    ldp x27, x28, [sp, #80]",
+    "    ldp d8, d9, [sp, #96]",
+    "    ldp d10, d11, [sp, #112]",
+    "    ldp d12, d13, [sp, #128]",
+    "    ldp d14, d15, [sp, #144]",
+    "    ldp x29, x30, [sp], #160",
+    "    ret",
+    ".p2align 4",
+    "xlate_interpret_stub:",
+    "    mov x19, x2",
+    "    mov x0, x2",
+    "    mov x1, x3",
+    "    bl {interpret}",
+    "    mov x2, x19",
+    "    b xlate_exit_stub",
+    host_sp = const offset_of!(CpuState, host_sp),
+    link_slot = const offset_of!(CpuState, link_slot),
+    exit_reason = const offset_of!(CpuState, exit_reason),
+    link = const ExitReason::Link as u32,
+    interpret = sym interpret,
+);
+
+/// Tier 0 as code of the block ABI's kind: it runs on the trampoline's frame, so a fault inside it can leave as
+/// from translated code. The block travels where a link slot's address would.
+extern "C" fn interpret(state: *mut CpuState, block: *const DecodedBlock) {
+    // SAFETY: `enter_interpreter` passes an exclusive state and a block that outlive the call; its caller answers for
+    // the guest's accesses.
+    unsafe { run_block(&mut *state, &*block) };
+}
+
+/// Address of the code that leaves translated code; its value for [`CpuState::exit_stub`].
+pub fn exit_stub() -> u64 {
+    xlate_exit_stub as *const () as u64
+}
+
+/// Address that unlinked slots point at; its value for [`CpuState::link_stub`].
+pub fn link_stub() -> u64 {
+    xlate_link_stub as *const () as u64
+}
+
+/// Runs translated code until it leaves.
+///
+/// # Safety
+/// `code` is the entry of valid code of the block ABI; `state`'s stubs, lookup table and helpers are set
+/// ([`super::prepare_state`]); guest accesses happen as they are.
+pub unsafe fn enter(state: &mut CpuState, code: u64) {
+    // SAFETY: the caller's contract.
+    unsafe { xlate_enter(state, code, 0) };
+}
+
+/// Runs one block in tier 0.
+///
+/// # Safety
+/// As for [`run_block`]; `state.helpers` is set.
+pub unsafe fn enter_interpreter(state: &mut CpuState, block: &DecodedBlock) {
+    let stub = xlate_interpret_stub as *const () as u64;
+    let block = core::ptr::from_ref(block) as u64;
+    // SAFETY: the stub takes exactly these; the caller's contract for the rest.
+    unsafe { xlate_enter(state, stub, block) };
+}
