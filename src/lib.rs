@@ -3,5 +3,9 @@
 //! A library so that tests reach the parts; `main.rs` only parses the command line and reports.
 
 pub mod bench;
+#[cfg(target_arch = "x86_64")]
+pub mod capture;
+#[cfg(target_arch = "x86_64")]
+pub mod checkpoint;
 pub mod run;
 pub mod status;

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+#[cfg(target_arch = "x86_64")]
+use xlate::checkpoint;
 use xlate::status::{CommandResult, Status};
 use xlate::{bench, run};
 
@@ -24,6 +26,8 @@ const EXIT_STATUSES: &str = "Exit statuses: 0 done; 125 wrong usage or xlate's o
 
 #[derive(Subcommand)]
 enum Command {
+    #[cfg(target_arch = "x86_64")]
+    Checkpoint(checkpoint::Args),
     Run(run::Args),
     Bench(bench::Args),
 }
@@ -49,6 +53,8 @@ fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> CommandResult {
     match cli.command {
         Command::Bench(args) => bench::run(args),
+        #[cfg(target_arch = "x86_64")]
+        Command::Checkpoint(args) => checkpoint::run(&args),
         Command::Run(args) => run::run(args, cli.log.as_deref()),
     }
 }

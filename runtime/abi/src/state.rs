@@ -270,7 +270,7 @@ impl CpuState {
         RESERVED_ONE
             | IF
             | bit(f.cf != 0, CF)
-            | bit(f.parity.count_ones() % 2 == 0, PF)
+            | bit(f.parity.count_ones().is_multiple_of(2), PF)
             | bit(f.af != 0, AF)
             | bit(f.zf != 0, ZF)
             | bit(f.sf != 0, SF)

@@ -14,6 +14,9 @@ use super::{Access, ImageError};
 /// Owner name of the notes here.
 pub const OWNER: &str = "XLATE";
 
+/// `XL` and a number: BFD reads notes of the types it knows whoever their owner is, so ours keep clear of them.
+const BASE_TYPE: u32 = 0x584c_0000;
+
 /// Version of the encoding below.
 pub const VERSION: u32 = 1;
 
@@ -96,7 +99,7 @@ impl Name {
     }
 }
 
-/// Type 1: who the process is. Ids are those of the captured process's pid namespace.
+/// Type `BASE_TYPE + 1`: who the process is. Ids are those of the captured process's pid namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Process {
@@ -119,7 +122,7 @@ pub struct Process {
 }
 
 impl XlateNote for Process {
-    const TYPE: u32 = 1;
+    const TYPE: u32 = BASE_TYPE + 1;
     const NAME: &'static str = "process";
 }
 
@@ -156,7 +159,7 @@ pub struct MappingNote {
     pub name: Name,
 }
 
-/// Type 2: the address space.
+/// Type `BASE_TYPE + 2`: the address space.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Memory {
@@ -167,7 +170,7 @@ pub struct Memory {
 }
 
 impl XlateNote for Memory {
-    const TYPE: u32 = 2;
+    const TYPE: u32 = BASE_TYPE + 2;
     const NAME: &'static str = "memory";
 }
 
@@ -212,7 +215,7 @@ pub struct Descriptor {
     pub same_as: Option<i32>,
 }
 
-/// Type 3: descriptors.
+/// Type `BASE_TYPE + 3`: descriptors.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Descriptors {
@@ -220,7 +223,7 @@ pub struct Descriptors {
 }
 
 impl XlateNote for Descriptors {
-    const TYPE: u32 = 3;
+    const TYPE: u32 = BASE_TYPE + 3;
     const NAME: &'static str = "descriptors";
 }
 
@@ -252,7 +255,7 @@ pub struct PendingSignal {
     pub siginfo: Vec<u8>,
 }
 
-/// Type 4: signals.
+/// Type `BASE_TYPE + 4`: signals.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Signals {
@@ -265,7 +268,7 @@ pub struct Signals {
 }
 
 impl XlateNote for Signals {
-    const TYPE: u32 = 4;
+    const TYPE: u32 = BASE_TYPE + 4;
     const NAME: &'static str = "signals";
 }
 
@@ -278,7 +281,7 @@ pub struct Limit {
     pub hard: u64,
 }
 
-/// Type 5: limits.
+/// Type `BASE_TYPE + 5`: limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
@@ -286,7 +289,7 @@ pub struct Limits {
 }
 
 impl XlateNote for Limits {
-    const TYPE: u32 = 5;
+    const TYPE: u32 = BASE_TYPE + 5;
     const NAME: &'static str = "limits";
 }
 
@@ -309,7 +312,7 @@ pub struct InterruptedCall {
     pub result: i64,
 }
 
-/// Type 6: what a thread has registered with the kernel.
+/// Type `BASE_TYPE + 6`: what a thread has registered with the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ThreadNote {
@@ -324,7 +327,7 @@ pub struct ThreadNote {
 }
 
 impl XlateNote for ThreadNote {
-    const TYPE: u32 = 6;
+    const TYPE: u32 = BASE_TYPE + 6;
     const NAME: &'static str = "thread";
 }
 
@@ -337,7 +340,7 @@ pub struct IntervalTimer {
     pub interval: u64,
 }
 
-/// Type 7: timers that run.
+/// Type `BASE_TYPE + 7`: timers that run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Timers {
@@ -345,7 +348,7 @@ pub struct Timers {
 }
 
 impl XlateNote for Timers {
-    const TYPE: u32 = 7;
+    const TYPE: u32 = BASE_TYPE + 7;
     const NAME: &'static str = "timers";
 }
 
