@@ -2,7 +2,7 @@
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
-use super::operands::{bits_of, is_legacy, last_source, sources};
+use super::operands::{bits_of, is_legacy, lane_of, last_source, sources};
 use super::{I, L};
 use crate::emitter::{Emitter, Lane, Ty, VTy};
 use crate::isa::Semantics;
@@ -14,8 +14,8 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     let f: Semantics<E> = match code.mnemonic() {
         Movaps | Movapd | Movdqa | Movntps | Movntpd | Movntdq => mov_aligned,
         Movups | Movupd | Movdqu => mov_unaligned,
-        Movss => |l, i| mov_scalar(l, i, Ty::I32),
-        Movsd if !code.is_string_instruction() => |l, i| mov_scalar(l, i, Ty::I64),
+        Movss => |l, i| mov_scalar(l, i, Lane::F32),
+        Movsd if !code.is_string_instruction() => |l, i| mov_scalar(l, i, Lane::F64),
         Movlps | Movlpd => |l, i| mov_half(l, i, 0),
         Movhps | Movhpd => |l, i| mov_half(l, i, 1),
         Movhlps => |l, i| mov_half_register(l, i, [3, 1]),
@@ -63,16 +63,16 @@ fn store_vector<E: Emitter>(l: L<E>, i: I, aligned: bool) {
 }
 
 /// MOVSS and MOVSD: a load clears the rest of the register, a move between registers leaves it.
-fn mov_scalar<E: Emitter>(l: L<E>, i: I, ty: Ty) {
-    let v = l.scalar(i, last_source(i), ty);
+fn mov_scalar<E: Emitter>(l: L<E>, i: I, lane: Lane) {
+    let v = l.scalar(i, last_source(i), lane);
     if i.op0_kind() == OpKind::Memory {
         let addr = l.ea(i);
-        l.store(ty, addr, v);
+        l.store(lane.ty(), addr, v);
     } else if i.op1_kind() == OpKind::Memory {
-        let v = l.zero_extended(ty, v);
+        let v = l.zero_extended(lane, v);
         l.set_vector(i, v);
     } else {
-        l.set_scalar(i, ty, v);
+        l.set_scalar(i, lane, v);
     }
 }
 
@@ -109,7 +109,7 @@ fn mov_element<E: Emitter>(l: L<E>, i: I) {
             l.store(ty, addr, v);
         }
         _ if is_vector(i.op0_register()) => {
-            let v = l.zero_extended(ty, v);
+            let v = l.zero_extended(lane_of(ty), v);
             l.set_vector(i, v);
         }
         _ => l.set_reg(i.op0_register(), v),
@@ -129,7 +129,7 @@ fn low_element<E: Emitter>(l: L<E>, i: I) -> (Ty, E::Val) {
     } else {
         gpr_of(i.op0_register()).1
     };
-    (ty, l.scalar(i, 1, ty))
+    (ty, l.scalar(i, 1, lane_of(ty)))
 }
 
 fn is_vector(r: Register) -> bool {

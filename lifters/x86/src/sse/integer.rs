@@ -134,7 +134,7 @@ fn shift<E: Emitter>(l: L<E>, i: I, op: VShift, lane: Lane) {
         l.imm(Ty::I64, i.immediate(b))
     } else {
         let count = l.vector(i, last_source(i));
-        l.low(Ty::I64, count)
+        l.low(Lane::I64, count)
     };
     let r = l.e.vshift(op, shape(i, lane), v, count);
     l.set_vector(i, r);

@@ -4,7 +4,10 @@
 //! width, sources and the fate of the upper bits from the instruction ([`operands`]), so that one function
 //! serves the MMX, the SSE and, as far as their meaning is the same, the VEX form.
 
+mod compare;
+mod convert;
 mod data_movement;
+mod float;
 mod integer;
 mod operands;
 mod shuffle;
@@ -21,7 +24,15 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     if code.encoding() != EncodingKind::Legacy {
         return None;
     }
-    let files = [data_movement::lookup::<E>, integer::lookup::<E>, shuffle::lookup::<E>, state::lookup::<E>];
+    let files = [
+        data_movement::lookup::<E>,
+        integer::lookup::<E>,
+        shuffle::lookup::<E>,
+        float::lookup::<E>,
+        compare::lookup::<E>,
+        convert::lookup::<E>,
+        state::lookup::<E>,
+    ];
     files.into_iter().find_map(|file| file(code))
 }
 

@@ -8,7 +8,7 @@ use core::mem::offset_of;
 use iced_x86::{EncodingKind, Instruction, OpKind, Register};
 use xlate_abi::state::{CpuState, X87State};
 
-use crate::emitter::{Bin, Emitter, Lane, Ty, Upper, VTy};
+use crate::emitter::{Bin, Emitter, Fty, Lane, Ty, Upper, VTy};
 use crate::lifter::Lifter;
 
 /// Whether this is the old encoding: destructive, aligned, leaving the upper bits alone.
@@ -57,6 +57,14 @@ pub fn lane_of(ty: Ty) -> Lane {
     }
 }
 
+/// Float lanes of a format.
+pub fn float_lane(ty: Fty) -> Lane {
+    match ty {
+        Fty::F32 => Lane::F32,
+        Fty::F64 => Lane::F64,
+    }
+}
+
 const fn x87_field(offset: usize) -> usize {
     offset_of!(CpuState, x87) + offset
 }
@@ -69,10 +77,10 @@ fn mmx_offset(r: Register) -> usize {
 const TOP_MASK: u64 = 7 << 11;
 
 impl<E: Emitter> Lifter<'_, E> {
-    /// A 128-bit vector with `v` in its low bits and zeros above.
-    pub(super) fn zero_extended(&mut self, ty: Ty, v: E::Val) -> E::Vec {
+    /// A 128-bit vector with `v` in its low element and zeros above.
+    pub(super) fn zero_extended(&mut self, lane: Lane, v: E::Val) -> E::Vec {
         let zero = self.zero(128);
-        self.e.insert(VTy::x128(lane_of(ty)), zero, 0, v)
+        self.e.insert(VTy::x128(lane), zero, 0, v)
     }
 
     /// All zeros.
@@ -89,7 +97,7 @@ impl<E: Emitter> Lifter<'_, E> {
     pub(super) fn vector_register(&mut self, r: Register) -> E::Vec {
         if r.is_mm() {
             let v = self.e.state_load(Ty::I64, mmx_offset(r));
-            return self.zero_extended(Ty::I64, v);
+            return self.zero_extended(Lane::I64, v);
         }
         self.vreg(r)
     }
@@ -98,7 +106,7 @@ impl<E: Emitter> Lifter<'_, E> {
     pub(super) fn set_vector(&mut self, i: &Instruction, v: E::Vec) {
         let r = i.op0_register();
         if r.is_mm() {
-            let low = self.low(Ty::I64, v);
+            let low = self.low(Lane::I64, v);
             return self.set_mmx(r, low);
         }
         self.set_vreg(r, v, upper(i));
@@ -143,7 +151,7 @@ impl<E: Emitter> Lifter<'_, E> {
         let bytes = i.memory_size().size();
         if let Some(ty) = Ty::from_bytes(bytes) {
             let v = self.load(ty, addr);
-            return self.zero_extended(ty, v);
+            return self.zero_extended(lane_of(ty), v);
         }
         if is_legacy(i) {
             self.require_alignment(addr, bytes as u64);
@@ -159,25 +167,25 @@ impl<E: Emitter> Lifter<'_, E> {
     }
 
     /// The low element of a vector register, or memory of just that size.
-    pub(super) fn scalar(&mut self, i: &Instruction, op: u32, ty: Ty) -> E::Val {
+    pub(super) fn scalar(&mut self, i: &Instruction, op: u32, lane: Lane) -> E::Val {
         if i.op_kind(op) == OpKind::Register {
             let v = self.vector_register(i.op_register(op));
-            return self.low(ty, v);
+            return self.low(lane, v);
         }
         let addr = self.ea(i);
-        self.load(ty, addr)
+        self.load(lane.ty(), addr)
     }
 
     /// The low element of a vector.
-    pub(super) fn low(&mut self, ty: Ty, v: E::Vec) -> E::Val {
-        self.e.extract(VTy::x128(lane_of(ty)), v, 0)
+    pub(super) fn low(&mut self, lane: Lane, v: E::Vec) -> E::Val {
+        self.e.extract(VTy::x128(lane), v, 0)
     }
 
     /// Writes the low element of the first operand, the rest coming from the first source
     /// (the destination itself in the legacy encoding).
-    pub(super) fn set_scalar(&mut self, i: &Instruction, ty: Ty, v: E::Val) {
+    pub(super) fn set_scalar(&mut self, i: &Instruction, lane: Lane, v: E::Val) {
         let rest = self.vector(i, sources(i).0);
-        let merged = self.e.insert(VTy::x128(lane_of(ty)), rest, 0, v);
+        let merged = self.e.insert(VTy::x128(lane), rest, 0, v);
         self.set_vector(i, merged);
     }
 
