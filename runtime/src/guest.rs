@@ -55,7 +55,7 @@ impl Guest {
     }
 
     /// Delivers a synchronous exception.
-    fn fault(&mut self, fault: signal::Fault) {
+    pub(crate) fn fault(&mut self, fault: signal::Fault) {
         tracing::debug!(?fault, rip = format_args!("{:#x}", self.state.rip), "guest fault");
         if let signal::Delivery::Death(signal) = self.signals.raise(fault, &mut self.state, &self.memory) {
             self.die(signal);

@@ -257,6 +257,7 @@ pub enum MaskChange {
 }
 
 /// The guest's signal state.
+#[derive(Clone)]
 pub struct Signals {
     actions: [Action; SIGNALS as usize + 1],
     mask: u64,

@@ -1,10 +1,51 @@
-//! The guest's system calls.
+//! The guest's system calls: one table ([`table::TABLE`]), one file a family of handlers.
+//!
+//! Guest memory is mapped at its own addresses, so pointers go to the host kernel as they are, and a bad one
+//! comes back as EFAULT. What is handled here is what an x86-64 kernel would answer differently: calls and
+//! layouts AArch64 doesn't have, the process's memory map and identity, files in /proc that would show the
+//! translator, and whatever signals interrupt.
 
-use std::path::PathBuf;
+pub mod convert;
+pub mod descriptors;
+mod exec;
+mod fs;
+mod kernel;
+mod memory;
+mod misc;
+mod paths;
+mod poll;
+mod process;
+mod procfs;
+pub mod signal;
+pub mod table;
+mod time;
 
-use xlate_abi::state::RAX;
+use std::sync::atomic::AtomicU32;
 
+use syscalls::Sysno as HostSysno;
+use xlate_abi::state::{R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI};
+
+pub use kernel::{Kernel, Pids, Program};
+
+use crate::errno::Errno;
+use crate::guarded;
 use crate::guest::Guest;
+use crate::memory::Plain;
+use table::{How, Restart, Row};
+
+/// The six argument registers of a system call, in order (psABI, A.2.1).
+#[derive(Clone, Copy, Debug)]
+pub struct Args(pub [u64; 6]);
+
+impl Args {
+    /// Argument `n` as the C `int` it is declared as.
+    pub fn int(&self, n: usize) -> i32 {
+        self.0[n] as i32
+    }
+}
+
+/// What a call returns in rax, or the error.
+pub type SysResult = Result<u64, Errno>;
 
 /// How the guest goes on after a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,22 +61,130 @@ pub enum Outcome {
     Exited(i32),
 }
 
-/// What the system calls keep between calls.
-pub struct Kernel {
-    pub exe: PathBuf,
-    number: u64,
-}
-
 /// Serves the system call the guest's registers ask for; `rip` is already behind the instruction.
 pub fn dispatch(guest: &mut Guest) -> Outcome {
-    guest.kernel.number = guest.state.gpr[RAX];
-    eprintln!("xlate: system call {} isn't supported", guest.kernel.number);
-    guest.state.gpr[RAX] = -i64::from(libc::ENOSYS) as u64;
-    Outcome::Done
+    let state = &mut guest.state;
+    let r = &mut state.gpr;
+    let args = Args([r[RDI], r[RSI], r[RDX], r[R10], r[R8], r[R9]]);
+    // The kernel takes the number as an int (do_syscall_64).
+    let number = r[RAX] as u32;
+    // SYSCALL leaves the return address in rcx and the flags in r11 (Intel SDM vol. 2, SYSCALL).
+    r[RCX] = state.rip;
+    state.gpr[R11] = state.rflags();
+    guest.kernel.number = number;
+    let Some(row) = table::row(number) else {
+        guest.kernel.warn_unsupported(number);
+        return finish(guest, None, Err(Errno(libc::ENOSYS)));
+    };
+    if names_own_descriptor(row, &args) {
+        return finish(guest, Some(row), Err(Errno(libc::EBADF)));
+    }
+    let result = match row.how {
+        How::Pass(host) => pass(guest, row, host, &args),
+        How::Call(handler) => handler(guest, &args),
+        How::Refuse(error) => Err(error),
+        How::Control(handler) => {
+            log(row, &args, None);
+            return handler(guest, &args);
+        }
+    };
+    log(row, &args, Some(&result));
+    finish(guest, Some(row), result)
 }
 
 /// Makes the guest repeat the call it has just made.
 pub fn restart(guest: &mut Guest) {
+    // `syscall` is two bytes (0f 05).
     guest.state.rip = guest.state.rip.wrapping_sub(2);
-    guest.state.gpr[RAX] = guest.kernel.number;
+    guest.state.gpr[RAX] = u64::from(guest.kernel.number);
+}
+
+/// Hands a call to the host's kernel, with the guest's number for its process exchanged for the host's.
+fn pass(guest: &Guest, row: &Row, host: HostSysno, args: &Args) -> SysResult {
+    let pids = guest.kernel.pids;
+    let mut host_args = args.0;
+    if row.pids != 0 {
+        for (n, arg) in host_args.iter_mut().enumerate() {
+            if row.pids & (1 << n) != 0 {
+                *arg = i64::from(pids.to_host(*arg as i32)) as u64;
+            }
+        }
+    }
+    let value = call(guest, host, host_args)?;
+    if row.returns_pid {
+        return Ok(pids.to_guest(value as i32) as u64);
+    }
+    Ok(value)
+}
+
+fn finish(guest: &mut Guest, row: Option<&Row>, result: SysResult) -> Outcome {
+    match result {
+        Ok(value) => guest.state.gpr[RAX] = value,
+        // Nothing has happened yet: the signal comes first, then the call.
+        Err(NOT_BEGUN) => restart(guest),
+        Err(error) => {
+            guest.state.gpr[RAX] = error.to_result() as u64;
+            if error.0 == libc::EINTR {
+                let restart = row.is_some_and(|r| r.restart == Restart::Automatic);
+                return Outcome::Interrupted { restart };
+            }
+        }
+    }
+    Outcome::Done
+}
+
+fn names_own_descriptor(row: &Row, args: &Args) -> bool {
+    row.descriptors != 0 && (0..6).any(|n| row.descriptors & (1 << n) != 0 && descriptors::is_own(args.int(n)))
+}
+
+fn log(row: &Row, args: &Args, result: Option<&SysResult>) {
+    if !tracing::enabled!(tracing::Level::TRACE) {
+        return;
+    }
+    let list: Vec<String> = args.0[..usize::from(row.args)]
+        .iter()
+        .map(|a| if *a < 4096 { a.to_string() } else { format!("{a:#x}") })
+        .collect();
+    let list = list.join(", ");
+    match result {
+        None => tracing::trace!("{}({list})", row.number),
+        Some(Ok(value)) => tracing::trace!("{}({list}) = {value:#x}", row.number),
+        Some(Err(error)) => tracing::trace!("{}({list}) = -{} ({error})", row.number, error.0),
+    }
+}
+
+/// The error of a call that wasn't begun, for a guest signal is waiting.
+const NOT_BEGUN: Errno = Errno(-guarded::NOT_BEGUN as i32);
+
+/// Splits a kernel result into value and error.
+fn split(result: i64) -> SysResult {
+    match result {
+        -4095..=-1 => Err(Errno(-result as i32)),
+        value => Ok(value as u64),
+    }
+}
+
+/// Makes a host system call on the guest's behalf, unless a guest signal is waiting.
+fn call(guest: &Guest, number: HostSysno, args: [u64; 6]) -> SysResult {
+    // SAFETY: `pending` is an aligned word that lives as long as the state, and is otherwise only accessed
+    // by this thread and its signal handlers.
+    let pending = unsafe { AtomicU32::from_ptr((&raw const guest.state.pending).cast_mut()) };
+    // SAFETY: rows and handlers pass on what concerns the guest only: its memory lies outside the
+    // runtime's, and its descriptors have been told from the runtime's own.
+    split(unsafe { guarded::syscall(pending, i64::from(number.id()), &args) })
+}
+
+/// Makes a host system call that neither blocks nor may be left out for a waiting signal.
+fn call_now(number: HostSysno, args: [u64; 6]) -> SysResult {
+    static NEVER: AtomicU32 = AtomicU32::new(0);
+    // SAFETY: as in `call`.
+    split(unsafe { guarded::syscall(&NEVER, i64::from(number.id()), &args) })
+}
+
+/// Reads a structure the guest may leave out by passing a null pointer.
+fn optional<T: Plain>(guest: &Guest, address: u64) -> Result<Option<T>, Errno> {
+    if address == 0 {
+        return Ok(None);
+    }
+    guest.memory.read(address).map(Some)
 }

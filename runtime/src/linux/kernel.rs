@@ -1,0 +1,123 @@
+//! What the guest's kernel would know of it, as far as the host's kernel knows otherwise.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The process's number as the guest knows it and as the host does. They differ after a migration;
+/// a forked child gets the number the host gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pids {
+    pub guest: i32,
+    pub host: i32,
+}
+
+impl Pids {
+    /// A process that has the number the host gave it.
+    pub fn own() -> Self {
+        let pid = std::process::id() as i32;
+        Self { guest: pid, host: pid }
+    }
+
+    /// A resumed process, which keeps its old number.
+    pub fn resumed(guest: i32) -> Self {
+        Self { guest, ..Self::own() }
+    }
+
+    /// A number the guest passes: of itself, its group or session (a leader's number), or of others.
+    pub fn to_host(self, pid: i32) -> i32 {
+        match pid {
+            p if p == self.guest => self.host,
+            p if p == -self.guest => -self.host,
+            p => p,
+        }
+    }
+
+    /// A number the host returns.
+    pub fn to_guest(self, pid: i32) -> i32 {
+        if pid == self.host { self.guest } else { pid }
+    }
+}
+
+/// How the guest was started: what /proc/self/{exe,cmdline,environ,auxv} show.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// Absolute path of the executable (of the interpreter, for a script).
+    pub exe: PathBuf,
+    pub args: Vec<OsString>,
+    pub env: Vec<OsString>,
+    /// The auxiliary vector as the guest got it, AT_NULL included.
+    pub auxv: Vec<(u64, u64)>,
+}
+
+/// Kernel state of the guest that isn't in another part of it.
+#[derive(Debug)]
+pub struct Kernel {
+    pub pids: Pids,
+    pub program: Program,
+    /// set_robust_list(2): address and length.
+    pub(super) robust_list: (u64, u64),
+    /// System V shared memory that is attached: address and length (shmdt(2) is given the address only).
+    pub(super) attached: Vec<(u64, u64)>,
+    /// The exec that is being made: kept here and not by the call, for after a vfork the call never returns, and the
+    /// parent frees it.
+    pub(super) exec: Option<super::exec::Plan>,
+    /// Number of the system call that was made last, for its restart.
+    pub(super) number: u32,
+    /// Unsupported calls that have been named.
+    warned: HashSet<u32>,
+    /// Threads have been said to be unsupported.
+    warned_threads: bool,
+}
+
+impl Kernel {
+    /// For a program that has just been loaded, or an image that is resumed under its old number.
+    pub fn new(pids: Pids, program: Program) -> Self {
+        Self {
+            pids,
+            program,
+            robust_list: (0, 0),
+            attached: Vec::new(),
+            exec: None,
+            number: 0,
+            warned: HashSet::new(),
+            warned_threads: false,
+        }
+    }
+
+    /// Names a system call that isn't supported, once.
+    pub(super) fn warn_unsupported(&mut self, number: u32) {
+        if self.warned.insert(number) {
+            let name = syscalls::x86_64::Sysno::new(number as usize).map_or("unknown", |n| n.name());
+            eprintln!("xlate: the guest's system call {number} ({name}) isn't supported; it fails with ENOSYS");
+        }
+    }
+
+    /// Says that threads aren't supported, once.
+    pub(super) fn warn_threads(&mut self) {
+        if !self.warned_threads {
+            self.warned_threads = true;
+            eprintln!(
+                "xlate: the guest starts a thread (or a process that shares its memory), which isn't supported \
+                 yet; the call fails with ENOSYS"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_own_number_is_translated() {
+        let pids = Pids { guest: 100, host: 7 };
+        assert_eq!(pids.to_host(100), 7);
+        assert_eq!(pids.to_host(-100), -7);
+        assert_eq!(pids.to_host(0), 0);
+        assert_eq!(pids.to_host(-1), -1);
+        assert_eq!(pids.to_host(8), 8);
+        assert_eq!(pids.to_guest(7), 100);
+        assert_eq!(pids.to_guest(8), 8);
+    }
+}

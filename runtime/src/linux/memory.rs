@@ -1,0 +1,152 @@
+//! Calls that change the guest's memory map: the map itself is [`crate::memory`]'s; here arguments are taken apart
+//! and translations made from the range are dropped.
+
+use syscalls::Sysno as HostSysno;
+
+use super::{Args, SysResult, call};
+use crate::errno::Errno;
+use crate::guest::Guest;
+use crate::memory::MapRequest;
+
+/// MAP_32BIT, which only x86-64 has.
+const MAP_32BIT: u64 = 0x40;
+
+pub(super) fn brk(guest: &mut Guest, args: &Args) -> SysResult {
+    let old = guest.memory.brk(0);
+    let new = guest.memory.brk(args.0[0]);
+    if new < old {
+        guest.engine.invalidate(new, old - new);
+    }
+    Ok(new)
+}
+
+pub(super) fn mmap(guest: &mut Guest, args: &Args) -> SysResult {
+    let [addr, len, prot, flags, fd, offset] = args.0;
+    let start = guest.memory.mmap(&MapRequest {
+        addr,
+        len,
+        prot: prot as i32,
+        flags: (flags & !MAP_32BIT) as i32,
+        fd: fd as i32,
+        offset,
+        low: flags & MAP_32BIT != 0,
+    })?;
+    if flags & libc::MAP_FIXED as u64 != 0 {
+        guest.engine.invalidate(start, len);
+    }
+    Ok(start)
+}
+
+pub(super) fn munmap(guest: &mut Guest, args: &Args) -> SysResult {
+    let [start, len, ..] = args.0;
+    guest.memory.munmap(start, len)?;
+    guest.engine.invalidate(start, len);
+    Ok(0)
+}
+
+pub(super) fn mprotect(guest: &mut Guest, args: &Args) -> SysResult {
+    let [start, len, ..] = args.0;
+    let result = guest.memory.mprotect(start, len, args.int(2));
+    // Also after an error: what comes before a hole has been changed.
+    guest.engine.invalidate(start, len);
+    result.map(|()| 0)
+}
+
+/// With the default key -1 or 0 it is mprotect; no other key was ever allocated.
+pub(super) fn pkey_mprotect(guest: &mut Guest, args: &Args) -> SysResult {
+    match args.int(3) {
+        -1 | 0 => mprotect(guest, args),
+        _ => Err(Errno(libc::EINVAL)),
+    }
+}
+
+pub(super) fn mremap(guest: &mut Guest, args: &Args) -> SysResult {
+    let [old, old_len, new_len, _, new, _] = args.0;
+    let start = guest.memory.mremap(old, old_len, new_len, args.int(3), new)?;
+    guest.engine.invalidate(old, old_len);
+    guest.engine.invalidate(start, new_len);
+    Ok(start)
+}
+
+pub(super) fn madvise(guest: &mut Guest, args: &Args) -> SysResult {
+    let [start, len, ..] = args.0;
+    let result = call(guest, HostSysno::madvise, args.0)?;
+    let advice = args.int(2);
+    if matches!(advice, libc::MADV_DONTNEED | libc::MADV_REMOVE | libc::MADV_FREE) {
+        guest.engine.invalidate(start, len);
+    }
+    Ok(result)
+}
+
+/// The size of a System V shared memory segment.
+fn segment_size(id: u64) -> Result<u64, Errno> {
+    let mut description = std::mem::MaybeUninit::<libc::shmid_ds>::uninit();
+    // SAFETY: the place is valid for the result, which is only looked at if the call succeeded.
+    unsafe {
+        if libc::shmctl(id as i32, libc::IPC_STAT, description.as_mut_ptr()) != 0 {
+            return Err(Errno::last());
+        }
+        Ok(description.assume_init().shm_segsz as u64)
+    }
+}
+
+/// Attaches over a mapping that the guest's map has placed, so that it lies where guests can reach it.
+pub(super) fn shmat(guest: &mut Guest, args: &Args) -> SysResult {
+    /// SHMLBA of x86-64: a page.
+    const ALIGNMENT: u64 = 4096;
+    let [id, wanted, ..] = args.0;
+    let flags = args.int(2);
+    let len = segment_size(id)?;
+    let mut start = wanted;
+    if flags & libc::SHM_RND != 0 {
+        start &= !(ALIGNMENT - 1);
+    }
+    if start % ALIGNMENT != 0 {
+        return Err(Errno(libc::EINVAL));
+    }
+    let place = match (start, flags & libc::SHM_REMAP != 0) {
+        (0, _) => 0,
+        (_, true) => libc::MAP_FIXED,
+        (_, false) => libc::MAP_FIXED_NOREPLACE,
+    };
+    let write = if flags & libc::SHM_RDONLY == 0 { libc::PROT_WRITE } else { 0 };
+    let execute = if flags & libc::SHM_EXEC == 0 { 0 } else { libc::PROT_EXEC };
+    let start = guest
+        .memory
+        .mmap(&MapRequest {
+            addr: start,
+            len,
+            prot: libc::PROT_READ | write | execute,
+            flags: libc::MAP_SHARED | libc::MAP_ANONYMOUS | place,
+            fd: -1,
+            ..MapRequest::default()
+        })
+        .map_err(|error| match Errno::from(error) {
+            // What shmat says where mmap says "exists".
+            Errno(libc::EEXIST) => Errno(libc::EINVAL),
+            other => other,
+        })?;
+    let host_flags = (flags & libc::SHM_RDONLY) | libc::SHM_REMAP;
+    match call(guest, HostSysno::shmat, [id, start, host_flags as u64, 0, 0, 0]) {
+        Ok(at) => {
+            guest.kernel.attached.push((at, len));
+            guest.engine.invalidate(at, len);
+            Ok(at)
+        }
+        Err(error) => {
+            guest.memory.munmap(start, len)?;
+            Err(error)
+        }
+    }
+}
+
+pub(super) fn shmdt(guest: &mut Guest, args: &Args) -> SysResult {
+    let start = args.0[0];
+    let attached = &mut guest.kernel.attached;
+    let at = attached.iter().position(|(at, _)| *at == start);
+    let (_, len) = attached.swap_remove(at.ok_or(Errno(libc::EINVAL))?);
+    call(guest, HostSysno::shmdt, args.0)?;
+    guest.memory.munmap(start, len)?;
+    guest.engine.invalidate(start, len);
+    Ok(0)
+}

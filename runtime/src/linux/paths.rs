@@ -1,0 +1,171 @@
+//! Names in /proc that would show the translator instead of the guest: which name stands for what.
+//!
+//! /proc/self/exe is the guest's program; some files are made up ([`super::procfs`]); after a migration
+//! /proc/OLDPID is the process's own folder. All other names go to the host as they are.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+
+use syscalls::Sysno as HostSysno;
+
+use super::procfs::ProcFile;
+use super::{Args, SysResult, call};
+use crate::errno::Errno;
+use crate::guest::Guest;
+
+/// AT_FDCWD as an argument register holds it.
+pub const AT_FDCWD: u64 = libc::AT_FDCWD as i64 as u64;
+
+/// What a name stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Target {
+    /// What the host says.
+    AsGiven,
+    /// Another name on the host.
+    Path(CString),
+    /// The link to the guest's program; the name of the link itself on the host.
+    Exe(CString),
+    /// The link `self` or `thread-self` in /proc, with what it says.
+    Link(String),
+    /// A file that is made up; its name on the host.
+    Generated(ProcFile, CString),
+}
+
+/// Finds out what the path at guest address `path`, relative to `directory`, stands for.
+/// A path that can't be read is the host's to refuse.
+pub fn target(guest: &Guest, directory: i32, path: u64) -> Target {
+    let Ok(path) = guest.memory.read_cstr(path, libc::PATH_MAX as usize - 1) else {
+        return Target::AsGiven;
+    };
+    match absolute(directory, &path) {
+        Some(path) => classify(guest, &path),
+        None => Target::AsGiven,
+    }
+}
+
+/// The path from the root, if it may lead into /proc. Relative ones are looked at only if they end in a name of interest.
+fn absolute(directory: i32, path: &[u8]) -> Option<Vec<u8>> {
+    if path.first() == Some(&b'/') {
+        return Some(path.to_vec());
+    }
+    let last = path.rsplit(|b| *b == b'/').next()?;
+    if last != b"exe" && last != b"self" && ProcFile::named(last).is_none() {
+        return None;
+    }
+    let base = if directory == libc::AT_FDCWD {
+        std::env::current_dir().ok()?
+    } else {
+        std::fs::read_link(format!("/proc/self/fd/{directory}")).ok()?
+    };
+    let mut whole = base.as_os_str().as_bytes().to_vec();
+    whole.push(b'/');
+    whole.extend_from_slice(path);
+    Some(whole)
+}
+
+/// Splits an absolute path in /proc into its components below it.
+fn below_proc(path: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut parts = path.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".");
+    if parts.next() != Some(b"proc") {
+        return None;
+    }
+    Some(parts.collect())
+}
+
+fn classify(guest: &Guest, path: &[u8]) -> Target {
+    let Some(parts) = below_proc(path) else {
+        return Target::AsGiven;
+    };
+    let pids = guest.kernel.pids;
+    match parts[..] {
+        [b"self"] => return Target::Link(pids.guest.to_string()),
+        [b"thread-self"] => return Target::Link(format!("{0}/task/{0}", pids.guest)),
+        [b"cpuinfo"] => return generated(ProcFile::Cpuinfo, "/proc/cpuinfo".into()),
+        _ => {}
+    }
+    let Some((who, rest)) = parts.split_first() else {
+        return Target::AsGiven;
+    };
+    let is_number = |text: &[u8]| {
+        let number = std::str::from_utf8(text).ok().and_then(|t| t.parse::<i32>().ok());
+        number.is_some_and(|n| n == pids.guest || n == pids.host)
+    };
+    if !(*who == b"self" || *who == b"thread-self" || is_number(who)) {
+        return Target::AsGiven;
+    }
+    // The only thread's folder has the same files.
+    let rest = match rest {
+        [b"task", thread, rest @ ..] if is_number(thread) => rest,
+        rest => rest,
+    };
+    let mut host = format!("/proc/{}", pids.host).into_bytes();
+    for part in rest {
+        host.push(b'/');
+        host.extend_from_slice(part);
+    }
+    match rest {
+        [b"exe"] => path_or_given(host, Target::Exe),
+        [name] => match ProcFile::named(name) {
+            Some(file) => generated(file, host),
+            None => path_or_given(host, Target::Path),
+        },
+        _ if pids.guest == pids.host => Target::AsGiven,
+        _ => path_or_given(host, Target::Path),
+    }
+}
+
+fn generated(file: ProcFile, host: Vec<u8>) -> Target {
+    path_or_given(host, |path| Target::Generated(file, path))
+}
+
+fn path_or_given(path: Vec<u8>, make: impl FnOnce(CString) -> Target) -> Target {
+    CString::new(path).map_or(Target::AsGiven, make)
+}
+
+/// The guest's program as a path for the host.
+pub fn exe(guest: &Guest) -> Result<CString, Errno> {
+    CString::new(guest.kernel.program.exe.as_os_str().as_bytes()).map_err(|_| Errno(libc::ENOENT))
+}
+
+/// A path argument for a host call.
+pub struct Located {
+    pub directory: u64,
+    pub path: u64,
+    _owner: Option<CString>,
+}
+
+/// The path argument with which the host finds what the guest means; `follow` tells whether the call follows
+/// a link at the path's end.
+pub fn locate(guest: &Guest, directory: u64, path: u64, follow: bool) -> Result<Located, Errno> {
+    let host = match target(guest, directory as i32, path) {
+        Target::AsGiven | Target::Link(_) => {
+            return Ok(Located { directory, path, _owner: None });
+        }
+        Target::Exe(_) if follow => exe(guest)?,
+        Target::Path(path) | Target::Exe(path) | Target::Generated(_, path) => path,
+    };
+    Ok(Located { directory: AT_FDCWD, path: host.as_ptr() as u64, _owner: Some(host) })
+}
+
+pub(super) fn chdir(guest: &mut Guest, args: &Args) -> SysResult {
+    let at = locate(guest, AT_FDCWD, args.0[0], true)?;
+    call(guest, HostSysno::chdir, [at.path, 0, 0, 0, 0, 0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn components_below_proc() {
+        assert_eq!(below_proc(b"//proc/./self//exe"), Some(vec![&b"self"[..], &b"exe"[..]]));
+        assert_eq!(below_proc(b"/process/self"), None);
+        assert_eq!(below_proc(b"/"), None);
+    }
+
+    #[test]
+    fn ordinary_relative_paths_cost_nothing() {
+        assert_eq!(absolute(libc::AT_FDCWD, b"some/file"), None);
+        assert!(absolute(libc::AT_FDCWD, b"self/maps").is_some());
+    }
+}
