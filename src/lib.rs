@@ -7,5 +7,6 @@ pub mod bench;
 pub mod capture;
 #[cfg(target_arch = "x86_64")]
 pub mod checkpoint;
+pub mod inspect;
 pub mod run;
 pub mod status;

@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 #[cfg(target_arch = "x86_64")]
 use xlate::checkpoint;
 use xlate::status::{CommandResult, Status};
-use xlate::{bench, run};
+use xlate::{bench, inspect, run};
 
 /// Checkpoints running x86-64 Linux processes and resumes them, translated, on AArch64 or x86-64.
 #[derive(Parser)]
@@ -28,6 +28,7 @@ const EXIT_STATUSES: &str = "Exit statuses: 0 done; 125 wrong usage or xlate's o
 enum Command {
     #[cfg(target_arch = "x86_64")]
     Checkpoint(checkpoint::Args),
+    Inspect(inspect::Args),
     Run(run::Args),
     Bench(bench::Args),
 }
@@ -55,6 +56,7 @@ fn dispatch(cli: Cli) -> CommandResult {
         Command::Bench(args) => bench::run(args),
         #[cfg(target_arch = "x86_64")]
         Command::Checkpoint(args) => checkpoint::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Run(args) => run::run(args, cli.log.as_deref()),
     }
 }
