@@ -1,3 +1,78 @@
-//! The `xlate-runtime` command.
+//! The `xlate-runtime` command: reads its options, gets out of the guest's addresses, and becomes the guest.
+//!
+//! It has no Rust `main`: the standard library's start-up would ignore SIGPIPE and install signal handlers, which
+//! are the guest's to decide about.
+#![no_main]
 
-fn main() {}
+use std::ffi::{CStr, OsString};
+use std::os::unix::ffi::OsStringExt;
+
+use xlate_runtime::config::{Config, ConfigError, Subject};
+use xlate_runtime::{layout, load};
+
+/// The C library's allocator would use the program break, which is the guest's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Exit status for wrong usage and failures of the translator itself.
+const FAILED: i32 = 125;
+
+#[unsafe(no_mangle)]
+extern "C" fn main(argc: libc::c_int, argv: *const *const libc::c_char) -> libc::c_int {
+    let args: Vec<OsString> = (0..argc as usize)
+        .map(|i| {
+            // SAFETY: the C runtime hands over `argc` strings.
+            let text = unsafe { CStr::from_ptr(*argv.add(i)) };
+            OsString::from_vec(text.to_bytes().to_vec())
+        })
+        .collect();
+    let config = match Config::parse(&args) {
+        Ok(config) => config,
+        Err(ConfigError::Help(text)) => {
+            print!("{text}");
+            return 0;
+        }
+        Err(error) => return fail(FAILED, &error),
+    };
+    match layout::settle(config, &args, run) {
+        Ok(never) => match never {},
+        Err(error) => fail(FAILED, &error),
+    }
+}
+
+fn fail(status: i32, error: &dyn std::fmt::Display) -> i32 {
+    eprintln!("xlate: {error}");
+    status
+}
+
+/// The process in its final place.
+fn run(config: Config) -> ! {
+    start_log(&config);
+    let status = match config.subject.clone() {
+        Subject::Program(_) => match load::program(config) {
+            Ok(mut guest) => guest.run(),
+            Err(error) => fail(error.status(), &error),
+        },
+        Subject::Image(image) => fail(FAILED, &format_args!("{}: not yet", image.display())),
+        Subject::LayoutTest => test_layout(),
+    };
+    std::process::exit(status)
+}
+
+fn start_log(config: &Config) {
+    let Some(filter) = &config.log else {
+        return;
+    };
+    let filter = tracing_subscriber::EnvFilter::new(filter);
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// `--self-test=layout`: prints the memory map; fails if anything of it lies where guests live.
+fn test_layout() -> i32 {
+    print!("{}", std::fs::read_to_string("/proc/self/maps").unwrap_or_default());
+    let misplaced = layout::misplaced();
+    for line in &misplaced {
+        eprintln!("xlate: in the guest's way: {line}");
+    }
+    i32::from(!misplaced.is_empty())
+}

@@ -1,0 +1,324 @@
+//! Executables: what the file says, and its segments in memory.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use goblin::elf::header::{EM_X86_64, ET_DYN, ET_EXEC, header64, machine_to_str};
+use goblin::elf::program_header::{PF_R, PF_W, PF_X, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_PHDR, program_header64};
+
+use super::{LoadError, name, open_executable};
+use crate::memory::{GUEST_PAGE, MapError, MapRequest, Memory, PIE_BASE};
+
+/// The part of an ELF file that loading needs.
+pub struct Elf {
+    pub entry: u64,
+    /// ET_DYN: may go anywhere.
+    pub relocatable: bool,
+    pub headers: Vec<program_header64::ProgramHeader>,
+    pub headers_offset: u64,
+    pub interpreter: Option<PathBuf>,
+    pub executable_stack: bool,
+}
+
+/// A program (with its dynamic loader, if it has one) in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// Where execution begins: the dynamic loader's entry, or the program's.
+    pub entry: u64,
+    /// The program's own entry (AT_ENTRY).
+    pub program_entry: u64,
+    /// Address of the program headers (AT_PHDR), and their number.
+    pub headers: u64,
+    pub header_count: u64,
+    /// Where the dynamic loader was mapped (AT_BASE); 0 without one.
+    pub loader_base: u64,
+    /// Beginning of the heap.
+    pub brk: u64,
+    pub executable_stack: bool,
+}
+
+/// The first bytes of a file.
+pub fn read_head(file: &File) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; 256];
+    let len = read_up_to(file, &mut head, 0)?;
+    head.truncate(len);
+    Ok(head)
+}
+
+fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset + done as u64)? {
+            0 => break,
+            n => done += n,
+        }
+    }
+    Ok(done)
+}
+
+/// Says what a file is that isn't an x86-64 executable.
+fn what_it_is(head: &[u8]) -> String {
+    match head {
+        [] => "an empty file".to_owned(),
+        [0x7f, b'E', b'L', b'F', class, data, ..] => {
+            let half = |at: usize| head.get(at..at + 2).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]));
+            match (class, data, half(18), half(16)) {
+                (1, 1, ..) => format!("a 32-bit ELF file for {}", machine_to_str(half(18))),
+                (2, 1, EM_X86_64, kind) => {
+                    let kind = goblin::elf::header::et_to_str(kind);
+                    format!("an x86-64 ELF file of type {kind}")
+                }
+                (2, 1, machine, _) => format!("an ELF file for {}", machine_to_str(machine)),
+                _ => "an ELF file of another byte order or class".to_owned(),
+            }
+        }
+        [b'M', b'Z', ..] => "a DOS or Windows program".to_owned(),
+        [0xcf, 0xfa, 0xed, 0xfe, ..] => "a macOS program".to_owned(),
+        _ if head.iter().all(|b| matches!(b, b'\t'..=b'\r' | b' '..=b'~' | 0x80..)) => "a text file".to_owned(),
+        _ => "data".to_owned(),
+    }
+}
+
+impl Elf {
+    /// Reads header and program headers; `file_name` is for messages.
+    pub fn parse(file: &File, file_name: &str) -> Result<Self, LoadError> {
+        let failed = |e: io::Error| LoadError::File(file_name.to_owned(), e.into());
+        let damaged = |what| LoadError::Damaged(file_name.to_owned(), what);
+        let head = read_head(file).map_err(failed)?;
+        let header = head
+            .get(..header64::SIZEOF_EHDR)
+            .and_then(|bytes| <&[u8; header64::SIZEOF_EHDR]>::try_from(bytes).ok())
+            .map(header64::Header::from_bytes)
+            .filter(|h| {
+                h.e_ident[..6] == [0x7f, b'E', b'L', b'F', 2, 1]
+                    && h.e_machine == EM_X86_64
+                    && matches!(h.e_type, ET_EXEC | ET_DYN)
+            })
+            .ok_or_else(|| LoadError::NotX86(file_name.to_owned(), what_it_is(&head)))?;
+        const ENTRY: usize = program_header64::SIZEOF_PHDR;
+        let count = usize::from(header.e_phnum);
+        if usize::from(header.e_phentsize) != ENTRY || count == 0 {
+            return Err(damaged("no program headers of the right size"));
+        }
+        let mut table = vec![0; count * ENTRY];
+        if read_up_to(file, &mut table, header.e_phoff).map_err(failed)? != table.len() {
+            return Err(damaged("its program headers are cut off"));
+        }
+        let headers = program_header64::ProgramHeader::from_bytes(&table, count);
+        if !headers.iter().any(|h| h.p_type == PT_LOAD) {
+            return Err(damaged("nothing to load"));
+        }
+        let interpreter = match headers.iter().find(|h| h.p_type == PT_INTERP) {
+            Some(h) => Some(read_interpreter(file, h).ok_or_else(|| damaged("its PT_INTERP isn't a path"))?),
+            None => None,
+        };
+        Ok(Self {
+            entry: header.e_entry,
+            relocatable: header.e_type == ET_DYN,
+            executable_stack: headers.iter().any(|h| h.p_type == PT_GNU_STACK && h.p_flags & PF_X != 0),
+            headers_offset: header.e_phoff,
+            headers,
+            interpreter,
+        })
+    }
+
+    fn segments(&self) -> impl Iterator<Item = &program_header64::ProgramHeader> {
+        self.headers.iter().filter(|h| h.p_type == PT_LOAD && h.p_memsz != 0)
+    }
+
+    /// Extent of all segments, page-aligned.
+    fn span(&self) -> Option<(u64, u64)> {
+        let start = self.segments().map(|h| page_down(h.p_vaddr)).min()?;
+        let mut end = 0;
+        for h in self.segments() {
+            end = end.max(page_up(h.p_vaddr.checked_add(h.p_memsz)?)?);
+        }
+        (start < end).then_some((start, end))
+    }
+
+    /// Largest alignment a segment asks for.
+    fn alignment(&self) -> u64 {
+        self.segments().map(|h| h.p_align).filter(|a| a.is_power_of_two()).max().unwrap_or(1).max(GUEST_PAGE)
+    }
+
+    /// Address of the program headers before relocation (AT_PHDR).
+    fn headers_address(&self) -> u64 {
+        if let Some(h) = self.headers.iter().find(|h| h.p_type == PT_PHDR) {
+            return h.p_vaddr;
+        }
+        let offset = self.headers_offset;
+        self.segments()
+            .find(|h| h.p_offset <= offset && offset < h.p_offset.saturating_add(h.p_filesz))
+            .map_or(0, |h| offset - h.p_offset + h.p_vaddr)
+    }
+}
+
+fn read_interpreter(file: &File, header: &program_header64::ProgramHeader) -> Option<PathBuf> {
+    let len = usize::try_from(header.p_filesz).ok().filter(|l| (2..=4096).contains(l))?;
+    let mut text = vec![0; len];
+    if read_up_to(file, &mut text, header.p_offset).ok()? != len || text.pop() != Some(0) {
+        return None;
+    }
+    Some(Path::new(std::ffi::OsStr::from_bytes(&text)).to_owned())
+}
+
+fn page_down(value: u64) -> u64 {
+    value & !(GUEST_PAGE - 1)
+}
+
+fn page_up(value: u64) -> Option<u64> {
+    Some(value.checked_add(GUEST_PAGE - 1)? & !(GUEST_PAGE - 1))
+}
+
+/// Loads the program and the dynamic loader it names.
+pub fn load(memory: &mut Memory, path: &Path) -> Result<Loaded, LoadError> {
+    let file_name = name(path);
+    let file = open_executable(path)?;
+    let elf = Elf::parse(&file, &file_name)?;
+    let (start, end) = span(&elf, &file_name)?;
+    let bias = if elf.relocatable {
+        let alignment = elf.alignment();
+        (PIE_BASE.div_ceil(alignment) * alignment).wrapping_sub(start)
+    } else {
+        0
+    };
+    map(memory, &file, &elf, bias, &file_name)?;
+    let mut loaded = Loaded {
+        entry: elf.entry.wrapping_add(bias),
+        program_entry: elf.entry.wrapping_add(bias),
+        headers: elf.headers_address().wrapping_add(bias),
+        header_count: elf.headers.len() as u64,
+        loader_base: 0,
+        brk: end.wrapping_add(bias),
+        executable_stack: elf.executable_stack,
+    };
+    if let Some(loader) = &elf.interpreter {
+        let (base, entry) =
+            load_loader(memory, loader).map_err(|e| LoadError::Interpreter(file_name, name(loader), Box::new(e)))?;
+        loaded.loader_base = base;
+        loaded.entry = entry;
+    }
+    Ok(loaded)
+}
+
+/// Loads the dynamic loader where there is room below the stack; returns its base and entry.
+fn load_loader(memory: &mut Memory, path: &Path) -> Result<(u64, u64), LoadError> {
+    let file_name = name(path);
+    let file = open_executable(path)?;
+    let elf = Elf::parse(&file, &file_name)?;
+    let (start, end) = span(&elf, &file_name)?;
+    let bias = if elf.relocatable {
+        find_room(memory, end - start, elf.alignment())
+            .map_err(|e| LoadError::Map(file_name.clone(), e))?
+            .wrapping_sub(start)
+    } else {
+        0
+    };
+    map(memory, &file, &elf, bias, &file_name)?;
+    Ok((bias, elf.entry.wrapping_add(bias)))
+}
+
+fn span(elf: &Elf, file_name: &str) -> Result<(u64, u64), LoadError> {
+    elf.span().ok_or_else(|| LoadError::Damaged(file_name.to_owned(), "its segments' addresses make no sense"))
+}
+
+/// Finds room by mapping and unmapping it: there is one thread.
+fn find_room(memory: &mut Memory, len: u64, alignment: u64) -> Result<u64, MapError> {
+    let len = len + alignment - GUEST_PAGE;
+    let at = memory.mmap(&MapRequest {
+        len,
+        prot: libc::PROT_NONE,
+        flags: libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+        fd: -1,
+        ..MapRequest::default()
+    })?;
+    memory.munmap(at, len).map_err(|errno| MapError::System { start: at, end: at + len, errno })?;
+    Ok(at.next_multiple_of(alignment))
+}
+
+fn map(memory: &mut Memory, file: &File, elf: &Elf, bias: u64, file_name: &str) -> Result<(), LoadError> {
+    for header in elf.segments() {
+        if header.p_filesz > header.p_memsz {
+            return Err(LoadError::Damaged(file_name.to_owned(), "a segment is larger in the file than in memory"));
+        }
+        map_segment(memory, file, header, bias).map_err(|e| LoadError::Map(file_name.to_owned(), e))?;
+    }
+    Ok(())
+}
+
+/// PROT_* of a segment's PF_*.
+fn protection(flags: u32) -> i32 {
+    let bit = |pf: u32, prot: i32| if flags & pf != 0 { prot } else { 0 };
+    bit(PF_R, libc::PROT_READ) | bit(PF_W, libc::PROT_WRITE) | bit(PF_X, libc::PROT_EXEC)
+}
+
+/// Maps one segment: its bytes from the file, the rest zero.
+fn map_segment(
+    memory: &mut Memory,
+    file: &File,
+    header: &program_header64::ProgramHeader,
+    bias: u64,
+) -> Result<(), MapError> {
+    let prot = protection(header.p_flags);
+    let vaddr = header.p_vaddr.wrapping_add(bias);
+    let start = page_down(vaddr);
+    let file_end = vaddr + header.p_filesz;
+    let end = vaddr + header.p_memsz;
+    let whole = |at: u64| page_up(at).unwrap_or(u64::MAX);
+    // Segments may share a page (the later one wins, as with the kernel's MAP_FIXED), so what the guest has is
+    // replaced; what isn't the guest's never is.
+    let flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
+    let mut zero_from = start;
+    if header.p_filesz != 0 {
+        memory.mmap(&MapRequest {
+            addr: start,
+            len: file_end - start,
+            prot,
+            flags,
+            fd: file.as_raw_fd(),
+            offset: header.p_offset - (vaddr - start),
+            ..MapRequest::default()
+        })?;
+        zero_from = whole(file_end);
+        if end > file_end && prot & libc::PROT_WRITE != 0 {
+            let zeros = vec![0; (zero_from.min(whole(end)) - file_end) as usize];
+            memory.write_guest(file_end, &zeros).map_err(|errno| MapError::System {
+                start: file_end,
+                end: zero_from,
+                errno,
+            })?;
+        }
+    }
+    if whole(end) > zero_from {
+        memory.mmap(&MapRequest {
+            addr: zero_from,
+            len: whole(end) - zero_from,
+            prot,
+            flags: flags | libc::MAP_ANONYMOUS,
+            fd: -1,
+            ..MapRequest::default()
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_described() {
+        assert_eq!(what_it_is(b""), "an empty file");
+        assert_eq!(what_it_is(b"hello\n"), "a text file");
+        assert_eq!(what_it_is(b"\0\x01\x02"), "data");
+        let mut arm = vec![0x7f, b'E', b'L', b'F', 2, 1, 1];
+        arm.resize(64, 0);
+        arm[16] = 2;
+        arm[18] = 183;
+        assert_eq!(what_it_is(&arm), "an ELF file for AARCH64");
+    }
+}
