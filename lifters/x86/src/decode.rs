@@ -2,8 +2,7 @@
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register, RflagsBits};
 
-use crate::interpreter::Interpreter;
-use crate::isa;
+use crate::{isa, system};
 
 /// A set of flags, as a mask of iced-x86's `RflagsBits`.
 pub type Flags = u32;
@@ -103,7 +102,7 @@ impl Block {
         if self.exit != BlockEnd::Terminator {
             return Vec::new();
         }
-        if repeats(last) {
+        if repeats(last) || retries(last) {
             return vec![last.ip(), self.end];
         }
         match last.flow_control() {
@@ -111,7 +110,7 @@ impl Block {
             FlowControl::UnconditionalBranch | FlowControl::Call if is_direct(last) => {
                 vec![last.near_branch_target()]
             }
-            FlowControl::Next => vec![self.end],
+            FlowControl::Next if falls_through(last) => vec![self.end],
             _ => Vec::new(),
         }
     }
@@ -141,14 +140,20 @@ pub fn repeats(i: &Instruction) -> bool {
     i.is_string_instruction() && (i.has_rep_prefix() || i.has_repne_prefix())
 }
 
+/// Whether it makes one attempt and branches to itself until that succeeds: LOCK NEG, for which no emitter has an
+/// atomic operation.
+pub fn retries(i: &Instruction) -> bool {
+    i.mnemonic() == Mnemonic::Neg && i.has_lock_prefix()
+}
+
 /// Whether a block ends with this instruction.
 pub fn ends_block(i: &Instruction) -> bool {
-    i.flow_control() != FlowControl::Next || repeats(i) || changes_fp_mode(i)
+    !falls_through(i) || changes_fp_mode(i)
 }
 
 /// Whether an instruction that ends its block still goes on right behind it.
 pub fn falls_through(i: &Instruction) -> bool {
-    i.flow_control() == FlowControl::Next && !repeats(i)
+    i.flow_control() == FlowControl::Next && !repeats(i) && !retries(i) && !system::is_privileged(i.code())
 }
 
 /// Instructions that change MXCSR: float operations must not be moved across them, so they end their block.
@@ -179,7 +184,7 @@ pub fn decode_block(source: &dyn CodeSource, pc: u64, max: usize, precise_flags:
         if raw.code() == Code::INVALID {
             break BlockEnd::Invalid;
         }
-        if isa::lookup::<Interpreter<'_>>(raw.code()).is_none() {
+        if !isa::is_implemented(raw.code()) {
             break BlockEnd::Unimplemented;
         }
         end = raw.next_ip();
@@ -260,7 +265,7 @@ pub fn live_in(source: &dyn CodeSource, pc: u64) -> Flags {
             return read;
         }
         match i.flow_control() {
-            FlowControl::Next if !repeats(&i) && !i.is_invalid() => at = i.next_ip(),
+            FlowControl::Next if falls_through(&i) && !i.is_invalid() => at = i.next_ip(),
             FlowControl::UnconditionalBranch if is_direct(&i) => at = i.near_branch_target(),
             _ => break,
         }

@@ -1,20 +1,75 @@
 //! Which instructions have a meaning here, and where it is written.
 //!
-//! Each chapter of the instruction set is a module with a `lookup` of one line an instruction; this module
-//! asks them in turn. `None` means "not implemented": such an instruction ends its block and is reported by
-//! name, bytes and address.
+//! Each chapter of the instruction set is a module with a `lookup` of one line an instruction. `None` means
+//! "not implemented": such an instruction ends its block and is reported by name, bytes and address.
 
-use iced_x86::{Code, Instruction};
+use std::sync::OnceLock;
+
+use iced_x86::{Code, DecoderOptions, Instruction};
 
 use crate::emitter::Emitter;
+use crate::interpreter::Interpreter;
 use crate::lifter::Lifter;
-use crate::{arithmetic, control, data_movement, sse};
+use crate::{arithmetic, bit, control, data_movement, exchange, flag_control, logic, shift, sse, string, system};
 
 /// An instruction's meaning for one engine.
 pub type Semantics<E> = fn(&mut Lifter<'_, E>, &Instruction);
 
+/// A chapter's table: the meaning of an instruction code, if the chapter has it.
+type Chapter<E> = fn(Code) -> Option<Semantics<E>>;
+
+const CHAPTERS: usize = 11;
+
+fn chapters<E: Emitter>() -> [Chapter<E>; CHAPTERS] {
+    [
+        data_movement::lookup::<E>,
+        exchange::lookup::<E>,
+        arithmetic::lookup::<E>,
+        logic::lookup::<E>,
+        shift::lookup::<E>,
+        bit::lookup::<E>,
+        string::lookup::<E>,
+        control::lookup::<E>,
+        flag_control::lookup::<E>,
+        system::lookup::<E>,
+        sse::lookup::<E>,
+    ]
+}
+
+/// A code that no chapter has.
+const NOT_IMPLEMENTED: u8 = u8::MAX;
+
+/// The chapter of each instruction code. Which chapter that is doesn't depend on the emitter; the interpreter is
+/// asked because it is always there.
+fn chapter_of(code: Code) -> u8 {
+    static TABLE: OnceLock<Vec<u8>> = OnceLock::new();
+    let table = TABLE.get_or_init(|| {
+        let chapters = chapters::<Interpreter<'_>>();
+        let find = |code| chapters.iter().position(|chapter| chapter(code).is_some());
+        Code::values().map(|code| find(code).map_or(NOT_IMPLEMENTED, |n| n as u8)).collect()
+    });
+    table[code as usize]
+}
+
 /// The meaning of an instruction code, if it is implemented.
 pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
-    let chapters = [data_movement::lookup::<E>, arithmetic::lookup::<E>, control::lookup::<E>, sse::lookup::<E>];
-    chapters.into_iter().find_map(|chapter| chapter(code))
+    match chapter_of(code) {
+        NOT_IMPLEMENTED => None,
+        n => chapters::<E>()[usize::from(n)](code),
+    }
+}
+
+/// Whether an instruction code has a meaning; cheaper than [`lookup`].
+pub fn is_implemented(code: Code) -> bool {
+    chapter_of(code) != NOT_IMPLEMENTED
+}
+
+/// Every instruction code that exists for user programs in 64-bit mode, and whether it is implemented.
+pub fn codes() -> impl Iterator<Item = (Code, bool)> {
+    Code::values()
+        .filter(|code| {
+            let info = code.op_code();
+            info.is_instruction() && info.mode64() && info.cpl3() && info.decoder_option() == DecoderOptions::NONE
+        })
+        .map(|code| (code, is_implemented(code)))
 }

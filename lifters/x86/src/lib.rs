@@ -8,9 +8,17 @@ pub mod isa;
 pub mod lifter;
 
 mod arithmetic;
+mod bit;
 mod control;
 mod data_movement;
+mod division;
+mod exchange;
+mod flag_control;
+mod logic;
+mod shift;
 mod sse;
+mod string;
+mod system;
 
 pub use decode::{Block, BlockEnd, CodeSource, Insn, decode_block};
 pub use emitter::Emitter;

@@ -4,7 +4,7 @@ use iced_x86::{Instruction, MemorySize, OpKind, Register, RflagsBits};
 use xlate_abi::state::{CpuState, ExitReason, Trap};
 
 use crate::decode::{Block, BlockEnd, Flags};
-use crate::emitter::{Bin, CondOp, Emitter, Flag, Host, Indirect, Pred, Ty, Upper};
+use crate::emitter::{Bin, CondOp, Emitter, Flag, Host, Indirect, Pred, Rmw, Ty, Upper};
 use crate::isa;
 
 /// Condition codes by their encoding (Intel SDM vol. 2, table B-10), without the inverting low bit.
@@ -30,6 +30,20 @@ pub enum FlagOp {
     /// Carry and overflow clear, ZF, SF and PF by the result; AF (undefined) clear.
     Logic,
 }
+
+/// Where an operand is: a general-purpose register, or memory at an effective address.
+pub enum Place<E: Emitter> {
+    Reg(Register),
+    Mem(Ty, E::Val),
+}
+
+impl<E: Emitter> Clone for Place<E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E: Emitter> Copy for Place<E> {}
 
 /// Flags as an operation and its operands, computed only where something reads them.
 struct LazyFlags<E: Emitter> {
@@ -90,6 +104,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     #[inline]
     pub fn instruction(&mut self, semantics: isa::Semantics<E>, i: &Instruction, live: Flags) {
         self.e.begin_instruction(i.ip(), i.next_ip());
+        self.drop_dead_flags();
         self.live = live;
         semantics(self, i);
     }
@@ -221,6 +236,33 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         }
     }
 
+    /// A destination that is read and written, its address computed once.
+    #[inline]
+    pub fn place(&mut self, i: &Instruction, op: u32) -> Place<E> {
+        if i.op_kind(op) == OpKind::Register {
+            Place::Reg(i.op_register(op))
+        } else {
+            let addr = self.ea(i);
+            Place::Mem(memory_ty(i), addr)
+        }
+    }
+
+    #[inline]
+    pub fn get(&mut self, place: Place<E>) -> E::Val {
+        match place {
+            Place::Reg(r) => self.reg(r),
+            Place::Mem(ty, addr) => self.load(ty, addr),
+        }
+    }
+
+    #[inline]
+    pub fn put(&mut self, place: Place<E>, v: E::Val) {
+        match place {
+            Place::Reg(r) => self.set_reg(r, v),
+            Place::Mem(ty, addr) => self.store(ty, addr, v),
+        }
+    }
+
     /// Writes a register or memory operand.
     #[inline]
     pub fn write(&mut self, i: &Instruction, op: u32, v: E::Val) {
@@ -239,14 +281,22 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         self.add_segment(i.memory_segment(), addr)
     }
 
+    /// The effective address with a signed displacement added to its offset: it wraps where the address does.
+    pub fn ea_plus(&mut self, i: &Instruction, displacement: E::Val) -> E::Val {
+        let offset = self.offset(i);
+        let mut sum = self.e.address(Some(offset), Some((displacement, 1)), 0);
+        if is_narrow_address(i) {
+            sum = self.truncate_address(sum);
+        }
+        self.add_segment(i.memory_segment(), sum)
+    }
+
     /// The effective address without its segment base, as LEA gives it, 64 bits.
+    #[inline]
     pub fn offset(&mut self, i: &Instruction) -> E::Val {
         if i.is_ip_rel_memory_operand() {
             return self.imm(Ty::I64, i.memory_displacement64());
         }
-        let narrow = i.memory_base().size() == 4
-            || i.memory_index().size() == 4
-            || i.memory_displ_size() == 4 && i.memory_base() == Register::None && i.memory_index() == Register::None;
         let base = match i.memory_base() {
             Register::None => None,
             r => Some(self.e.gpr(gpr_of(r).0)),
@@ -256,11 +306,11 @@ impl<'e, E: Emitter> Lifter<'e, E> {
             r => Some((self.e.gpr(gpr_of(r).0), i.memory_index_scale())),
         };
         let sum = self.e.address(base, index, i.memory_displacement64() as i64);
-        if narrow { self.truncate_address(sum) } else { sum }
+        if is_narrow_address(i) { self.truncate_address(sum) } else { sum }
     }
 
     /// 32-bit addressing: the sum modulo 2^32.
-    fn truncate_address(&mut self, addr: E::Val) -> E::Val {
+    pub fn truncate_address(&mut self, addr: E::Val) -> E::Val {
         let low = self.e.trunc(Ty::I64, Ty::I32, addr);
         self.e.zext(Ty::I32, Ty::I64, low)
     }
@@ -296,6 +346,24 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     pub fn store(&mut self, ty: Ty, addr: E::Val, v: E::Val) {
         self.fault_point();
         self.e.store(ty, addr, v);
+    }
+
+    /// [`Emitter::atomic_rmw`].
+    pub fn atomic_rmw(&mut self, op: Rmw, ty: Ty, addr: E::Val, v: E::Val) -> E::Val {
+        self.fault_point();
+        self.e.atomic_rmw(op, ty, addr, v)
+    }
+
+    /// [`Emitter::cmpxchg`].
+    pub fn cmpxchg(&mut self, ty: Ty, addr: E::Val, expected: E::Val, new: E::Val) -> E::Val {
+        self.fault_point();
+        self.e.cmpxchg(ty, addr, expected, new)
+    }
+
+    /// [`Emitter::cmpxchg16`]; #GP unless the address is aligned.
+    pub fn cmpxchg16(&mut self, addr: E::Val, expected: [E::Val; 2], new: [E::Val; 2]) -> [E::Val; 2] {
+        self.require_alignment(addr, 16);
+        self.e.cmpxchg16(addr, expected, new)
     }
 
     pub fn vload(&mut self, bits: u32, addr: E::Val) -> E::Vec {
@@ -380,27 +448,27 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     pub fn jump(&mut self, target: u64) {
-        self.flush_flags();
+        self.settle_flags();
         self.e.jump(target);
     }
 
     pub fn branch(&mut self, cond: E::Cond, taken: u64, otherwise: u64) {
-        self.flush_flags();
+        self.settle_flags();
         self.e.branch(cond, taken, otherwise);
     }
 
     pub fn jump_indirect(&mut self, target: E::Val, kind: Indirect) {
-        self.flush_flags();
+        self.settle_flags();
         self.e.jump_indirect(target, kind);
     }
 
     pub fn call(&mut self, target: u64, return_to: u64) {
-        self.flush_flags();
+        self.settle_flags();
         self.e.call(target, return_to);
     }
 
     pub fn leave(&mut self, reason: ExitReason, arg: u32, resume: u64) {
-        self.flush_flags();
+        self.settle_flags();
         self.e.leave(reason, arg, resume);
     }
 
@@ -446,6 +514,33 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         }
     }
 
+    /// Writes PF itself.
+    pub fn set_parity_flag(&mut self, even: E::Cond) {
+        if self.is_live(RflagsBits::PF) {
+            let odd = self.e.cond_not(even);
+            let byte = self.e.cond_to_int(Ty::I8, odd);
+            self.set_parity(byte);
+        } else {
+            self.retire_only(RflagsBits::PF);
+        }
+    }
+
+    /// `c ? a : b` on conditions.
+    pub fn cond_select(&mut self, c: E::Cond, a: E::Cond, b: E::Cond) -> E::Cond {
+        let not_c = self.e.cond_not(c);
+        let a = self.e.cond_op(CondOp::And, c, a);
+        let b = self.e.cond_op(CondOp::And, not_c, b);
+        self.e.cond_op(CondOp::Or, a, b)
+    }
+
+    /// The carry out of `r = a + b + carry`.
+    pub fn carry_out(&mut self, ty: Ty, a: E::Val, r: E::Val, carry: E::Cond) -> E::Cond {
+        let below = self.e.cmp(Pred::Ult, ty, r, a);
+        let equal = self.e.cmp(Pred::Eq, ty, r, a);
+        let wrapped = self.e.cond_op(CondOp::And, equal, carry);
+        self.e.cond_op(CondOp::Or, below, wrapped)
+    }
+
     /// One flag's value, from the last operation where that still defines it.
     pub fn flag(&mut self, flag: Flag) -> E::Cond {
         match self.lazy {
@@ -454,12 +549,17 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         }
     }
 
-    /// PF.
-    pub fn parity_flag(&mut self) -> E::Cond {
-        let byte = match self.lazy {
+    /// The byte whose even parity is PF.
+    pub fn parity_byte(&mut self) -> E::Val {
+        match self.lazy {
             Some(lazy) if lazy.pending & RflagsBits::PF != 0 => self.zcast(lazy.ty, Ty::I8, lazy.r),
             _ => self.e.parity(),
-        };
+        }
+    }
+
+    /// PF.
+    pub fn parity_flag(&mut self) -> E::Cond {
+        let byte = self.parity_byte();
         let ones = self.e.un(crate::emitter::Un::Popcnt, Ty::I8, byte);
         let odd = self.bit(Ty::I8, ones, 0);
         self.e.cond_not(odd)
@@ -505,7 +605,22 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         }
     }
 
+    /// Forgets pending flags that nothing behind the current instruction reads.
+    #[inline]
+    fn drop_dead_flags(&mut self) {
+        if let Some(lazy) = &mut self.lazy {
+            lazy.pending &= self.live;
+        }
+    }
+
+    /// Writes what is read behind the block, where the current instruction, its last, is done with the flags.
+    fn settle_flags(&mut self) {
+        self.drop_dead_flags();
+        self.flush_flags();
+    }
+
     /// Writes all pending flags to the emitter.
+    #[inline]
     pub fn flush_flags(&mut self) {
         let Some(lazy) = self.lazy else { return };
         for flag in [Flag::Cf, Flag::Af, Flag::Zf, Flag::Sf, Flag::Of] {
@@ -619,25 +734,58 @@ pub fn flag_bit(flag: Flag) -> Flags {
     }
 }
 
+/// What a general-purpose register's name stands for.
+#[derive(Clone, Copy)]
+struct Gpr {
+    number: u8,
+    ty: Ty,
+    high: bool,
+    valid: bool,
+}
+
+/// By the register's number in iced-x86, which lists AL CL DL BL AH CH DH BH SPL BPL SIL DIL R8L…, then the
+/// 16-, 32- and 64-bit registers. A table, for the interpreter asks at every operand.
+static GPRS: [Gpr; 256] = gpr_table();
+
+const fn gpr_table() -> [Gpr; 256] {
+    let none = Gpr { number: 0, ty: Ty::I64, high: false, valid: false };
+    let mut table = [none; 256];
+    let mut n = 0;
+    while n < 16 {
+        table[Register::RAX as usize + n] = gpr(n, Ty::I64, false);
+        table[Register::EAX as usize + n] = gpr(n, Ty::I32, false);
+        table[Register::AX as usize + n] = gpr(n, Ty::I16, false);
+        n += 1;
+    }
+    let mut n = 0;
+    while n < 20 {
+        let number = if n < 4 { n } else { n - 4 };
+        table[Register::AL as usize + n] = gpr(number, Ty::I8, n >= 4 && n < 8);
+        n += 1;
+    }
+    table
+}
+
+const fn gpr(number: usize, ty: Ty, high: bool) -> Gpr {
+    Gpr { number: number as u8, ty, high, valid: true }
+}
+
 /// A general-purpose register's number, width, and whether it is AH, CH, DH or BH.
 #[inline]
 pub fn gpr_of(r: Register) -> (usize, Ty, bool) {
-    let n = r as usize;
-    if r.is_gpr64() {
-        (n - Register::RAX as usize, Ty::I64, false)
-    } else if r.is_gpr32() {
-        (n - Register::EAX as usize, Ty::I32, false)
-    } else if r.is_gpr16() {
-        (n - Register::AX as usize, Ty::I16, false)
-    } else {
-        assert!(r.is_gpr8(), "{r:?} is not a general-purpose register");
-        // iced-x86 numbers AL CL DL BL AH CH DH BH SPL BPL SIL DIL R8L…
-        match n - Register::AL as usize {
-            k @ 0..=3 => (k, Ty::I8, false),
-            k @ 4..=7 => (k - 4, Ty::I8, true),
-            k => (k - 4, Ty::I8, false),
-        }
+    let g = GPRS[r as usize & 0xff];
+    assert!(g.valid, "{r:?} is not a general-purpose register");
+    (usize::from(g.number), g.ty, g.high)
+}
+
+/// Whether the memory operand uses 32-bit addressing.
+#[inline]
+fn is_narrow_address(i: &Instruction) -> bool {
+    let (base, index) = (i.memory_base(), i.memory_index());
+    if base == Register::None && index == Register::None {
+        return i.memory_displ_size() == 4;
     }
+    base.is_gpr32() || index.is_gpr32()
 }
 
 /// The width of a general-purpose memory operand.
