@@ -302,6 +302,8 @@ pub(super) fn prctl(guest: &mut Guest, args: &Args) -> SysResult {
     const PR_GET_TSC: i32 = 25;
     const PR_SET_TSC: i32 = 26;
     const PR_TSC_ENABLE: i32 = 1;
+    const PR_GET_SPECULATION_CTRL: i32 = 52;
+    const PR_SET_SPECULATION_CTRL: i32 = 53;
     const PR_SET_IO_FLUSHER: i32 = 57;
     const PR_GET_IO_FLUSHER: i32 = 58;
     match args.int(0) {
@@ -331,8 +333,8 @@ pub(super) fn prctl(guest: &mut Guest, args: &Args) -> SysResult {
         | libc::PR_SET_THP_DISABLE
         | libc::PR_GET_THP_DISABLE
         | libc::PR_CAP_AMBIENT
-        | libc::PR_GET_SPECULATION_CTRL
-        | libc::PR_SET_SPECULATION_CTRL
+        | PR_GET_SPECULATION_CTRL
+        | PR_SET_SPECULATION_CTRL
         | PR_SET_IO_FLUSHER
         | PR_GET_IO_FLUSHER
         | libc::PR_SET_PTRACER
