@@ -17,7 +17,7 @@ use crate::errno::Errno;
 use crate::memory::Memory;
 
 pub use frame::{FRAME_SIZE_MAX, FrameError};
-pub use host::{attach, die_by, take_host_fault};
+pub use host::{attach, catch_faults, die_by, take_host_fault};
 
 /// Number of signals (_NSIG).
 pub const SIGNALS: i32 = 64;
@@ -271,7 +271,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// The state a process starts with: what its parent left ignored and blocked (execve(2)).
+    /// The state a process starts with: what its parent left ignored and blocked (execve(2)). Faults are caught
+    /// from here on.
     pub fn inherited() -> Self {
         let mut actions = [Action::default(); SIGNALS as usize + 1];
         for signal in 1..=SIGNALS {
@@ -279,6 +280,7 @@ impl Signals {
                 actions[signal as usize].handler = SIG_IGN;
             }
         }
+        catch_faults();
         Self {
             actions,
             mask: host::mask(),

@@ -6,6 +6,8 @@ use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering, compiler_fence};
 
+use std::sync::Once;
+
 use xlate_abi::state::CpuState;
 
 use super::{Action, Fault, SIGNALS, SYNCHRONOUS, SigInfo, VECTOR_PAGE_FAULT, mask_of, sa};
@@ -181,18 +183,29 @@ pub fn take_host_fault() -> Option<Fault> {
 
 const ALT_STACK_SIZE: usize = 64 * 1024;
 
+/// Installs the handlers for faults, on a stack of their own: from here on guarded copies don't kill.
+pub fn catch_faults() {
+    static DONE: Once = Once::new();
+    DONE.call_once(|| {
+        let stack = Box::leak(vec![0u8; ALT_STACK_SIZE].into_boxed_slice());
+        let stack = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: ALT_STACK_SIZE };
+        // SAFETY: the stack is leaked: it is valid for ever.
+        unsafe {
+            libc::sigaltstack(&stack, core::ptr::null_mut());
+        }
+        for signal in (1..=SIGNALS).filter(|&s| mask_of(s) & SYNCHRONOUS != 0) {
+            install(signal, &Action::default());
+        }
+    });
+}
+
 /// Makes this guest the one that host signals concern, and installs the handlers it needs.
 pub fn attach(guest: &mut Guest) {
     STATE.store(&raw mut *guest.state, Ordering::SeqCst);
-    let stack = Box::leak(vec![0u8; ALT_STACK_SIZE].into_boxed_slice());
-    let stack = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: ALT_STACK_SIZE };
-    // SAFETY: the stack is leaked: it is valid for ever.
-    unsafe {
-        libc::sigaltstack(&stack, core::ptr::null_mut());
-    }
+    catch_faults();
     for signal in 1..=SIGNALS {
         let action = guest.signals.action(signal);
-        if action.is_handler() || mask_of(signal) & SYNCHRONOUS != 0 {
+        if action.is_handler() {
             install(signal, &action);
         }
     }
