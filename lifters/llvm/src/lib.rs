@@ -1,1 +1,112 @@
+//! Tier 2: a region of x86-64 code through LLVM to an optimised, position-independent [`Blob`].
+//!
+//! The way of a region: [`region`] makes one function of it, over the operations in [`emitter`]; [`machine`]
+//! optimises it and has LLVM write an object file; [`blob`] lays that out and resolves its relocations, so
+//! that the result needs nothing from outside but the CPU state. Which blocks make up a region is the
+//! caller's choice.
 
+mod blob;
+mod emitter;
+mod exits;
+mod float;
+mod ir;
+mod machine;
+mod memory;
+mod region;
+mod state;
+mod vector;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Instant;
+
+use inkwell::context::Context;
+use xlate_abi::protocol::{Blob, CodeOptions, Target};
+use xlate_x86::Block;
+
+pub use machine::host_target;
+
+/// A basic block of a region with its profile.
+#[derive(Clone, Debug)]
+pub struct RegionBlock {
+    pub block: Block,
+    /// How often it ran, relative to the region's other blocks; 0 when unknown.
+    pub count: u64,
+}
+
+/// The blocks that become one function. Direct edges between them stay inside; all others are exits.
+#[derive(Clone, Debug)]
+pub struct Region {
+    /// The address of the block that is entered; it has to be among `blocks`.
+    pub entry: u64,
+    pub blocks: Vec<RegionBlock>,
+}
+
+impl Region {
+    /// A region of one block.
+    pub fn single(block: Block) -> Self {
+        Self { entry: block.pc, blocks: vec![RegionBlock { block, count: 0 }] }
+    }
+
+    /// Guest instructions in all blocks.
+    pub fn instructions(&self) -> usize {
+        self.blocks.iter().map(|b| b.block.insns.len()).sum()
+    }
+}
+
+/// Why a region has no code. It stays in tier 1 then.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    #[error("the region has no block at its entry {0:#x}")]
+    NoEntry(u64),
+    #[error("the region has two blocks at {0:#x}")]
+    DuplicateBlock(u64),
+    #[error("LLVM can't compile for {arch:?} with cpu \"{cpu}\" and features \"{features}\"")]
+    Target { arch: xlate_abi::protocol::Arch, cpu: String, features: String },
+    #[error("the region at {entry:#x} became invalid IR: {message}")]
+    InvalidIr { entry: u64, message: String },
+    #[error("the optimiser failed: {0}")]
+    Passes(String),
+    #[error("the code generator failed: {0}")]
+    CodeGen(String),
+    #[error("LLVM wrote an object that can't be read: {0}")]
+    Object(#[from] object::Error),
+    #[error("the code needs \"{0}\" from outside, which a blob can't have")]
+    UndefinedSymbol(String),
+    #[error("the object has writable data in section {0}, but a region's only data are its link slots")]
+    Data(String),
+    #[error("relocation type {kind} at {offset:#x} is none of those a blob can resolve")]
+    Relocation { kind: u32, offset: u64 },
+    #[error("relocation type {kind} at {offset:#x} doesn't reach its target ({distance} bytes)")]
+    OutOfReach { kind: u32, offset: u64, distance: i64 },
+}
+
+/// Compiles one region for a target.
+pub fn compile_region(region: &Region, target: &Target, options: CodeOptions) -> Result<Blob, CompileError> {
+    let started = Instant::now();
+    let context = Context::create();
+    let built = region::build(&context, region, target, options)?;
+    let mut blob = generate(&built, target, options)?;
+    blob.entry_pc = region.entry;
+    blob.guest_instructions = region.instructions() as u32;
+    blob.source = region.blocks.iter().map(|b| (b.block.pc, b.block.len())).collect();
+    blob.compile_micros = started.elapsed().as_micros() as u64;
+    Ok(blob)
+}
+
+fn generate(built: &region::Built<'_>, target: &Target, options: CodeOptions) -> Result<Blob, CompileError> {
+    let object = machine::generate(&built.module, target, options.opt)?;
+    blob::from_object(object.as_slice(), &built.slots)
+}
+
+/// The region's function as LLVM IR after the optimiser, and as assembly: for people.
+pub fn explain_region(
+    region: &Region,
+    target: &Target,
+    options: CodeOptions,
+) -> Result<(String, String), CompileError> {
+    let context = Context::create();
+    let built = region::build(&context, region, target, options)?;
+    machine::explain(&built.module, target, options.opt)
+}

@@ -1,0 +1,232 @@
+//! Floating point with x86's results: no fast-math flags anywhere, the rounding mode is the host's current one.
+//!
+//! On x86-64 the plain operations are the guest's own. AArch64 differs where a result is a NaN: it prefers
+//! signalling operands and its default NaN is positive, so NaN results are redone there, out of the way of
+//! ordinary ones (Intel SDM vol. 1, 4.8.3.5 and table 4-7; Arm ARM, A1.5.5).
+//!
+//! What LLVM may still do: fold an operation whose operands are all constants it knows, as in round-to-nearest
+//! and without raising flags; commute an addition or multiplication of two NaNs. Constants of guest code
+//! come from memory, which LLVM doesn't see, so the first needs code like `cvtsi2sd` of an immediate.
+
+use inkwell::FloatPredicate;
+use inkwell::values::{BasicValue, FloatValue, InstructionOpcode as Op, IntValue, VectorValue};
+use xlate_abi::protocol::Arch;
+use xlate_x86::emitter::{FBin, FPred, Fty, Round, Ty, VTy};
+
+use crate::emitter::Llvm;
+use crate::ir::Likely;
+
+fn opcode(op: FBin) -> Option<Op> {
+    match op {
+        FBin::Add => Some(Op::FAdd),
+        FBin::Sub => Some(Op::FSub),
+        FBin::Mul => Some(Op::FMul),
+        FBin::Div => Some(Op::FDiv),
+        FBin::Min | FBin::Max => None,
+    }
+}
+
+fn predicate(p: FPred) -> FloatPredicate {
+    match p {
+        FPred::Oeq => FloatPredicate::OEQ,
+        FPred::Olt => FloatPredicate::OLT,
+        FPred::Ole => FloatPredicate::OLE,
+        FPred::Une => FloatPredicate::UNE,
+        FPred::Uge => FloatPredicate::UGE,
+        FPred::Ugt => FloatPredicate::UGT,
+        FPred::Uno => FloatPredicate::UNO,
+        FPred::Ord => FloatPredicate::ORD,
+    }
+}
+
+/// MINSS and MAXSS give the second operand unless the comparison holds.
+fn choice(op: FBin) -> FloatPredicate {
+    match op {
+        FBin::Min => FloatPredicate::OLT,
+        _ => FloatPredicate::OGT,
+    }
+}
+
+/// The bit that makes a NaN quiet, and the NaN that an invalid operation gives.
+fn quiet_and_indefinite(ty: Fty) -> (u64, u64) {
+    match ty {
+        Fty::F32 => (1 << 22, 0xffc0_0000),
+        Fty::F64 => (1 << 51, 0xfff8_0000_0000_0000),
+    }
+}
+
+impl<'c> Llvm<'c> {
+    fn float(&self, ty: Fty, v: IntValue<'c>) -> FloatValue<'c> {
+        self.ir.int_to_float_bits(v, ty)
+    }
+
+    // ---- scalars -----------------------------------------------------------------------------------
+
+    pub fn float_bin(&self, op: FBin, ty: Fty, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
+        let (x, y) = (self.float(ty, a), self.float(ty, b));
+        let Some(opcode) = opcode(op) else {
+            let first = self.ir.fcmp(choice(op), x, y);
+            let r = self.ir.b.build_select(first, x, y, "").expect("positioned");
+            return self.ir.float_to_int_bits(r.into_float_value(), ty);
+        };
+        let r = self.ir.fop(opcode, x, y);
+        self.with_x86_nan(ty, r, &[a, b])
+    }
+
+    pub fn float_sqrt(&self, ty: Fty, a: IntValue<'c>) -> IntValue<'c> {
+        let x = self.float(ty, a);
+        let r = self.ir.intrinsic("llvm.sqrt", &[x.get_type().into()], &[x.into()]).expect("a root").into_float_value();
+        self.with_x86_nan(ty, r, &[a])
+    }
+
+    /// The result's bits; a NaN as x86 makes it of these operands.
+    fn with_x86_nan(&self, ty: Fty, r: FloatValue<'c>, operands: &[IntValue<'c>]) -> IntValue<'c> {
+        let ir = &self.ir;
+        let bits = ir.float_to_int_bits(r, ty);
+        if self.arch == Arch::X86_64 {
+            return bits;
+        }
+        let (redo, join) = (ir.block("nan"), ir.block(""));
+        let is_nan = ir.fcmp(FloatPredicate::UNO, r, r);
+        ir.cond_br(is_nan, redo, join, Likely::Never);
+        let from = ir.here();
+        ir.at_end(redo);
+        let (quiet, indefinite) = quiet_and_indefinite(ty);
+        let quiet = ir.int(ty.ty(), quiet);
+        let nan = operands.iter().rev().fold(ir.int(ty.ty(), indefinite), |other, &v| {
+            let f = self.float(ty, v);
+            let is_nan = ir.fcmp(FloatPredicate::UNO, f, f);
+            ir.select(is_nan, ir.op(Op::Or, v, quiet), other)
+        });
+        ir.br(join);
+        ir.at_end(join);
+        let phi = ir.b.build_phi(bits.get_type(), "").expect("positioned");
+        phi.add_incoming(&[(&bits, from), (&nan, redo)]);
+        phi.as_basic_value().into_int_value()
+    }
+
+    pub fn float_cmp(&self, pred: FPred, ty: Fty, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
+        self.ir.fcmp(predicate(pred), self.float(ty, a), self.float(ty, b))
+    }
+
+    pub fn float_resize(&self, from: Fty, to: Fty, v: IntValue<'c>) -> IntValue<'c> {
+        let x = self.float(from, v);
+        let op = match (from, to) {
+            (Fty::F32, Fty::F64) => Op::FPExt,
+            (Fty::F64, Fty::F32) => Op::FPTrunc,
+            _ => return v,
+        };
+        let r = self.ir.cast(op, x, self.ir.float_type(to)).into_float_value();
+        self.ir.float_to_int_bits(r, to)
+    }
+
+    pub fn float_convert_to_int(&self, round: Round, from: Fty, to: Ty, v: IntValue<'c>) -> IntValue<'c> {
+        let x = self.float(from, v);
+        match self.arch {
+            Arch::X86_64 => self.x86_convert(round, from, to, x),
+            Arch::Aarch64 => self.saturating_convert(round, to, x),
+        }
+    }
+
+    /// x86's own conversions, as LLVM's are undefined out of range.
+    fn x86_convert(&self, round: Round, from: Fty, to: Ty, x: FloatValue<'c>) -> IntValue<'c> {
+        let name = match (round, from, to) {
+            (Round::Current, Fty::F32, Ty::I32) => "llvm.x86.sse.cvtss2si",
+            (Round::Current, Fty::F32, _) => "llvm.x86.sse.cvtss2si64",
+            (Round::Current, Fty::F64, Ty::I32) => "llvm.x86.sse2.cvtsd2si",
+            (Round::Current, Fty::F64, _) => "llvm.x86.sse2.cvtsd2si64",
+            (Round::Truncate, Fty::F32, Ty::I32) => "llvm.x86.sse.cvttss2si",
+            (Round::Truncate, Fty::F32, _) => "llvm.x86.sse.cvttss2si64",
+            (Round::Truncate, Fty::F64, Ty::I32) => "llvm.x86.sse2.cvttsd2si",
+            (Round::Truncate, Fty::F64, _) => "llvm.x86.sse2.cvttsd2si64",
+        };
+        let lanes = 128 / from.ty().bits();
+        let vector = self.ir.float_type(from).vec_type(lanes).get_poison();
+        let vector = self.ir.insert(vector, 0, x.as_basic_value_enum());
+        self.ir.intrinsic(name, &[], &[vector.into()]).expect("an integer").into_int_value()
+    }
+
+    /// The saturated result is x86's but for NaNs and what is too large: those give the integer indefinite,
+    /// which what is too small saturates to anyway.
+    fn saturating_convert(&self, round: Round, to: Ty, x: FloatValue<'c>) -> IntValue<'c> {
+        let ir = &self.ir;
+        let x = match round {
+            Round::Truncate => x,
+            Round::Current => {
+                ir.intrinsic("llvm.rint", &[x.get_type().into()], &[x.into()]).expect("a float").into_float_value()
+            }
+        };
+        let limit = x.get_type().const_float((1u128 << (to.bits() - 1)) as f64);
+        let fits = ir.fcmp(FloatPredicate::OLT, x, limit);
+        let saturated = ir
+            .intrinsic("llvm.fptosi.sat", &[ir.int_type(to).into(), x.get_type().into()], &[x.into()])
+            .expect("an integer")
+            .into_int_value();
+        ir.select(fits, saturated, ir.int(to, 1 << (to.bits() - 1)))
+    }
+
+    // ---- lanes -------------------------------------------------------------------------------------
+
+    fn float_lanes(&self, ty: VTy, v: VectorValue<'c>) -> VectorValue<'c> {
+        self.ir.as_vec(v, self.ir.vec_type(ty))
+    }
+
+    pub fn float_lanes_bin(&self, op: FBin, ty: VTy, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
+        let (a, b) = (self.float_lanes(ty, a), self.float_lanes(ty, b));
+        match opcode(op) {
+            Some(opcode) => {
+                let r = self.ir.vop(opcode, a, b);
+                self.lanes_with_x86_nan(ty, r, &[a, b])
+            }
+            None => {
+                let first = self.ir.vfcmp(choice(op), a, b);
+                self.ir.vselect(first, a, b)
+            }
+        }
+    }
+
+    pub fn float_lanes_sqrt(&self, ty: VTy, a: VectorValue<'c>) -> VectorValue<'c> {
+        let a = self.float_lanes(ty, a);
+        let r = self.ir.intrinsic("llvm.sqrt", &[a.get_type().into()], &[a.into()]).expect("roots").into_vector_value();
+        self.lanes_with_x86_nan(ty, r, &[a])
+    }
+
+    pub fn float_lanes_cmp(&self, pred: FPred, ty: VTy, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
+        let (a, b) = (self.float_lanes(ty, a), self.float_lanes(ty, b));
+        let c = self.ir.vfcmp(predicate(pred), a, b);
+        self.lanes_mask(ty, c)
+    }
+
+    /// As for scalars: when any lane is a NaN, all such lanes are redone.
+    fn lanes_with_x86_nan(&self, ty: VTy, r: VectorValue<'c>, operands: &[VectorValue<'c>]) -> VectorValue<'c> {
+        if self.arch == Arch::X86_64 {
+            return r;
+        }
+        let ir = &self.ir;
+        let (redo, join) = (ir.block("nan"), ir.block(""));
+        let is_nan = |v| ir.vfcmp(FloatPredicate::UNO, v, v);
+        let nans = is_nan(r);
+        let any = ir
+            .intrinsic("llvm.vector.reduce.or", &[nans.get_type().into()], &[nans.into()])
+            .expect("a truth value")
+            .into_int_value();
+        ir.cond_br(any, redo, join, Likely::Never);
+        let from = ir.here();
+        ir.at_end(redo);
+        let f = ty.lane.fty().expect("float lanes");
+        let (quiet, indefinite) = quiet_and_indefinite(f);
+        let ints = ir.int_vec_type(ty);
+        let quiet = ir.splat_const(ty, quiet);
+        let nan = operands.iter().rev().fold(ir.splat_const(ty, indefinite), |other, &v| {
+            let quieted = ir.vop(Op::Or, ir.as_vec(v, ints), quiet);
+            ir.vselect(is_nan(v), quieted, other)
+        });
+        let nan = ir.as_vec(nan, ir.vec_type(ty));
+        let fixed = ir.vselect(nans, nan, r);
+        ir.br(join);
+        ir.at_end(join);
+        let phi = ir.b.build_phi(r.get_type(), "").expect("positioned");
+        phi.add_incoming(&[(&r, from), (&fixed, redo)]);
+        phi.as_basic_value().into_vector_value()
+    }
+}

@@ -1,0 +1,290 @@
+//! The LLVM builder as the emitter uses it: without names and results, by the emitter's own types.
+//!
+//! inkwell's builder fails only when it stands nowhere or is handed operands of different types; both would
+//! be this crate's own mistakes, so they panic here (the module's verifier looks again behind everything).
+
+use inkwell::basic_block::BasicBlock;
+use inkwell::builder::Builder;
+use inkwell::context::Context;
+use inkwell::intrinsics::Intrinsic;
+use inkwell::module::Module;
+use inkwell::types::{BasicType, BasicTypeEnum, FloatType, IntType, PointerType, VectorType};
+use inkwell::values::{
+    BasicMetadataValueEnum, BasicValue, BasicValueEnum, FloatValue, FunctionValue, InstructionOpcode, InstructionValue,
+    IntValue, MetadataValue, PointerValue, VectorValue,
+};
+use inkwell::{AddressSpace, FloatPredicate, IntPredicate};
+use xlate_x86::emitter::{Fty, Lane, Ty, VTy};
+
+const BUILT: &str = "the builder has a position and operands of one type";
+
+/// How likely a condition is to hold, for block placement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Likely {
+    Unknown,
+    Never,
+    /// Weights of the two sides, from the profile.
+    Weights(u64, u64),
+}
+
+/// One function under construction.
+pub struct Ir<'c> {
+    pub cx: &'c Context,
+    pub module: Module<'c>,
+    pub b: Builder<'c>,
+    pub function: FunctionValue<'c>,
+    prof: u32,
+}
+
+impl<'c> Ir<'c> {
+    pub fn new(cx: &'c Context, module: Module<'c>, function: FunctionValue<'c>) -> Self {
+        Self { cx, module, b: cx.create_builder(), function, prof: cx.get_kind_id("prof") }
+    }
+
+    // ---- types and constants -----------------------------------------------------------------------
+
+    pub fn int_type(&self, ty: Ty) -> IntType<'c> {
+        match ty {
+            Ty::I8 => self.cx.i8_type(),
+            Ty::I16 => self.cx.i16_type(),
+            Ty::I32 => self.cx.i32_type(),
+            Ty::I64 => self.cx.i64_type(),
+        }
+    }
+
+    pub fn float_type(&self, ty: Fty) -> FloatType<'c> {
+        match ty {
+            Fty::F32 => self.cx.f32_type(),
+            Fty::F64 => self.cx.f64_type(),
+        }
+    }
+
+    pub fn ptr_type(&self) -> PointerType<'c> {
+        self.cx.ptr_type(AddressSpace::default())
+    }
+
+    pub fn vec_type(&self, ty: VTy) -> VectorType<'c> {
+        match ty.lane.fty() {
+            Some(f) => self.float_type(f).vec_type(ty.lanes()),
+            None => self.int_vec_type(ty),
+        }
+    }
+
+    /// The shape with integer lanes of the same width.
+    pub fn int_vec_type(&self, ty: VTy) -> VectorType<'c> {
+        self.int_type(ty.lane.ty()).vec_type(ty.lanes())
+    }
+
+    pub fn int(&self, ty: Ty, bits: u64) -> IntValue<'c> {
+        self.int_type(ty).const_int(bits & ty.mask(), false)
+    }
+
+    pub fn i64(&self, bits: u64) -> IntValue<'c> {
+        self.int(Ty::I64, bits)
+    }
+
+    pub fn bool(&self, b: bool) -> IntValue<'c> {
+        self.cx.bool_type().const_int(u64::from(b), false)
+    }
+
+    /// A vector with the same integer in every lane.
+    pub fn splat_const(&self, ty: VTy, bits: u64) -> VectorValue<'c> {
+        let lane = self.int(ty.lane.ty(), bits);
+        VectorType::const_vector(&vec![lane; ty.lanes() as usize])
+    }
+
+    // ---- blocks ------------------------------------------------------------------------------------
+
+    pub fn block(&self, name: &str) -> BasicBlock<'c> {
+        self.cx.append_basic_block(self.function, name)
+    }
+
+    pub fn at_end(&self, block: BasicBlock<'c>) {
+        self.b.position_at_end(block);
+    }
+
+    /// The block instructions go to at the moment.
+    pub fn here(&self) -> BasicBlock<'c> {
+        self.b.get_insert_block().expect(BUILT)
+    }
+
+    pub fn br(&self, to: BasicBlock<'c>) {
+        self.b.build_unconditional_branch(to).expect(BUILT);
+    }
+
+    pub fn cond_br(&self, cond: IntValue<'c>, then: BasicBlock<'c>, otherwise: BasicBlock<'c>, likely: Likely) {
+        let branch = self.b.build_conditional_branch(cond, then, otherwise).expect(BUILT);
+        let (yes, no) = match likely {
+            Likely::Unknown => return,
+            Likely::Never => (1, 1 << 20),
+            Likely::Weights(yes, no) => scaled_weights(yes, no),
+        };
+        let weights = self.cx.metadata_node(&[
+            self.cx.metadata_string("branch_weights").into(),
+            self.cx.i32_type().const_int(yes, false).into(),
+            self.cx.i32_type().const_int(no, false).into(),
+        ]);
+        branch.set_metadata(weights, self.prof).expect("it is a node");
+    }
+
+    // ---- operations --------------------------------------------------------------------------------
+
+    pub fn op(&self, op: InstructionOpcode, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
+        self.b.build_binop(op, a, b, "").expect(BUILT).into_int_value()
+    }
+
+    pub fn fop(&self, op: InstructionOpcode, a: FloatValue<'c>, b: FloatValue<'c>) -> FloatValue<'c> {
+        self.b.build_binop(op, a, b, "").expect(BUILT).into_float_value()
+    }
+
+    pub fn vop(&self, op: InstructionOpcode, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
+        self.b.build_binop(op, a, b, "").expect(BUILT).into_vector_value()
+    }
+
+    pub fn icmp(&self, p: IntPredicate, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
+        self.b.build_int_compare(p, a, b, "").expect(BUILT)
+    }
+
+    pub fn vicmp(&self, p: IntPredicate, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
+        self.b.build_int_compare(p, a, b, "").expect(BUILT)
+    }
+
+    pub fn fcmp(&self, p: FloatPredicate, a: FloatValue<'c>, b: FloatValue<'c>) -> IntValue<'c> {
+        self.b.build_float_compare(p, a, b, "").expect(BUILT)
+    }
+
+    pub fn vfcmp(&self, p: FloatPredicate, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
+        self.b.build_float_compare(p, a, b, "").expect(BUILT)
+    }
+
+    pub fn select(&self, c: IntValue<'c>, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
+        self.b.build_select(c, a, b, "").expect(BUILT).into_int_value()
+    }
+
+    /// Lane by lane when the condition is a vector.
+    pub fn vselect(&self, c: VectorValue<'c>, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
+        self.b.build_select(c, a, b, "").expect(BUILT).into_vector_value()
+    }
+
+    pub fn zext(&self, v: IntValue<'c>, to: Ty) -> IntValue<'c> {
+        self.b.build_int_z_extend(v, self.int_type(to), "").expect(BUILT)
+    }
+
+    pub fn sext(&self, v: IntValue<'c>, to: Ty) -> IntValue<'c> {
+        self.b.build_int_s_extend(v, self.int_type(to), "").expect(BUILT)
+    }
+
+    pub fn trunc(&self, v: IntValue<'c>, to: Ty) -> IntValue<'c> {
+        self.b.build_int_truncate(v, self.int_type(to), "").expect(BUILT)
+    }
+
+    /// A conversion of vectors, lane by lane.
+    pub fn vcast(&self, op: InstructionOpcode, v: VectorValue<'c>, to: VectorType<'c>) -> VectorValue<'c> {
+        self.b.build_cast(op, v, to, "").expect(BUILT).into_vector_value()
+    }
+
+    pub fn cast<T: BasicType<'c>>(&self, op: InstructionOpcode, v: impl BasicValue<'c>, to: T) -> BasicValueEnum<'c> {
+        self.b.build_cast(op, v, to, "").expect(BUILT)
+    }
+
+    pub fn bitcast<T: BasicType<'c>>(&self, v: impl BasicValue<'c>, to: T) -> BasicValueEnum<'c> {
+        self.b.build_bit_cast(v, to, "").expect(BUILT)
+    }
+
+    pub fn as_vec(&self, v: VectorValue<'c>, to: VectorType<'c>) -> VectorValue<'c> {
+        if v.get_type() == to {
+            return v;
+        }
+        self.bitcast(v, to).into_vector_value()
+    }
+
+    pub fn int_to_float_bits(&self, v: IntValue<'c>, ty: Fty) -> FloatValue<'c> {
+        self.bitcast(v, self.float_type(ty)).into_float_value()
+    }
+
+    pub fn float_to_int_bits(&self, v: FloatValue<'c>, ty: Fty) -> IntValue<'c> {
+        self.bitcast(v, self.int_type(ty.ty())).into_int_value()
+    }
+
+    pub fn int_to_ptr(&self, v: IntValue<'c>) -> PointerValue<'c> {
+        self.b.build_int_to_ptr(v, self.ptr_type(), "").expect(BUILT)
+    }
+
+    pub fn ptr_to_int(&self, v: PointerValue<'c>) -> IntValue<'c> {
+        self.b.build_ptr_to_int(v, self.cx.i64_type(), "").expect(BUILT)
+    }
+
+    /// `base + offset` bytes; wrapping, without any claim about bounds.
+    pub fn gep(&self, base: PointerValue<'c>, offset: IntValue<'c>) -> PointerValue<'c> {
+        // SAFETY: a byte offset into an i8 is a well-typed index list.
+        unsafe { self.b.build_gep(self.cx.i8_type(), base, &[offset], "").expect(BUILT) }
+    }
+
+    pub fn shuffle(
+        &self,
+        a: VectorValue<'c>,
+        b: VectorValue<'c>,
+        indices: impl IntoIterator<Item = u32>,
+    ) -> VectorValue<'c> {
+        let mask: Vec<_> = indices.into_iter().map(|i| self.cx.i32_type().const_int(u64::from(i), false)).collect();
+        self.b.build_shuffle_vector(a, b, VectorType::const_vector(&mask), "").expect(BUILT)
+    }
+
+    pub fn extract(&self, v: VectorValue<'c>, lane: u32) -> BasicValueEnum<'c> {
+        let lane = self.int(Ty::I32, u64::from(lane));
+        self.b.build_extract_element(v, lane, "").expect(BUILT)
+    }
+
+    pub fn insert(&self, v: VectorValue<'c>, lane: u32, x: impl BasicValue<'c>) -> VectorValue<'c> {
+        let lane = self.int(Ty::I32, u64::from(lane));
+        self.b.build_insert_element(v, x, lane, "").expect(BUILT)
+    }
+
+    pub fn load<T: BasicType<'c>>(&self, ty: T, from: PointerValue<'c>) -> BasicValueEnum<'c> {
+        self.b.build_load(ty, from, "").expect(BUILT)
+    }
+
+    pub fn store(&self, to: PointerValue<'c>, v: impl BasicValue<'c>) -> InstructionValue<'c> {
+        self.b.build_store(to, v).expect(BUILT)
+    }
+
+    /// Calls an intrinsic; `overloads` are the types its name leaves open.
+    pub fn intrinsic(
+        &self,
+        name: &str,
+        overloads: &[BasicTypeEnum<'c>],
+        args: &[BasicMetadataValueEnum<'c>],
+    ) -> Option<BasicValueEnum<'c>> {
+        let intrinsic = Intrinsic::find(name).unwrap_or_else(|| panic!("LLVM has no intrinsic {name}"));
+        let declaration = intrinsic
+            .get_declaration(&self.module, overloads)
+            .unwrap_or_else(|| panic!("{name} needs its types named"));
+        self.b.build_call(declaration, args, "").expect(BUILT).try_as_basic_value().basic()
+    }
+
+    /// An intrinsic with two vector operands and a result of its first overload's type.
+    pub fn vintrinsic(
+        &self,
+        name: &str,
+        overloads: &[BasicTypeEnum<'c>],
+        a: VectorValue<'c>,
+        b: VectorValue<'c>,
+    ) -> VectorValue<'c> {
+        self.intrinsic(name, overloads, &[a.into(), b.into()]).expect("it gives a vector").into_vector_value()
+    }
+
+    pub fn set_metadata(&self, i: InstructionValue<'c>, kind: u32, node: MetadataValue<'c>) {
+        i.set_metadata(node, kind).expect("it is a node");
+    }
+}
+
+/// Branch weights are 32 bits wide; a side never seen still gets a one.
+fn scaled_weights(yes: u64, no: u64) -> (u64, u64) {
+    let shift = (64 - yes.max(no).leading_zeros()).saturating_sub(31);
+    ((yes >> shift).max(1), (no >> shift).max(1))
+}
+
+/// The vector shape of `bits` bits in lanes of 64 (the form in which registers are kept).
+pub fn quads(bits: u32) -> VTy {
+    VTy { lane: Lane::I64, bits }
+}

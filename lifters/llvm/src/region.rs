@@ -1,0 +1,210 @@
+//! One function of a region: `void region(…, ptr state, ptr slot)` with `preserve_none`.
+
+use std::collections::HashMap;
+
+use iced_x86::{FlowControl, OpKind, Register};
+use inkwell::attributes::AttributeLoc;
+use inkwell::context::Context;
+use inkwell::module::{Linkage, Module};
+use inkwell::types::BasicMetadataTypeEnum;
+use inkwell::values::{FunctionValue, GlobalValue};
+use inkwell::{AddressSpace, GlobalVisibility};
+use xlate_abi::protocol::{CodeOptions, Target};
+use xlate_abi::state::{CpuState, RSP};
+use xlate_x86::decode::{Insn, falls_through};
+use xlate_x86::{Block, BlockEnd, lift_block};
+
+use crate::emitter::{Llvm, Scopes};
+use crate::exits::{PRESERVE_NONE, leading_arguments};
+use crate::ir::Ir;
+use crate::state::{Facets, Registers, Slots};
+use crate::{CompileError, Region};
+
+/// Names in the object file.
+pub const FUNCTION: &str = "region";
+pub const SLOTS: &str = "link_slots";
+
+/// A region's module and the guest addresses of its link slots.
+pub struct Built<'c> {
+    pub module: Module<'c>,
+    pub slots: Vec<u64>,
+}
+
+/// Lifts the region.
+pub fn build<'c>(
+    cx: &'c Context,
+    region: &Region,
+    target: &Target,
+    options: CodeOptions,
+) -> Result<Built<'c>, CompileError> {
+    build_with(cx, region, facets(region), target, options, |e, block| {
+        lift_block(e, block, options.precise);
+    })
+}
+
+/// The same with a free choice of what is emitted for each block.
+pub fn build_with<'c>(
+    cx: &'c Context,
+    region: &Region,
+    facets: Facets,
+    target: &Target,
+    options: CodeOptions,
+    lift: impl Fn(&mut Llvm<'c>, &Block),
+) -> Result<Built<'c>, CompileError> {
+    let mut e = emitter(cx, region, facets, target, options);
+    make_blocks(&mut e, region)?;
+    let entry = e.blocks.get(&region.entry).ok_or(CompileError::NoEntry(region.entry))?.1;
+    for (index, b) in region.blocks.iter().enumerate() {
+        begin(&mut e, index, &b.block);
+        lift(&mut e, &b.block);
+        assert!(e.ended, "the block at {:#x} has an end", b.block.pc);
+        e.block_written.push(e.written);
+    }
+    e.finish(entry);
+    e.ir.module.verify().map_err(|m| CompileError::InvalidIr { entry: region.entry, message: m.to_string() })?;
+    Ok(Built { module: e.ir.module, slots: e.link_slots })
+}
+
+fn begin(e: &mut Llvm<'_>, index: usize, block: &Block) {
+    e.index = index;
+    e.block_pc = block.pc;
+    e.ip = block.pc;
+    e.written = Registers::default();
+    e.ended = false;
+    e.changes_mode = block.exit == BlockEnd::Terminator && block.insns.last().is_some_and(|i| falls_through(&i.raw));
+    let at = e.blocks[&block.pc].1;
+    e.ir.at_end(at);
+}
+
+fn emitter<'c>(cx: &'c Context, region: &Region, facets: Facets, target: &Target, options: CodeOptions) -> Llvm<'c> {
+    let module = cx.create_module("");
+    let function = declare(cx, &module, target);
+    let slots_global = declare_slots(cx, &module);
+    let arguments = leading_arguments(target.arch) as u32;
+    let state = function.get_nth_param(arguments).expect("it was just declared").into_pointer_value();
+    let ir = Ir::new(cx, module, function);
+    let prologue = ir.block("prologue");
+    Llvm {
+        ir,
+        arch: target.arch,
+        options,
+        scopes: Scopes::new(cx),
+        state,
+        slots_global: slots_global.as_pointer_value(),
+        slots: Slots::new(facets),
+        prologue,
+        blocks: HashMap::new(),
+        counts: region.blocks.iter().map(|b| b.count).collect(),
+        returns: inner_returns(region),
+        link_slots: Vec::new(),
+        sites: Vec::new(),
+        edges: Vec::new(),
+        block_written: Vec::new(),
+        index: 0,
+        block_pc: 0,
+        changes_mode: false,
+        written: Registers::default(),
+        ip: 0,
+        ended: false,
+    }
+}
+
+fn make_blocks(e: &mut Llvm<'_>, region: &Region) -> Result<(), CompileError> {
+    for (index, b) in region.blocks.iter().enumerate() {
+        let block = e.ir.block("guest");
+        if e.blocks.insert(b.block.pc, (index, block)).is_some() {
+            return Err(CompileError::DuplicateBlock(b.block.pc));
+        }
+    }
+    Ok(())
+}
+
+fn declare<'c>(cx: &'c Context, module: &Module<'c>, target: &Target) -> FunctionValue<'c> {
+    let ptr = cx.ptr_type(AddressSpace::default());
+    let leading = leading_arguments(target.arch);
+    let mut params: Vec<BasicMetadataTypeEnum> = vec![cx.i64_type().into(); leading];
+    params.push(ptr.into());
+    params.push(ptr.into());
+    let function = module.add_function(FUNCTION, cx.void_type().fn_type(&params, false), None);
+    function.set_call_conventions(PRESERVE_NONE);
+    let flag = |name| {
+        let kind = inkwell::attributes::Attribute::get_named_enum_kind_id(name);
+        cx.create_enum_attribute(kind, 0)
+    };
+    // Guests may map page 0; library functions don't exist here; the guest chooses how denormals are treated.
+    for attribute in [
+        flag("nounwind"),
+        flag("null_pointer_is_valid"),
+        cx.create_string_attribute("no-builtins", ""),
+        cx.create_string_attribute("denormal-fp-math", "dynamic,dynamic"),
+    ] {
+        function.add_attribute(AttributeLoc::Function, attribute);
+    }
+    let number = |name, value| {
+        let kind = inkwell::attributes::Attribute::get_named_enum_kind_id(name);
+        cx.create_enum_attribute(kind, value)
+    };
+    for attribute in [
+        flag("noundef"),
+        number("align", align_of::<CpuState>() as u64),
+        number("dereferenceable", size_of::<CpuState>() as u64),
+    ] {
+        function.add_attribute(AttributeLoc::Param(leading as u32), attribute);
+    }
+    function
+}
+
+/// The link slots stand behind the code ([`xlate_abi::protocol::Blob`]); their number isn't known yet, and
+/// nobody asks for their type.
+fn declare_slots<'c>(cx: &'c Context, module: &Module<'c>) -> GlobalValue<'c> {
+    let slots = module.add_global(cx.i64_type().array_type(0), None, SLOTS);
+    slots.set_linkage(Linkage::External);
+    slots.set_visibility(GlobalVisibility::Hidden);
+    slots
+}
+
+/// Where calls inside the region return to, if the region goes on there.
+fn inner_returns(region: &Region) -> Vec<u64> {
+    let inside = |pc: u64| region.blocks.iter().any(|b| b.block.pc == pc);
+    let mut returns: Vec<u64> = region
+        .blocks
+        .iter()
+        .filter_map(|b| b.block.insns.last())
+        .filter(|i| i.raw.flow_control() == FlowControl::Call)
+        .filter(|i| i.raw.op0_kind() == OpKind::NearBranch64)
+        .filter(|i| inside(i.raw.near_branch_target()) && inside(i.raw.next_ip()))
+        .map(|i| i.raw.next_ip())
+        .collect();
+    returns.sort_unstable();
+    returns.dedup();
+    returns
+}
+
+/// Chooses how registers are kept, from the instructions that use them.
+fn facets(region: &Region) -> Facets {
+    let mut facets = Facets { pointers: 0, vec_bits: [128; 32] };
+    for insn in region.blocks.iter().flat_map(|b| &b.block.insns) {
+        record_facets(&mut facets, insn);
+    }
+    facets
+}
+
+fn record_facets(facets: &mut Facets, insn: &Insn) {
+    let i = &insn.raw;
+    if i.is_stack_instruction() {
+        facets.pointers |= 1 << RSP;
+    }
+    let has_memory = (0..i.op_count()).any(|n| i.op_kind(n) == OpKind::Memory);
+    if has_memory && i.memory_base().is_gpr64() && i.mnemonic() != iced_x86::Mnemonic::Lea {
+        facets.pointers |= 1 << i.memory_base().number();
+    }
+    if i.encoding() == iced_x86::EncodingKind::Legacy {
+        return;
+    }
+    for n in 0..i.op_count() {
+        let r = i.op_register(n);
+        if r != Register::None && r.full_register().is_zmm() {
+            facets.vec_bits[r.full_register().number()] = 512;
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Guest registers and flags inside a region: one stack slot each, which LLVM turns into SSA values, and the
+//! accesses to the CPU state in memory.
+//!
+//! A general-purpose register that the region uses as an address base lives as a pointer, any other as an
+//! integer: LLVM reasons about `getelementptr` from one pointer (it forwards a push to its pop, it strides a
+//! loop's base), but not about integer sums that become pointers.
+
+use core::mem::offset_of;
+
+use inkwell::types::{BasicTypeEnum, IntType};
+use inkwell::values::{BasicValue, BasicValueEnum, IntValue, PointerValue, VectorValue};
+use xlate_abi::state::{CpuState, ExitReason, VecReg};
+use xlate_x86::emitter::{Flag, Ty, Upper};
+
+use crate::emitter::{Llvm, Val};
+use crate::ir::quads;
+
+/// A set of guest registers and flags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Registers {
+    pub gpr: u16,
+    /// By the order of [`xlate_abi::state::FlagBytes`].
+    pub flags: u8,
+    pub vec: u32,
+}
+
+impl Registers {
+    pub fn union(self, other: Self) -> Self {
+        Self { gpr: self.gpr | other.gpr, flags: self.flags | other.flags, vec: self.vec | other.vec }
+    }
+
+    fn gprs(self) -> impl Iterator<Item = usize> {
+        (0..16).filter(move |n| self.gpr >> n & 1 != 0)
+    }
+
+    fn flag_numbers(self) -> impl Iterator<Item = usize> {
+        (0..FLAGS).filter(move |n| self.flags >> n & 1 != 0)
+    }
+
+    fn vecs(self) -> impl Iterator<Item = usize> {
+        (0..32).filter(move |n| self.vec >> n & 1 != 0)
+    }
+}
+
+/// Flags held in slots: the six of [`Flag`] as truth values, parity as a byte.
+const FLAGS: usize = 7;
+const PARITY: usize = 1;
+
+/// A flag's byte in [`xlate_abi::state::FlagBytes`].
+fn flag_number(flag: Flag) -> usize {
+    match flag {
+        Flag::Cf => 0,
+        Flag::Af => 2,
+        Flag::Zf => 3,
+        Flag::Sf => 4,
+        Flag::Of => 5,
+        Flag::Df => 6,
+    }
+}
+
+fn gpr_offset(n: usize) -> usize {
+    offset_of!(CpuState, gpr) + n * 8
+}
+
+fn vec_offset(n: usize) -> usize {
+    offset_of!(CpuState, vec) + n * size_of::<VecReg>()
+}
+
+/// How the region keeps its registers, known before its first instruction.
+#[derive(Clone, Copy, Debug)]
+pub struct Facets {
+    /// General-purpose registers kept as pointers.
+    pub pointers: u16,
+    /// Bits kept of each vector register: 128 when only legacy SSE touches it, else 512.
+    pub vec_bits: [u32; 32],
+}
+
+/// The slots, made when first used.
+pub struct Slots<'c> {
+    facets: Facets,
+    gpr: [Option<PointerValue<'c>>; 16],
+    flags: [Option<PointerValue<'c>>; FLAGS],
+    vec: [Option<PointerValue<'c>>; 32],
+}
+
+impl Slots<'_> {
+    pub fn new(facets: Facets) -> Self {
+        Self { facets, gpr: [None; 16], flags: [None; FLAGS], vec: [None; 32] }
+    }
+
+    /// All registers that have a slot: whatever the region reads or writes.
+    fn touched(&self) -> Registers {
+        let bits = |some: &[Option<PointerValue>]| {
+            some.iter().enumerate().fold(0u32, |m, (n, s)| m | u32::from(s.is_some()) << n)
+        };
+        Registers { gpr: bits(&self.gpr) as u16, flags: bits(&self.flags) as u8, vec: bits(&self.vec) }
+    }
+}
+
+impl<'c> Llvm<'c> {
+    // ---- slots -------------------------------------------------------------------------------------
+
+    fn alloca(&self, ty: BasicTypeEnum<'c>) -> PointerValue<'c> {
+        let here = self.ir.here();
+        self.ir.at_end(self.prologue);
+        let slot = self.ir.b.build_alloca(ty, "").expect("positioned");
+        self.ir.at_end(here);
+        slot
+    }
+
+    fn gpr_type(&self, n: usize) -> BasicTypeEnum<'c> {
+        if self.slots.facets.pointers >> n & 1 != 0 { self.ir.ptr_type().into() } else { self.ir.cx.i64_type().into() }
+    }
+
+    fn flag_type(&self, n: usize) -> IntType<'c> {
+        if n == PARITY { self.ir.cx.i8_type() } else { self.ir.cx.bool_type() }
+    }
+
+    fn vec_slot_type(&self, n: usize) -> BasicTypeEnum<'c> {
+        self.ir.vec_type(quads(self.slots.facets.vec_bits[n])).into()
+    }
+
+    fn gpr_slot(&mut self, n: usize) -> PointerValue<'c> {
+        if let Some(slot) = self.slots.gpr[n] {
+            return slot;
+        }
+        let slot = self.alloca(self.gpr_type(n));
+        self.slots.gpr[n] = Some(slot);
+        slot
+    }
+
+    fn flag_slot(&mut self, n: usize) -> PointerValue<'c> {
+        if let Some(slot) = self.slots.flags[n] {
+            return slot;
+        }
+        let slot = self.alloca(self.flag_type(n).into());
+        self.slots.flags[n] = Some(slot);
+        slot
+    }
+
+    fn vec_slot(&mut self, n: usize) -> PointerValue<'c> {
+        if let Some(slot) = self.slots.vec[n] {
+            return slot;
+        }
+        let slot = self.alloca(self.vec_slot_type(n));
+        self.slots.vec[n] = Some(slot);
+        slot
+    }
+
+    // ---- reading and writing registers -------------------------------------------------------------
+
+    pub fn read_gpr(&mut self, n: usize) -> Val<'c> {
+        let slot = self.gpr_slot(n);
+        match self.ir.load(self.gpr_type(n), slot) {
+            BasicValueEnum::PointerValue(p) => Val { int: self.ir.ptr_to_int(p), ptr: Some(p) },
+            other => other.into_int_value().into(),
+        }
+    }
+
+    pub fn write_gpr(&mut self, n: usize, v: Val<'c>) {
+        let slot = self.gpr_slot(n);
+        let v = if self.slots.facets.pointers >> n & 1 != 0 {
+            self.as_pointer(v).as_basic_value_enum()
+        } else {
+            v.int.as_basic_value_enum()
+        };
+        self.ir.store(slot, v);
+        if self.options.precise {
+            self.state_write(gpr_offset(n), v);
+        } else {
+            self.written.gpr |= 1 << n;
+        }
+    }
+
+    pub fn read_flag(&mut self, flag: Flag) -> IntValue<'c> {
+        let n = flag_number(flag);
+        let slot = self.flag_slot(n);
+        self.ir.load(self.flag_type(n), slot).into_int_value()
+    }
+
+    pub fn write_flag(&mut self, flag: Flag, c: IntValue<'c>) {
+        self.write_flag_number(flag_number(flag), c);
+    }
+
+    pub fn read_parity(&mut self) -> IntValue<'c> {
+        let slot = self.flag_slot(PARITY);
+        self.ir.load(self.flag_type(PARITY), slot).into_int_value()
+    }
+
+    pub fn write_parity(&mut self, byte: IntValue<'c>) {
+        self.write_flag_number(PARITY, byte);
+    }
+
+    fn write_flag_number(&mut self, n: usize, v: IntValue<'c>) {
+        let slot = self.flag_slot(n);
+        self.ir.store(slot, v);
+        if self.options.precise {
+            let byte = self.flag_byte(n, v);
+            self.state_write(offset_of!(CpuState, flags) + n, byte);
+        } else {
+            self.written.flags |= 1 << n;
+        }
+    }
+
+    fn flag_byte(&self, n: usize, v: IntValue<'c>) -> IntValue<'c> {
+        if n == PARITY { v } else { self.ir.zext(v, Ty::I8) }
+    }
+
+    pub fn read_vec(&mut self, n: usize, bits: u32) -> VectorValue<'c> {
+        let slot = self.vec_slot(n);
+        let full = self.ir.load(self.vec_slot_type(n), slot).into_vector_value();
+        self.resize(full, bits)
+    }
+
+    pub fn write_vec(&mut self, n: usize, v: VectorValue<'c>, upper: Upper) {
+        let slot = self.vec_slot(n);
+        let kept = self.slots.facets.vec_bits[n];
+        let bits = self.vec_bits(v);
+        assert!(bits <= kept, "a {bits}-bit write to a register kept in {kept}");
+        let v = self.ir.as_vec(v, self.ir.vec_type(quads(bits)));
+        let whole = if bits == kept {
+            v
+        } else if upper == Upper::Zero {
+            self.resize(v, kept)
+        } else {
+            let old = self.ir.load(self.vec_slot_type(n), slot).into_vector_value();
+            self.replace_low(old, v, bits)
+        };
+        assert!(upper == Upper::Keep || kept == 512, "a register whose upper part is cleared is kept whole");
+        self.ir.store(slot, whole);
+        if self.options.precise {
+            self.state_write(vec_offset(n), whole);
+        } else {
+            self.written.vec |= 1 << n;
+        }
+    }
+
+    /// The low `bits` of a vector in 64-bit lanes, or the vector with zeros above.
+    fn resize(&self, v: VectorValue<'c>, bits: u32) -> VectorValue<'c> {
+        let from = self.vec_bits(v);
+        if from == bits {
+            return v;
+        }
+        let lanes = from / 64;
+        let zero = v.get_type().const_zero();
+        // Lanes beyond the source come from the zero vector.
+        self.ir.shuffle(v, zero, (0..bits / 64).map(|i| i.min(lanes)))
+    }
+
+    fn replace_low(&self, old: VectorValue<'c>, low: VectorValue<'c>, bits: u32) -> VectorValue<'c> {
+        let kept = self.vec_bits(old);
+        let low = self.resize(low, kept);
+        let (cut, lanes) = (bits / 64, kept / 64);
+        self.ir.shuffle(low, old, (0..lanes).map(|i| if i < cut { i } else { lanes + i }))
+    }
+
+    // ---- the CPU state in memory -------------------------------------------------------------------
+
+    pub fn state_field(&self, offset: usize) -> PointerValue<'c> {
+        self.ir.gep(self.state, self.ir.i64(offset as u64))
+    }
+
+    /// Loads from the CPU state at an offset.
+    pub fn state_read(&self, ty: impl inkwell::types::BasicType<'c>, offset: usize) -> BasicValueEnum<'c> {
+        let v = self.ir.load(ty, self.state_field(offset));
+        let i = v.as_instruction_value().expect("a load");
+        self.mark_state(i, offset);
+        v
+    }
+
+    /// Stores to the CPU state; in precise mode in program order with guest memory accesses.
+    pub fn state_write(&self, offset: usize, v: impl BasicValue<'c>) {
+        let i = self.ir.store(self.state_field(offset), v);
+        self.mark_state(i, offset);
+        if self.options.precise {
+            i.set_volatile(true).expect("a store can be volatile");
+        }
+    }
+
+    fn mark_state(&self, i: inkwell::values::InstructionValue<'c>, offset: usize) {
+        // The state is 64-byte aligned.
+        let alignment = 1 << offset.trailing_zeros().min(6);
+        i.set_alignment(alignment).expect("a power of two on a memory access");
+        self.scopes.mark_state(&self.ir, i);
+    }
+
+    // ---- all at once -------------------------------------------------------------------------------
+
+    /// Fills the slots from the CPU state, at the builder's position.
+    pub fn load_registers(&mut self) {
+        let touched = self.slots.touched();
+        for n in touched.gprs() {
+            let v = self.state_read(self.gpr_type(n), gpr_offset(n));
+            self.ir.store(self.slots.gpr[n].expect("touched"), v);
+        }
+        for n in touched.flag_numbers() {
+            let byte = self.state_read(self.ir.cx.i8_type(), offset_of!(CpuState, flags) + n).into_int_value();
+            let v =
+                if n == PARITY { byte } else { self.ir.icmp(inkwell::IntPredicate::NE, byte, self.ir.int(Ty::I8, 0)) };
+            self.ir.store(self.slots.flags[n].expect("touched"), v);
+        }
+        for n in touched.vecs() {
+            let v = self.state_read(self.vec_slot_type(n), vec_offset(n));
+            self.ir.store(self.slots.vec[n].expect("touched"), v);
+        }
+    }
+
+    /// Stores the slots of `registers` to the CPU state, at the builder's position.
+    pub fn write_back(&self, registers: Registers) {
+        for n in registers.gprs() {
+            let slot = self.slots.gpr[n].expect("written");
+            let v = self.ir.load(self.gpr_type(n), slot);
+            self.state_write(gpr_offset(n), v);
+        }
+        for n in registers.flag_numbers() {
+            let slot = self.slots.flags[n].expect("written");
+            let v = self.ir.load(self.flag_type(n), slot).into_int_value();
+            let byte = self.flag_byte(n, v);
+            self.state_write(offset_of!(CpuState, flags) + n, byte);
+        }
+        for n in registers.vecs() {
+            let slot = self.slots.vec[n].expect("written");
+            let v = self.ir.load(self.vec_slot_type(n), slot);
+            self.state_write(vec_offset(n), v);
+        }
+    }
+
+    /// Stores `rip`.
+    pub fn write_rip(&self, pc: IntValue<'c>) {
+        self.state_write(offset_of!(CpuState, rip), pc);
+    }
+
+    pub fn write_exit(&self, reason: ExitReason, arg: u32) {
+        let i32 = |v| self.ir.int(Ty::I32, u64::from(v));
+        self.state_write(offset_of!(CpuState, exit_reason), i32(reason as u32));
+        self.state_write(offset_of!(CpuState, exit_arg), i32(arg));
+    }
+}

@@ -1,0 +1,141 @@
+//! Guest code through decoding, lifting and compilation, against the interpreter.
+
+use iced_x86::code_asm::*;
+use xlate_abi::protocol::{Arch, OptLevel};
+use xlate_abi::state::{CpuState, ExitReason, RAX, RBX, RCX, RDI, RSP, Trap};
+use xlate_x86::decode::SliceSource;
+use xlate_x86::decode_block;
+use xlate_x86::interpreter::{DecodedBlock, run_block};
+
+use super::harness::*;
+use crate::{Region, RegionBlock, compile_region, explain_region};
+
+const BASE: u64 = 0x40_0000;
+
+fn assemble(f: impl FnOnce(&mut CodeAssembler)) -> Vec<u8> {
+    let mut a = CodeAssembler::new(64).expect("64-bit mode exists");
+    f(&mut a);
+    a.assemble(BASE).expect("the test's code is valid")
+}
+
+/// All blocks reachable by direct edges from the start of the code.
+fn region_of(code: &[u8], precise: bool) -> Region {
+    let source = SliceSource { address: BASE, bytes: code };
+    let mut region = Region { entry: BASE, blocks: Vec::new() };
+    let mut todo = vec![BASE];
+    while let Some(pc) = todo.pop() {
+        let known = region.blocks.iter().any(|b| b.block.pc == pc);
+        let inside = pc >= BASE && pc < BASE + code.len() as u64;
+        if known || !inside {
+            continue;
+        }
+        let block = decode_block(&source, pc, 64, precise);
+        todo.extend(block.successors());
+        region.blocks.push(RegionBlock { block, count: 1 });
+    }
+    region
+}
+
+/// Interprets from the state's `rip` until it leaves the code or isn't simply to be continued.
+fn interpret(code: &[u8], state: &mut CpuState) {
+    let source = SliceSource { address: BASE, bytes: code };
+    let table = helpers();
+    state.helpers = table.as_ptr() as u64;
+    loop {
+        let block = DecodedBlock::new(decode_block(&source, state.rip, 64, false));
+        // SAFETY: the tests' code accesses only memory of theirs, and the helper table is complete.
+        unsafe { run_block(state, &block) };
+        let inside = state.rip >= BASE && state.rip < BASE + code.len() as u64;
+        if state.exit_reason != ExitReason::Continue as u32 || !inside {
+            return;
+        }
+    }
+}
+
+/// Runs the code compiled, in every level and mode, and interpreted, and compares.
+fn check(code: &[u8], state: &CpuState) -> CpuState {
+    let mut expected = state.clone();
+    expected.rip = BASE;
+    interpret(code, &mut expected);
+    for target in hosts() {
+        for opt in [OptLevel::O1, OptLevel::O2, OptLevel::O3] {
+            for (precise, tso) in [(false, false), (true, false), (false, true)] {
+                let options = xlate_abi::protocol::CodeOptions { opt, precise, tso };
+                let blob = compile_region(&region_of(code, precise), &target, options)
+                    .unwrap_or_else(|e| panic!("{options:?} for {target:?}: {e}"));
+                let mut got = state.clone();
+                got.rip = BASE;
+                run(&blob, &mut got);
+                assert_same(&expected, &got, &format!("{options:?} on {}", target.cpu));
+            }
+        }
+    }
+    compile_for_arm(code);
+    expected
+}
+
+/// There is no such host here, but the code must come out whole.
+fn compile_for_arm(code: &[u8]) {
+    for (precise, tso) in [(false, false), (true, false), (false, true)] {
+        let options = xlate_abi::protocol::CodeOptions { opt: OptLevel::O2, precise, tso };
+        compile_region(&region_of(code, precise), &arm_target(), options)
+            .unwrap_or_else(|e| panic!("AArch64, {options:?}: {e}"));
+    }
+}
+
+#[test]
+fn a_block_of_integer_code_leaves_through_its_link_slot() {
+    let code = assemble(|a| {
+        a.add(eax, ebx).unwrap();
+        a.mov(rcx, rax).unwrap();
+        a.cmp(eax, 10).unwrap();
+        a.jb(BASE + 0x1000).unwrap();
+    });
+    let mut state = CpuState::default();
+    state.gpr[RAX] = 0xffff_ffff_0000_0003;
+    state.gpr[RBX] = 4;
+    let end = check(&code, &state);
+    assert_eq!((end.gpr[RCX], end.rip), (7, BASE + 0x1000));
+}
+
+#[test]
+fn a_loop_stays_inside_and_polls() {
+    let code = assemble(|a| {
+        let mut top = a.create_label();
+        a.set_label(&mut top).unwrap();
+        a.add(rax, qword_ptr(rdi)).unwrap();
+        a.add(rdi, 8).unwrap();
+        a.cmp(rdi, rbx).unwrap();
+        a.jne(top).unwrap();
+    });
+    let data: Vec<u64> = (0..1000).map(|i| i * i).collect();
+    let mut state = CpuState::default();
+    state.gpr[RDI] = data.as_ptr() as u64;
+    state.gpr[RBX] = data.as_ptr() as u64 + 8000;
+    let end = check(&code, &state);
+    assert_eq!(end.gpr[RAX], data.iter().sum::<u64>());
+
+    state.pending = 1;
+    let blob = compile_region(&region_of(&code, false), &hosts()[0], options(OptLevel::O2)).unwrap();
+    run(&blob, &mut state);
+    assert_eq!(state.exit_reason, ExitReason::Safepoint as u32);
+    assert_eq!((state.rip, state.gpr[RDI]), (BASE, data.as_ptr() as u64 + 8));
+}
+
+#[test]
+#[ignore = "prints code for reading"]
+fn show() {
+    let code = assemble(|a| {
+        let mut top = a.create_label();
+        a.set_label(&mut top).unwrap();
+        a.add(rax, qword_ptr(rdi)).unwrap();
+        a.add(rdi, 8).unwrap();
+        a.cmp(rdi, rbx).unwrap();
+        a.jne(top).unwrap();
+    });
+    for target in [hosts()[0].clone(), arm_target()] {
+        let (ir, asm) = explain_region(&region_of(&code, false), &target, options(OptLevel::O2)).unwrap();
+        println!("{ir}\n{asm}");
+    }
+    let _ = (Arch::X86_64, RSP, Trap::Divide);
+}

@@ -1,0 +1,1 @@
+//! Every operation of the emitter, compiled and interpreted on the same operands.
