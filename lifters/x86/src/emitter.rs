@@ -226,6 +226,22 @@ pub enum Round {
     Truncate,
 }
 
+/// How a float is rounded to an integral value, in the order of ROUNDSD's immediate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rounding {
+    /// To nearest, ties to even.
+    Nearest,
+    Down,
+    Up,
+    Zero,
+    /// By the rounding mode in the guest's MXCSR.
+    Current,
+}
+
+impl Rounding {
+    pub const ALL: [Self; 5] = [Self::Nearest, Self::Down, Self::Up, Self::Zero, Self::Current];
+}
+
 /// Two-operand vector operations by integer lanes (floats go through [`Emitter::vfbin`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VBin {
@@ -442,7 +458,23 @@ pub trait Emitter: Sized {
 
     fn fbin(&mut self, op: FBin, ty: Fty, a: Self::Val, b: Self::Val) -> Self::Val;
     fn fsqrt(&mut self, ty: Fty, a: Self::Val) -> Self::Val;
+    /// `Olt`, `Ole`, `Uge` and `Ugt` also raise the invalid flag for quiet NaNs, in engines that can.
     fn fcmp(&mut self, pred: FPred, ty: Fty, a: Self::Val, b: Self::Val) -> Self::Cond;
+    /// Likewise for UCOMISS: the flag is raised for signalling NaNs only. To be overridden where `fcmp` does more.
+    fn fcmp_quiet(&mut self, pred: FPred, ty: Fty, a: Self::Val, b: Self::Val) -> Self::Cond {
+        self.fcmp(pred, ty, a, b)
+    }
+    /// Rounds to an integral value; NaNs are quieted, the inexact flag may or may not be raised.
+    fn fround(&mut self, mode: Rounding, ty: Fty, v: Self::Val) -> Self::Val {
+        let helper = match ty {
+            Fty::F32 => Helper::RoundF32,
+            Fty::F64 => Helper::RoundF64,
+        };
+        let mode = self.iconst(Ty::I64, mode as u64);
+        let wide = if ty == Fty::F32 { self.zext(Ty::I32, Ty::I64, v) } else { v };
+        let r = self.call_helper(helper, &[wide, mode]);
+        if ty == Fty::F32 { self.trunc(Ty::I64, Ty::I32, r) } else { r }
+    }
     /// Signed integer to float, rounded by MXCSR.
     fn int_to_float(&mut self, from: Ty, to: Fty, v: Self::Val) -> Self::Val;
     /// Float to signed integer (I32 or I64); the integer indefinite (only the sign bit set) for NaN and overflow.

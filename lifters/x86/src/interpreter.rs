@@ -4,7 +4,7 @@
 //! fault inside it needs no further bookkeeping. An exception that the semantics raise unwinds out of the
 //! instruction ([`run_block`] catches it).
 
-mod float;
+pub mod float;
 mod vector;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -470,12 +470,16 @@ impl Emitter for Interpreter<'_> {
         float::cmp(pred, ty, a, b)
     }
 
+    fn fcmp_quiet(&mut self, pred: FPred, ty: Fty, a: u64, b: u64) -> bool {
+        float::cmp_quiet(pred, ty, a, b)
+    }
+
+    fn fround(&mut self, mode: Rounding, ty: Fty, v: u64) -> u64 {
+        float::round(mode, ty, v)
+    }
+
     fn int_to_float(&mut self, from: Ty, to: Fty, v: u64) -> u64 {
-        let v = signed(from, v);
-        match to {
-            Fty::F32 => u64::from((v as f32).to_bits()),
-            Fty::F64 => (v as f64).to_bits(),
-        }
+        float::from_int(from, to, v)
     }
 
     fn float_to_int(&mut self, round: Round, from: Fty, to: Ty, v: u64) -> u64 {

@@ -342,6 +342,11 @@ pub enum Helper {
     Random,
     /// RDPID/RDTSCP's processor number.
     ProcessorId,
+    /// Pure. Rounds the f32 (bits in a0) to an integral value; a1: 0 to nearest even, 1 down, 2 up, 3 to zero,
+    /// 4 by the host's current rounding mode.
+    RoundF32,
+    /// Pure. Rounds the f64 (bits in a0) likewise.
+    RoundF64,
 }
 
 impl Helper {
@@ -364,6 +369,8 @@ impl Helper {
         Self::RepStos,
         Self::Random,
         Self::ProcessorId,
+        Self::RoundF32,
+        Self::RoundF64,
     ];
 
     /// Byte offset of the entry point in the helper table.
@@ -382,12 +389,14 @@ impl Helper {
                 | Self::RintF32
                 | Self::RintF64
                 | Self::Crc32c
+                | Self::RoundF32
+                | Self::RoundF64
         )
     }
 }
 
 /// Number of [`Helper`]s.
-pub const HELPER_COUNT: usize = 18;
+pub const HELPER_COUNT: usize = 20;
 
 #[cfg(test)]
 mod tests {

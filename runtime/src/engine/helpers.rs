@@ -5,6 +5,9 @@
 
 use xlate_abi::state::{CpuState, HELPER_COUNT, Helper, RAX, RBX, RCX, RDI, RDX, RSI};
 
+use xlate_x86::emitter::{Fty, Rounding};
+use xlate_x86::interpreter::float;
+
 use super::{cpuid, fpmode};
 
 /// Entry points in the order of [`Helper`].
@@ -33,6 +36,8 @@ fn entry(helper: Helper) -> u64 {
         Helper::RepStos => do_rep_stos as *const (),
         Helper::Random => do_random as *const (),
         Helper::ProcessorId => do_processor_id as *const (),
+        Helper::RoundF32 => do_round_f32 as *const (),
+        Helper::RoundF64 => do_round_f64 as *const (),
     };
     f as u64
 }
@@ -230,6 +235,14 @@ extern "C" fn do_rint_f32(_: &CpuState, bits: u64) -> u64 {
 
 extern "C" fn do_rint_f64(_: &CpuState, bits: u64) -> u64 {
     rint(f64::from_bits(bits)).to_bits()
+}
+
+extern "C" fn do_round_f32(_: &CpuState, bits: u64, mode: u64) -> u64 {
+    float::round(Rounding::ALL[mode as usize], Fty::F32, bits)
+}
+
+extern "C" fn do_round_f64(_: &CpuState, bits: u64, mode: u64) -> u64 {
+    float::round(Rounding::ALL[mode as usize], Fty::F64, bits)
 }
 
 /// The Castagnoli polynomial, bit-reversed (Intel SDM vol. 2, CRC32).

@@ -1,157 +1,115 @@
-//! Floating point of the interpreter, on the host's unit in the guest's rounding mode, with x86's NaNs.
+//! Floating point of the interpreter: x86's results on the host's unit, in the guest's rounding mode, which is
+//! the host's while guest code runs.
 //!
-//! Rust's operators may assume round-to-nearest when they are folded at compile time; here operands are never
-//! constants, so the host's instruction runs in the mode its control register holds.
+//! Every operation is one host instruction that the compiler can neither fold, repeat, move nor run on the
+//! side of a branch not taken: results depend on the control register and leave sticky flags, neither of
+//! which Rust's operators know of.
 
-use crate::emitter::{FBin, FPred, Fty, Round, Ty};
+#[cfg_attr(target_arch = "x86_64", path = "float/x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "float/aarch64.rs")]
+mod host;
 
-const QUIET32: u32 = 1 << 22;
-const QUIET64: u64 = 1 << 51;
-/// The real indefinite (Intel SDM vol. 1, table 4-3).
-const INDEFINITE32: u32 = 0xffc0_0000;
-const INDEFINITE64: u64 = 0xfff8_0000_0000_0000;
+pub use host::{bin, cmp, cmp_quiet, convert, from_int, round, sqrt, to_int};
 
-macro_rules! format {
-    ($name:ident, $float:ty, $bits:ty, $quiet:expr, $indefinite:expr) => {
-        mod $name {
-            use super::*;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emitter::{FBin, FPred, Fty, Round, Rounding, Ty};
 
-            /// The NaN that an operation on these operands gives if its result is one (SDM vol. 1, table 4-7).
-            fn nan_of(a: $float, b: $float) -> $bits {
-                if a.is_nan() {
-                    a.to_bits() | $quiet
-                } else if b.is_nan() {
-                    b.to_bits() | $quiet
-                } else {
-                    $indefinite
-                }
-            }
+    const QNAN: u32 = 0x7fc0_1234;
+    const SNAN: u32 = 0xff80_0042;
+    const QUIETED: u32 = 0xffc0_0042;
+    const INDEFINITE: u32 = 0xffc0_0000;
 
-            pub fn bin(op: FBin, a: u64, b: u64) -> u64 {
-                let (a, b) = (<$float>::from_bits(a as $bits), <$float>::from_bits(b as $bits));
-                let r = match op {
-                    FBin::Add => a + b,
-                    FBin::Sub => a - b,
-                    FBin::Mul => a * b,
-                    FBin::Div => a / b,
-                    FBin::Min => return if a < b { a } else { b }.to_bits().into(),
-                    FBin::Max => return if a > b { a } else { b }.to_bits().into(),
-                };
-                u64::from(if r.is_nan() { nan_of(a, b) } else { r.to_bits() })
-            }
+    fn single(op: FBin, a: u32, b: u32) -> u32 {
+        bin(op, Fty::F32, a.into(), b.into()) as u32
+    }
 
-            pub fn sqrt(a: u64) -> u64 {
-                let a = <$float>::from_bits(a as $bits);
-                let r = a.sqrt();
-                u64::from(if r.is_nan() { nan_of(a, a) } else { r.to_bits() })
-            }
-
-            pub fn cmp(pred: FPred, a: u64, b: u64) -> bool {
-                let (a, b) = (<$float>::from_bits(a as $bits), <$float>::from_bits(b as $bits));
-                match pred {
-                    FPred::Oeq => a == b,
-                    FPred::Olt => a < b,
-                    FPred::Ole => a <= b,
-                    FPred::Une => a != b,
-                    FPred::Uge => !(a < b),
-                    FPred::Ugt => !(a <= b),
-                    FPred::Uno => a.is_nan() || b.is_nan(),
-                    FPred::Ord => !a.is_nan() && !b.is_nan(),
-                }
-            }
+    #[test]
+    fn nans_follow_table_4_7() {
+        let one = 1f32.to_bits();
+        let inf = f32::INFINITY.to_bits();
+        for op in [FBin::Add, FBin::Sub, FBin::Mul, FBin::Div] {
+            assert_eq!(single(op, QNAN, SNAN), QNAN);
+            assert_eq!(single(op, SNAN, QNAN), QUIETED);
+            assert_eq!(single(op, one, SNAN), QUIETED);
+            assert_eq!(single(op, one, QNAN), QNAN);
         }
-    };
-}
-
-format!(single, f32, u32, QUIET32, INDEFINITE32);
-format!(double, f64, u64, QUIET64, INDEFINITE64);
-
-/// [`crate::Emitter::fbin`].
-pub fn bin(op: FBin, ty: Fty, a: u64, b: u64) -> u64 {
-    match ty {
-        Fty::F32 => single::bin(op, a, b),
-        Fty::F64 => double::bin(op, a, b),
+        assert_eq!(single(FBin::Sub, inf, inf), INDEFINITE);
+        assert_eq!(single(FBin::Mul, 0, inf), INDEFINITE);
+        assert_eq!(single(FBin::Div, 0, 0), INDEFINITE);
+        assert_eq!(sqrt(Fty::F32, (-1f32).to_bits().into()) as u32, INDEFINITE);
+        assert_eq!(sqrt(Fty::F32, SNAN.into()) as u32, QUIETED);
+        assert_eq!(sqrt(Fty::F64, (-0f64).to_bits()), (-0f64).to_bits());
     }
-}
 
-/// [`crate::Emitter::fsqrt`].
-pub fn sqrt(ty: Fty, a: u64) -> u64 {
-    match ty {
-        Fty::F32 => single::sqrt(a),
-        Fty::F64 => double::sqrt(a),
+    #[test]
+    fn minimum_and_maximum_take_the_second_operand_in_doubt() {
+        let (zero, minus) = (0, (-0f32).to_bits());
+        for op in [FBin::Min, FBin::Max] {
+            assert_eq!(single(op, zero, minus), minus);
+            assert_eq!(single(op, minus, zero), zero);
+            assert_eq!(single(op, QNAN, SNAN), SNAN);
+            assert_eq!(single(op, zero, QNAN), QNAN);
+        }
+        let (one, two) = (1f64.to_bits(), 2f64.to_bits());
+        assert_eq!(bin(FBin::Min, Fty::F64, one, two), one);
+        assert_eq!(bin(FBin::Max, Fty::F64, one, two), two);
     }
-}
 
-/// [`crate::Emitter::fcmp`].
-pub fn cmp(pred: FPred, ty: Fty, a: u64, b: u64) -> bool {
-    match ty {
-        Fty::F32 => single::cmp(pred, a, b),
-        Fty::F64 => double::cmp(pred, a, b),
+    #[test]
+    fn comparisons() {
+        let (one, two, nan) = (1f64.to_bits(), 2f64.to_bits(), f64::NAN.to_bits());
+        // Less, equal, greater, unordered.
+        let pairs = [(one, two), (one, one), (two, one), (nan, one)];
+        let expected = [
+            (FPred::Oeq, [false, true, false, false]),
+            (FPred::Olt, [true, false, false, false]),
+            (FPred::Ole, [true, true, false, false]),
+            (FPred::Une, [true, false, true, true]),
+            (FPred::Uge, [false, true, true, true]),
+            (FPred::Ugt, [false, false, true, true]),
+            (FPred::Uno, [false, false, false, true]),
+            (FPred::Ord, [true, true, true, false]),
+        ];
+        for (pred, want) in expected {
+            assert_eq!(pairs.map(|(a, b)| cmp(pred, Fty::F64, a, b)), want, "{pred:?}");
+            assert_eq!(pairs.map(|(a, b)| cmp_quiet(pred, Fty::F64, a, b)), want, "{pred:?}");
+        }
     }
-}
 
-/// [`crate::Emitter::float_to_int`].
-pub fn to_int(round: Round, from: Fty, to: Ty, v: u64) -> u64 {
-    // Exact: every f32 is an f64, and rounding to an integer gives the same integer in both.
-    let v = match from {
-        Fty::F32 => f64::from(f32::from_bits(v as u32)),
-        Fty::F64 => f64::from_bits(v),
-    };
-    let v = match round {
-        Round::Truncate => v.trunc(),
-        Round::Current => rint(v),
-    };
-    let limit = (2.0f64).powi(to.bits() as i32 - 1);
-    if v >= -limit && v < limit { v as i64 as u64 & to.mask() } else { 1 << (to.bits() - 1) }
-}
-
-/// Rounds to an integral value in the host's current mode.
-#[cfg(target_arch = "x86_64")]
-pub fn rint(v: f64) -> f64 {
-    const INTEGRAL: f64 = 4_503_599_627_370_496.0; // 2^52: from here on every double is integral
-    if !(v.abs() < INTEGRAL) {
-        return v;
+    #[test]
+    fn integers_that_do_not_fit_are_indefinite() {
+        let int = |round, to, v: f64| to_int(round, Fty::F64, to, v.to_bits());
+        assert_eq!(int(Round::Truncate, Ty::I32, -2_147_483_648.9), 0x8000_0000);
+        assert_eq!(int(Round::Truncate, Ty::I32, 2_147_483_647.9), 0x7fff_ffff);
+        assert_eq!(int(Round::Current, Ty::I32, 2_147_483_647.9), 0x8000_0000);
+        assert_eq!(int(Round::Truncate, Ty::I32, 1e300), 0x8000_0000);
+        assert_eq!(int(Round::Truncate, Ty::I32, f64::NAN), 0x8000_0000);
+        assert_eq!(int(Round::Truncate, Ty::I64, f64::NAN), 1 << 63);
+        assert_eq!(int(Round::Current, Ty::I64, 9.3e18), 1 << 63);
+        assert_eq!(int(Round::Current, Ty::I32, -2.5), 0xffff_fffe);
+        assert_eq!(int(Round::Truncate, Ty::I64, -2.5), u64::MAX - 1);
     }
-    let r: f64;
-    // SAFETY: SSE2 is part of x86-64; |v| < 2^52, so the conversion to a 64-bit integer is exact after rounding.
-    unsafe {
-        core::arch::asm!("cvtsd2si {i}, {v}", "cvtsi2sd {r}, {i}",
-            i = out(reg) _, v = in(xmm_reg) v, r = out(xmm_reg) r, options(pure, nomem, nostack));
-    }
-    r.copysign(v)
-}
 
-/// Rounds to an integral value in the host's current mode.
-#[cfg(target_arch = "aarch64")]
-pub fn rint(v: f64) -> f64 {
-    let r: f64;
-    // SAFETY: a pure register operation of base ARMv8-A.
-    unsafe { core::arch::asm!("frinti {r:d}, {v:d}", v = in(vreg) v, r = out(vreg) r, options(pure, nomem, nostack)) };
-    r
-}
-
-/// [`crate::Emitter::float_to_float`].
-pub fn convert(from: Fty, to: Fty, v: u64) -> u64 {
-    match (from, to) {
-        (Fty::F32, Fty::F64) => widen(v as u32),
-        (Fty::F64, Fty::F32) => u64::from(narrow(v)),
-        _ => v,
+    #[test]
+    fn formats_and_integers() {
+        assert_eq!(convert(Fty::F32, Fty::F64, SNAN.into()), 0xfff8_0008_4000_0000);
+        assert_eq!(convert(Fty::F64, Fty::F32, 0x7ff0_0000_2000_0000), 0x7fc0_0001);
+        assert_eq!(convert(Fty::F64, Fty::F32, 1.5f64.to_bits()), u64::from(1.5f32.to_bits()));
+        assert_eq!(from_int(Ty::I32, Fty::F64, 0xffff_ffff), (-1f64).to_bits());
+        assert_eq!(from_int(Ty::I64, Fty::F32, 3), u64::from(3f32.to_bits()));
     }
-}
 
-fn widen(v: u32) -> u64 {
-    let f = f32::from_bits(v);
-    if f.is_nan() {
-        let sign = u64::from(v >> 31) << 63;
-        return sign | 0x7ff0_0000_0000_0000 | u64::from(v & 0x7f_ffff) << 29 | QUIET64;
+    #[test]
+    fn integral_values() {
+        let at = |mode, v: f64| f64::from_bits(round(mode, Fty::F64, v.to_bits()));
+        assert_eq!(at(Rounding::Nearest, 2.5), 2.0);
+        assert_eq!(at(Rounding::Current, 3.5), 4.0);
+        assert_eq!(at(Rounding::Down, -1.5), -2.0);
+        assert_eq!(at(Rounding::Up, -1.5), -1.0);
+        assert_eq!(at(Rounding::Zero, -1.5), -1.0);
+        assert_eq!(round(Rounding::Up, Fty::F32, (-0.5f32).to_bits().into()) as u32, 0x8000_0000);
+        assert_eq!(round(Rounding::Down, Fty::F32, SNAN.into()) as u32, QUIETED);
     }
-    f64::from(f).to_bits()
-}
-
-fn narrow(v: u64) -> u32 {
-    let f = f64::from_bits(v);
-    if f.is_nan() {
-        return (v >> 32) as u32 & 0x8000_0000 | 0x7f80_0000 | (v >> 29) as u32 & 0x7f_ffff | QUIET32;
-    }
-    (f as f32).to_bits()
 }

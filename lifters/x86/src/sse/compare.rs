@@ -1,8 +1,4 @@
 //! Floating-point comparisons (SDM vol. 1, 5.4.1.3, 5.5.1.4).
-//!
-//! CMPLTPS, COMISS and their like signal an invalid operation for a quiet NaN, the others don't (SDM vol. 1,
-//! table E-1 ff.). Both hosts' comparisons are used quietly here: the result is exact, but the sticky IE of a
-//! signalling comparison with a quiet NaN isn't raised.
 
 use iced_x86::{Code, Mnemonic};
 
@@ -19,8 +15,10 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         Cmppd => |l, i| packed(l, i, Lane::F64),
         Cmpss => |l, i| scalar(l, i, Fty::F32),
         Cmpsd if !code.is_string_instruction() => |l, i| scalar(l, i, Fty::F64),
-        Comiss | Ucomiss => |l, i| comis(l, i, Fty::F32),
-        Comisd | Ucomisd => |l, i| comis(l, i, Fty::F64),
+        Comiss => |l, i| comis(l, i, Fty::F32, E::fcmp),
+        Comisd => |l, i| comis(l, i, Fty::F64, E::fcmp),
+        Ucomiss => |l, i| comis(l, i, Fty::F32, E::fcmp_quiet),
+        Ucomisd => |l, i| comis(l, i, Fty::F64, E::fcmp_quiet),
         _ => return None,
     };
     Some(f)
@@ -52,8 +50,11 @@ fn scalar<E: Emitter>(l: L<E>, i: I, ty: Fty) {
     l.set_scalar(i, lane, r);
 }
 
+/// [`Emitter::fcmp`], with which COMISS raises the invalid flag for any NaN, or [`Emitter::fcmp_quiet`].
+type Compare<E> = fn(&mut E, FPred, Fty, <E as Emitter>::Val, <E as Emitter>::Val) -> <E as Emitter>::Cond;
+
 /// COMISS and UCOMISS: ZF, PF, CF = 111 unordered, 000 greater, 001 less, 100 equal; the others clear.
-fn comis<E: Emitter>(l: L<E>, i: I, ty: Fty) {
+fn comis<E: Emitter>(l: L<E>, i: I, ty: Fty, compare: Compare<E>) {
     let lane = float_lane(ty);
     let b = l.scalar(i, 1, lane);
     let a = l.scalar(i, 0, lane);
@@ -61,7 +62,7 @@ fn comis<E: Emitter>(l: L<E>, i: I, ty: Fty) {
     let equal = l.e.fcmp(FPred::Oeq, ty, a, b);
     let zf = l.e.cond_op(CondOp::Or, unordered, equal);
     // Less or unordered: b is not less than or equal to a.
-    let cf = l.e.fcmp(FPred::Ugt, ty, b, a);
+    let cf = compare(l.e, FPred::Ugt, ty, b, a);
     let ordered = l.e.cond_not(unordered);
     let odd = l.e.cond_to_int(Ty::I8, ordered);
     let clear = l.e.bconst(false);

@@ -71,7 +71,9 @@ fn packed<E: Emitter>(l: L<E>, i: I, from: Lane, to: Lane, round: Round) {
     let bits = width(i);
     let widest = from.ty().bits().max(to.ty().bits());
     let mut r = l.zero(bits);
-    for n in 0..bits / widest {
+    // An MMX result has two elements, though it is worked on in 128 bits.
+    let elements = if i.op0_register().is_mm() { 2 } else { bits / widest };
+    for n in 0..elements {
         let x = l.e.extract(VTy { lane: from, bits }, v, n);
         let y = element(l, from, to, round, x);
         r = l.e.insert(VTy { lane: to, bits }, r, n, y);

@@ -1,0 +1,182 @@
+//! On an x86-64 host each operation is the guest's own instruction, so results and sticky flags are exact.
+
+use core::arch::asm;
+
+use crate::emitter::{FBin, FPred, Fty, Round, Rounding, Ty};
+
+/// `$instruction r, b` on the low elements, r having been a.
+macro_rules! two_operands {
+    ($instruction:literal, $a:expr, $b:expr) => {{
+        let mut r = f64::from_bits($a);
+        // SAFETY: SSE2 arithmetic on registers; exceptions are masked or the guest's own.
+        unsafe {
+            asm!(concat!($instruction, " {r}, {b}"), r = inout(xmm_reg) r, b = in(xmm_reg) f64::from_bits($b),
+                options(nomem, nostack, preserves_flags));
+        }
+        r.to_bits()
+    }};
+}
+
+/// A scalar instruction by format: the first name is the single one.
+macro_rules! by_format {
+    ($ty:expr, $single:literal, $double:literal, $a:expr, $b:expr) => {
+        match $ty {
+            Fty::F32 => two_operands!($single, $a, $b) & 0xffff_ffff,
+            Fty::F64 => two_operands!($double, $a, $b),
+        }
+    };
+}
+
+/// [`crate::Emitter::fbin`].
+pub fn bin(op: FBin, ty: Fty, a: u64, b: u64) -> u64 {
+    match op {
+        FBin::Add => by_format!(ty, "addss", "addsd", a, b),
+        FBin::Sub => by_format!(ty, "subss", "subsd", a, b),
+        FBin::Mul => by_format!(ty, "mulss", "mulsd", a, b),
+        FBin::Div => by_format!(ty, "divss", "divsd", a, b),
+        FBin::Min => by_format!(ty, "minss", "minsd", a, b),
+        FBin::Max => by_format!(ty, "maxss", "maxsd", a, b),
+    }
+}
+
+/// [`crate::Emitter::fsqrt`].
+pub fn sqrt(ty: Fty, a: u64) -> u64 {
+    by_format!(ty, "sqrtss", "sqrtsd", a, a)
+}
+
+/// [`crate::Emitter::fcmp`].
+pub fn cmp(pred: FPred, ty: Fty, a: u64, b: u64) -> bool {
+    let mask = match pred {
+        FPred::Oeq => by_format!(ty, "cmpeqss", "cmpeqsd", a, b),
+        FPred::Olt => by_format!(ty, "cmpltss", "cmpltsd", a, b),
+        FPred::Ole => by_format!(ty, "cmpless", "cmplesd", a, b),
+        FPred::Une => by_format!(ty, "cmpneqss", "cmpneqsd", a, b),
+        FPred::Uge => by_format!(ty, "cmpnltss", "cmpnltsd", a, b),
+        FPred::Ugt => by_format!(ty, "cmpnless", "cmpnlesd", a, b),
+        FPred::Uno => by_format!(ty, "cmpunordss", "cmpunordsd", a, b),
+        FPred::Ord => by_format!(ty, "cmpordss", "cmpordsd", a, b),
+    };
+    mask != 0
+}
+
+/// CF and ZF as `$instruction` leaves them.
+macro_rules! compare_flags {
+    ($instruction:literal, $a:expr, $b:expr) => {{
+        let (below, equal): (u8, u8);
+        // SAFETY: a comparison of registers.
+        unsafe {
+            asm!(concat!($instruction, " {a}, {b}"), "setb {below}", "sete {equal}",
+                a = in(xmm_reg) f64::from_bits($a), b = in(xmm_reg) f64::from_bits($b),
+                below = out(reg_byte) below, equal = out(reg_byte) equal, options(nomem, nostack));
+        }
+        (below != 0, equal != 0)
+    }};
+}
+
+/// [`crate::Emitter::fcmp_quiet`].
+pub fn cmp_quiet(pred: FPred, ty: Fty, a: u64, b: u64) -> bool {
+    // Both are set where the operands are unordered (SDM vol. 2, UCOMISS).
+    let (below, equal) = match ty {
+        Fty::F32 => compare_flags!("ucomiss", a, b),
+        Fty::F64 => compare_flags!("ucomisd", a, b),
+    };
+    let unordered = below && equal;
+    match pred {
+        FPred::Oeq => equal && !unordered,
+        FPred::Olt => below && !unordered,
+        FPred::Ole => (below || equal) && !unordered,
+        FPred::Une => !equal || unordered,
+        FPred::Uge => !below || unordered,
+        FPred::Ugt => !(below || equal) || unordered,
+        FPred::Uno => unordered,
+        FPred::Ord => !unordered,
+    }
+}
+
+/// `$instruction` from a float to a general-purpose register in the given template modifier's width.
+macro_rules! float_to_register {
+    ($instruction:literal, $modifier:literal, $v:expr) => {{
+        let r: u64;
+        // SAFETY: a conversion between registers.
+        unsafe {
+            asm!(concat!($instruction, " {r", $modifier, "}, {v}"), r = out(reg) r,
+                v = in(xmm_reg) f64::from_bits($v), options(nomem, nostack, preserves_flags));
+        }
+        r
+    }};
+}
+
+/// [`crate::Emitter::float_to_int`].
+pub fn to_int(round: Round, from: Fty, to: Ty, v: u64) -> u64 {
+    match (round, from, to) {
+        (Round::Current, Fty::F32, Ty::I64) => float_to_register!("cvtss2si", ":r", v),
+        (Round::Current, Fty::F64, Ty::I64) => float_to_register!("cvtsd2si", ":r", v),
+        (Round::Truncate, Fty::F32, Ty::I64) => float_to_register!("cvttss2si", ":r", v),
+        (Round::Truncate, Fty::F64, Ty::I64) => float_to_register!("cvttsd2si", ":r", v),
+        (Round::Current, Fty::F32, _) => float_to_register!("cvtss2si", ":e", v),
+        (Round::Current, Fty::F64, _) => float_to_register!("cvtsd2si", ":e", v),
+        (Round::Truncate, Fty::F32, _) => float_to_register!("cvttss2si", ":e", v),
+        (Round::Truncate, Fty::F64, _) => float_to_register!("cvttsd2si", ":e", v),
+    }
+}
+
+/// `$instruction` from a general-purpose register, likewise.
+macro_rules! register_to_float {
+    ($instruction:literal, $modifier:literal, $v:expr) => {{
+        let mut r = 0f64;
+        // SAFETY: a conversion between registers.
+        unsafe {
+            asm!(concat!($instruction, " {r}, {v", $modifier, "}"), r = inout(xmm_reg) r, v = in(reg) $v,
+                options(nomem, nostack, preserves_flags));
+        }
+        r.to_bits()
+    }};
+}
+
+/// [`crate::Emitter::int_to_float`].
+pub fn from_int(from: Ty, to: Fty, v: u64) -> u64 {
+    match (from, to) {
+        (Ty::I64, Fty::F32) => register_to_float!("cvtsi2ss", ":r", v),
+        (Ty::I64, Fty::F64) => register_to_float!("cvtsi2sd", ":r", v),
+        (_, Fty::F32) => register_to_float!("cvtsi2ss", ":e", v),
+        (_, Fty::F64) => register_to_float!("cvtsi2sd", ":e", v),
+    }
+}
+
+/// [`crate::Emitter::float_to_float`].
+pub fn convert(from: Fty, to: Fty, v: u64) -> u64 {
+    match (from, to) {
+        (Fty::F32, Fty::F64) => two_operands!("cvtss2sd", 0, v),
+        (Fty::F64, Fty::F32) => two_operands!("cvtsd2ss", 0, v),
+        _ => v,
+    }
+}
+
+/// ROUNDSS or ROUNDSD with an immediate; bit 3 keeps it from raising the inexact flag.
+macro_rules! to_integral {
+    ($instruction:literal, $mode:literal, $v:expr) => {{
+        let mut r = f64::from_bits($v);
+        // SAFETY: SSE4.1, which every x86-64 host of the last fifteen years has, on registers.
+        unsafe {
+            asm!(concat!($instruction, " {r}, {r}, ", $mode), r = inout(xmm_reg) r,
+                options(nomem, nostack, preserves_flags));
+        }
+        r.to_bits()
+    }};
+}
+
+/// [`crate::Emitter::fround`].
+pub fn round(mode: Rounding, ty: Fty, v: u64) -> u64 {
+    match (ty, mode) {
+        (Fty::F32, Rounding::Nearest) => to_integral!("roundss", "8", v),
+        (Fty::F32, Rounding::Down) => to_integral!("roundss", "9", v),
+        (Fty::F32, Rounding::Up) => to_integral!("roundss", "10", v),
+        (Fty::F32, Rounding::Zero) => to_integral!("roundss", "11", v),
+        (Fty::F32, Rounding::Current) => to_integral!("roundss", "12", v),
+        (Fty::F64, Rounding::Nearest) => to_integral!("roundsd", "8", v),
+        (Fty::F64, Rounding::Down) => to_integral!("roundsd", "9", v),
+        (Fty::F64, Rounding::Up) => to_integral!("roundsd", "10", v),
+        (Fty::F64, Rounding::Zero) => to_integral!("roundsd", "11", v),
+        (Fty::F64, Rounding::Current) => to_integral!("roundsd", "12", v),
+    }
+}
