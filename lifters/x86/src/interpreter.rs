@@ -60,10 +60,10 @@ pub unsafe fn run_block(state: &mut CpuState, decoded: &DecodedBlock) {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: the pointer comes from the exclusive borrow above, which nothing else uses meanwhile.
         let mut interpreter = Interpreter { state: unsafe { &mut *state } };
-        let mut l = Lifter::new(&mut interpreter, false);
+        // Precise: flags that something reads later are in the state wherever a fault can leave.
+        let mut l = Lifter::new(&mut interpreter, true);
         for (insn, semantics) in decoded.block.insns.iter().zip(&decoded.semantics) {
             l.instruction(*semantics, &insn.raw, insn.live);
-            l.flush_flags();
         }
         l.finish(&decoded.block);
     }));
