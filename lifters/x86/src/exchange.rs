@@ -82,12 +82,18 @@ fn cmpxchg<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let new = l.read(i, 1);
     let old = match place {
         Place::Mem(ty, addr) if i.has_lock_prefix() => l.cmpxchg(ty, addr, expected, new),
-        _ => {
-            let old = l.get(place);
+        Place::Mem(ty, addr) => {
+            let old = l.load(ty, addr);
             let equal = l.e.cmp(Pred::Eq, ty, expected, old);
             let v = l.e.select(ty, equal, new, old);
-            // The accumulator is written below from `old`, so a destination that is the accumulator is safe.
-            l.put(place, v);
+            l.store(ty, addr, v);
+            old
+        }
+        Place::Reg(r) => {
+            // Where the comparison fails, processors leave even the upper half of a 32-bit destination.
+            let old = l.reg(r);
+            let differs = l.e.cmp(Pred::Ne, ty, expected, old);
+            set_unless(l, differs, r, new);
             old
         }
     };

@@ -74,30 +74,6 @@ pub unsafe fn run_block(state: &mut CpuState, decoded: &DecodedBlock) {
     }
 }
 
-/// Dispatches one access by its width.
-macro_rules! by_width {
-    ($ty:expr, $int:ident => $body:expr) => {
-        match $ty {
-            Ty::I8 => {
-                type $int = u8;
-                $body
-            }
-            Ty::I16 => {
-                type $int = u16;
-                $body
-            }
-            Ty::I32 => {
-                type $int = u32;
-                $body
-            }
-            Ty::I64 => {
-                type $int = u64;
-                $body
-            }
-        }
-    };
-}
-
 #[inline]
 fn signed(ty: Ty, v: u64) -> i64 {
     let shift = 64 - ty.bits();
@@ -322,14 +298,30 @@ impl Emitter for Interpreter<'_> {
 
     #[inline]
     fn load(&mut self, ty: Ty, addr: u64) -> u64 {
-        // SAFETY: `run_block`'s contract: guest accesses happen as they are.
-        by_width!(ty, T => unsafe { (addr as *const T).read_unaligned() } as u64)
+        match ty {
+            // SAFETY: `run_block`'s contract: guest accesses happen as they are.
+            Ty::I8 => u64::from(unsafe { (addr as *const u8).read_unaligned() }),
+            // SAFETY: likewise.
+            Ty::I16 => u64::from(unsafe { (addr as *const u16).read_unaligned() }),
+            // SAFETY: likewise.
+            Ty::I32 => u64::from(unsafe { (addr as *const u32).read_unaligned() }),
+            // SAFETY: likewise.
+            Ty::I64 => unsafe { (addr as *const u64).read_unaligned() },
+        }
     }
 
     #[inline]
     fn store(&mut self, ty: Ty, addr: u64, v: u64) {
-        // SAFETY: as for `load`.
-        by_width!(ty, T => unsafe { (addr as *mut T).write_unaligned(v as T) })
+        match ty {
+            // SAFETY: as for `load`.
+            Ty::I8 => unsafe { (addr as *mut u8).write_unaligned(v as u8) },
+            // SAFETY: as for `load`.
+            Ty::I16 => unsafe { (addr as *mut u16).write_unaligned(v as u16) },
+            // SAFETY: as for `load`.
+            Ty::I32 => unsafe { (addr as *mut u32).write_unaligned(v as u32) },
+            // SAFETY: as for `load`.
+            Ty::I64 => unsafe { (addr as *mut u64).write_unaligned(v) },
+        }
     }
 
     fn vload(&mut self, bits: u32, addr: u64) -> V {
