@@ -1,2 +1,3 @@
-//! Support for the whole-path tests and the native differential verification.
-pub mod guest;
+//! What the whole-path tests share; most of it is the native differential verification of the semantics ([`isa`]).
+
+pub mod isa;

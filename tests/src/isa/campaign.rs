@@ -1,0 +1,109 @@
+//! Drives the verification: worker processes run tasks, the supervisor adds up what they report, starts a new worker
+//! when one dies and names the case it died of.
+
+pub mod report;
+pub mod supervisor;
+pub mod worker;
+
+use iced_x86::Code;
+use serde::{Deserialize, Serialize};
+use xlate_x86::{Interpreter, isa};
+
+use super::engines::Kind;
+use super::exclusions;
+
+/// What to verify.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Options {
+    pub seed: u64,
+    /// Stop at the first end of a task after this many seconds.
+    pub seconds: Option<u64>,
+    /// Stop after this many rounds; a round is one program of every instruction.
+    pub rounds: Option<u64>,
+    /// Only instructions whose code name contains this.
+    pub filter: Option<String>,
+    pub engines: Vec<Kind>,
+    /// States for each program.
+    pub states: u64,
+    pub jobs: u64,
+}
+
+/// One unit of work: a program with its states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    Single { code: Code, round: u64 },
+}
+
+/// What is known of one mismatch.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Mismatch {
+    pub engine: Kind,
+    pub text: String,
+}
+
+/// The result of one task.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct TaskReport {
+    /// States run natively.
+    pub cases: u64,
+    /// Cases compared, for each engine.
+    pub compared: Vec<(Kind, u64)>,
+    pub mismatches: Vec<Mismatch>,
+    /// No program could be made.
+    pub unencodable: bool,
+}
+
+/// What a worker says to the supervisor, one JSON object a line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Message {
+    Start(u64),
+    Done(u64, TaskReport),
+    /// Only when tracing: what is about to be run.
+    Step(String),
+}
+
+/// Whether the decoder ever gives this code. In 64-bit mode branches have no 16-bit form: the operand-size prefix is
+/// ignored, as Intel's processors do (Intel SDM vol. 2, JMP).
+fn decodable(code: Code) -> bool {
+    use iced_x86::OpCodeOperandKind as K;
+    let info = code.op_code();
+    info.mode64() && !info.op_kinds().iter().any(|k| matches!(k, K::br16_1 | K::br16_2 | K::brdisp_2 | K::brdisp_4))
+}
+
+/// The implemented instructions, sorted into those that are compared and those that can't be.
+pub struct Plan {
+    pub codes: Vec<Code>,
+    pub excluded: Vec<(Code, &'static str)>,
+    pub lacking: Vec<(Code, String)>,
+}
+
+impl Plan {
+    pub fn new(filter: Option<&str>) -> Self {
+        let mut plan = Self { codes: Vec::new(), excluded: Vec::new(), lacking: Vec::new() };
+        for code in Code::values() {
+            let wanted = filter.is_none_or(|f| format!("{code:?}").to_lowercase().contains(&f.to_lowercase()));
+            if !wanted || !decodable(code) || isa::lookup::<Interpreter<'_>>(code).is_none() {
+                continue;
+            }
+            if let Some(reason) = exclusions::reason(code) {
+                plan.excluded.push((code, reason));
+            } else if let Some(feature) = exclusions::missing_feature(code) {
+                plan.lacking.push((code, format!("{feature:?}")));
+            } else {
+                plan.codes.push(code);
+            }
+        }
+        plan
+    }
+
+    /// The `n`-th task, or `None` if there is nothing to do at all.
+    pub fn task(&self, n: u64) -> Option<Task> {
+        let len = self.codes.len() as u64;
+        (len > 0).then(|| Task::Single { code: self.codes[(n % len) as usize], round: n / len })
+    }
+
+    /// Tasks in `rounds` rounds.
+    pub fn tasks(&self, rounds: u64) -> u64 {
+        self.codes.len() as u64 * rounds
+    }
+}

@@ -1,0 +1,212 @@
+//! A worker process: runs every `jobs`-th task from a given one on and reports each on its standard output.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use serde::{Deserialize, Serialize};
+
+use super::{Message, Mismatch, Options, Plan, Task, TaskReport};
+use crate::isa::arena::{Arena, DATA_LEN};
+use crate::isa::case::{Case, Outcome, Program, X87};
+use crate::isa::compare::{self, Rules};
+use crate::isa::engines::{self, Engine, Kind};
+use crate::isa::excursion::Excursions;
+use crate::isa::shrink::shrink;
+use crate::isa::values::Rng;
+use crate::isa::{generate, states};
+
+/// Mismatches of one task that are shrunk and described; any more are of the same kind most likely.
+const DESCRIBED: usize = 2;
+
+/// A worker's share of the work.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Assignment {
+    pub options: Options,
+    /// The first task, and the distance to the next.
+    pub first: u64,
+    pub stride: u64,
+    /// One past the last task, if there is an end.
+    pub end: Option<u64>,
+    /// Seconds left.
+    pub seconds: Option<f64>,
+    /// Say what is run before running it.
+    pub trace: bool,
+}
+
+/// The engines with what they run in.
+pub struct Bench {
+    arena: Arena,
+    excursions: Excursions,
+    engines: Vec<(Kind, Box<dyn Engine>)>,
+    initial: Vec<u8>,
+    native_data: Vec<u8>,
+    trace: bool,
+}
+
+/// Runs the assignment to its end.
+pub fn work(assignment: &Assignment) -> Result<()> {
+    let plan = Plan::new(assignment.options.filter.as_deref());
+    let mut bench = Bench::new(&assignment.options.engines)?;
+    bench.trace = assignment.trace;
+    let started = Instant::now();
+    let limit = assignment.seconds.map(Duration::from_secs_f64);
+    let mut n = assignment.first;
+    while assignment.end.is_none_or(|end| n < end) && limit.is_none_or(|l| started.elapsed() < l) {
+        let Some(task) = plan.task(n) else { break };
+        say(&Message::Start(n))?;
+        let report = bench.task(task, &assignment.options);
+        say(&Message::Done(n, report))?;
+        n += assignment.stride;
+    }
+    Ok(())
+}
+
+fn say(message: &Message) -> Result<()> {
+    let mut line = serde_json::to_string(message)?;
+    line.push('\n');
+    std::io::stdout().lock().write_all(line.as_bytes()).map_err(|e| anyhow!("the supervisor is gone: {e}"))
+}
+
+impl Bench {
+    pub fn new(kinds: &[Kind]) -> Result<Self> {
+        Ok(Self {
+            arena: Arena::map()?,
+            excursions: Excursions::install()?,
+            engines: kinds.iter().map(|kind| (*kind, kind.create())).collect(),
+            initial: vec![0; DATA_LEN],
+            native_data: vec![0; DATA_LEN],
+            trace: false,
+        })
+    }
+
+    fn task(&mut self, task: Task, options: &Options) -> TaskReport {
+        let Task::Single { code, round } = task;
+        let mut rng = Rng::new(&[options.seed, code as u64, round]);
+        match generate::single(code, &mut rng) {
+            Some(program) => self.program(&program, &mut rng, options.states, &|p, r| states::single(p, r)),
+            None => TaskReport { unencodable: true, ..TaskReport::default() },
+        }
+    }
+
+    /// Runs a program from several states through everything.
+    fn program(
+        &mut self,
+        program: &Program,
+        rng: &mut Rng,
+        count: u64,
+        make: &dyn Fn(&Program, &mut Rng) -> Case,
+    ) -> TaskReport {
+        let mut report = TaskReport::default();
+        let mut engines = std::mem::take(&mut self.engines);
+        let mut usable = Vec::new();
+        for (kind, engine) in &mut engines {
+            self.step(|| format!("{} translates\n{}", kind.name(), program.listing()));
+            match engine.load(program) {
+                Ok(()) => usable.push((*kind, engine)),
+                Err(message) => report.mismatches.push(Mismatch {
+                    engine: *kind,
+                    text: format!("{}  can't be translated: {message}\n", program.listing()),
+                }),
+            }
+            report.compared.push((*kind, 0));
+        }
+        for _ in 0..count {
+            let case = make(program, rng);
+            let native = self.native(&case);
+            report.cases += 1;
+            for (kind, engine) in &mut usable {
+                let found = self.differences(&case, &native, *kind, engine.as_mut());
+                let tally = report.compared.iter_mut().find(|(k, _)| k == kind).expect("listed above");
+                tally.1 += 1;
+                if found.is_empty() {
+                    continue;
+                }
+                let described = report.mismatches.iter().filter(|m| m.engine == *kind && !m.text.is_empty()).count();
+                let text =
+                    if described < DESCRIBED { self.describe(&case, *kind, engine.as_mut()) } else { String::new() };
+                report.mismatches.push(Mismatch { engine: *kind, text });
+            }
+        }
+        drop(usable);
+        self.engines = engines;
+        report
+    }
+
+    fn step(&self, what: impl FnOnce() -> String) {
+        if self.trace {
+            // The trace only serves to name a case; if the supervisor is gone there's no one to read it.
+            let _ = say(&Message::Step(what()));
+        }
+    }
+
+    /// Runs a case on the CPU; the data area's final content goes to `native_data`.
+    pub fn native(&mut self, case: &Case) -> Outcome {
+        self.step(|| format!("native run of\n{}{}", case.program.listing(), describe_state(case)));
+        case.memory.write_to(&mut self.initial);
+        self.arena.data().copy_from_slice(&self.initial);
+        self.arena.place(case.program.address, &case.program.bytes);
+        let mut outcome = self.excursions.native(&case.state);
+        compare::normalise(&mut outcome, &case.program);
+        self.native_data.copy_from_slice(self.arena.data());
+        outcome
+    }
+
+    /// Runs a case, that has just been run natively, through an engine that has loaded its program.
+    fn differences(&mut self, case: &Case, native: &Outcome, kind: Kind, engine: &mut dyn Engine) -> Vec<String> {
+        self.step(|| format!("{} runs\n{}{}", kind.name(), case.program.listing(), describe_state(case)));
+        self.arena.data().copy_from_slice(&self.initial);
+        let outcome = engines::run(engine, case, &mut self.excursions);
+        let rules = Rules { precise_at_faults: kind.precise_at_faults() };
+        compare::differences(case, (native, &self.native_data), (&outcome, self.arena.data()), rules)
+    }
+
+    /// Shrinks a failing case and tells all about it.
+    fn describe(&mut self, case: &Case, kind: Kind, engine: &mut dyn Engine) -> String {
+        let mut differing = |candidate: &Case| {
+            let native = self.native(candidate);
+            let found = self.differences(candidate, &native, kind, engine);
+            found.iter().map(|line| line.split(':').next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+        // A case that fails in another way is another mistake.
+        let original = differing(case);
+        let case = shrink(case.clone(), &mut |candidate| differing(candidate) == original);
+        let native = self.native(&case);
+        let found = self.differences(&case, &native, kind, engine);
+        let mut text = case.program.listing();
+        text += &describe_state(&case);
+        text += &format!("    native end: {:?}\n", native.end);
+        for line in found {
+            text += &format!("    {line}\n");
+        }
+        text
+    }
+}
+
+/// The parts of a state that aren't zero.
+fn describe_state(case: &Case) -> String {
+    const NAMES: [&str; 16] =
+        ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+    let state = &case.state;
+    let mut text = format!(
+        "    from: rflags={:#x} mxcsr={:#x} fs={:#x} gs={:#x}",
+        state.rflags, state.mxcsr, state.fs_base, state.gs_base
+    );
+    for (name, value) in NAMES.iter().zip(state.gpr).filter(|(_, v)| *v != 0) {
+        text += &format!(" {name}={value:#x}");
+    }
+    for (n, value) in state.xmm.iter().enumerate().filter(|(_, v)| **v != 0) {
+        text += &format!(" xmm{n}={value:032x}");
+    }
+    if state.x87 != X87::INITIAL {
+        text += &format!(" {:x?}", state.x87);
+    }
+    text.push('\n');
+    for i in &case.program.insns {
+        let Some(at) = states::operand_address(i, state) else { continue };
+        if let Some(bytes) = case.memory.read(at, i.memory_size().size().min(64)) {
+            text += &format!("    memory at {at:#x}: {bytes:02x?}\n");
+        }
+    }
+    text
+}

@@ -1,0 +1,185 @@
+//! Says where an engine's outcome differs from the CPU's, and what may differ.
+
+use std::ops::Range;
+
+use iced_x86::{Instruction, Mnemonic, RflagsBits};
+use xlate_abi::state::rflags;
+use xlate_x86::decode::flags_killed;
+
+use super::arena::DATA;
+use super::case::{Case, End, Fault, Outcome, Program};
+use super::states::operand_address;
+
+const NAMES: [&str; 16] =
+    ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+
+/// The rounding control, masks, DAZ and FTZ. The sticky exception bits (0 to 5) aren't compared: engines may compute
+/// more or less than the instruction does (Intel SDM vol. 1, 10.2.3).
+const MXCSR_CONTROL: u32 = 0xffc0;
+
+/// Brings the CPU's end of a run into the engines' terms: the breakpoint behind the program, or nothing executable
+/// there, means that the program was left.
+pub fn normalise(native: &mut Outcome, program: &Program) {
+    let rip = native.state.rip;
+    match native.end {
+        End::Fault(Fault::Breakpoint) if !program.contains(rip.wrapping_sub(1)) => {
+            native.state.rip = rip.wrapping_sub(1);
+            native.end = End::Left;
+        }
+        End::Fault(Fault::Page(address)) if address == rip && !program.contains(rip) => native.end = End::Left,
+        _ => {}
+    }
+}
+
+/// How strictly an engine is held to the CPU.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Registers, flags and rip count when an access faulted.
+    pub precise_at_faults: bool,
+}
+
+/// All differences, one line each; empty if there are none.
+pub fn differences(case: &Case, native: (&Outcome, &[u8]), engine: (&Outcome, &[u8]), rules: Rules) -> Vec<String> {
+    let mut found = Vec::new();
+    let (cpu, ours) = (native.0, engine.0);
+    if !same_end(&cpu.end, &ours.end, &case.program) {
+        found.push(format!("end: native {:?}, engine {:?}", cpu.end, ours.end));
+    }
+    if matches!(cpu.end, End::Fault(Fault::Page(_) | Fault::GeneralProtection)) && !rules.precise_at_faults {
+        return found;
+    }
+    if cpu.state.rip != ours.state.rip {
+        found.push(format!("rip: native {:#x}, engine {:#x}", cpu.state.rip, ours.state.rip));
+    }
+    for (n, name) in NAMES.iter().enumerate() {
+        let (a, b) = (cpu.state.gpr[n], ours.state.gpr[n]);
+        if a != b {
+            found.push(format!("{name}: native {a:#x}, engine {b:#x}"));
+        }
+    }
+    flags(case, cpu, ours, &mut found);
+    for n in 0..16 {
+        let (a, b) = (cpu.state.xmm[n], ours.state.xmm[n]);
+        if a != b && !near_enough(&case.program, a, b) {
+            found.push(format!("xmm{n}: native {a:032x}, engine {b:032x}"));
+        }
+    }
+    if cpu.state.x87 != ours.state.x87 {
+        found.push(format!("x87: native {:x?}, engine {:x?}", cpu.state.x87, ours.state.x87));
+    }
+    let (a, b) = (cpu.state.mxcsr & MXCSR_CONTROL, ours.state.mxcsr & MXCSR_CONTROL);
+    if a != b {
+        found.push(format!("mxcsr: native {a:#x}, engine {b:#x}"));
+    }
+    memory(case, native.1, engine.1, &mut found);
+    found
+}
+
+fn same_end(native: &End, engine: &End, program: &Program) -> bool {
+    match (native, engine) {
+        // FXSAVE and its like go through their operand in any order.
+        (End::Fault(Fault::Page(a)), End::Fault(Fault::Page(b))) if program.insns[0].memory_size().size() >= 512 => {
+            a.abs_diff(*b) < 512
+        }
+        // Which byte of an access across two pages is named depends on how the access is made.
+        (End::Fault(Fault::Page(a)), End::Fault(Fault::Page(b))) => a >> 12 == b >> 12,
+        _ => native == engine,
+    }
+}
+
+fn flags(case: &Case, cpu: &Outcome, ours: &Outcome, found: &mut Vec<String>) {
+    let last = match cpu.end {
+        End::Fault(_) => cpu.state.rip,
+        _ => case.program.end(),
+    };
+    let tracked = rflags::STATUS | rflags::DF | rflags::AC | rflags::ID;
+    let mask = tracked & !architectural(undefined_flags(&case.program, last));
+    let (a, b) = (cpu.state.rflags & mask, ours.state.rflags & mask);
+    if a != b {
+        found.push(format!("flags: native {}, engine {} (compared: {})", show(a), show(b), show(mask)));
+    }
+}
+
+/// Flags left undefined by the instructions before `last`.
+fn undefined_flags(program: &Program, last: u64) -> u32 {
+    let before = program.insns.iter().take_while(|i| i.ip() < last);
+    before.fold(0, |undefined, i| undefined_after(i, undefined))
+}
+
+/// Flags that are undefined behind an instruction, given those before it.
+pub fn undefined_after(i: &Instruction, before: u32) -> u32 {
+    before & !flags_killed(i) | i.rflags_undefined()
+}
+
+/// A mask of iced-x86's flag bits as bits of RFLAGS.
+pub fn architectural(bits: u32) -> u64 {
+    const PAIRS: [(u32, u64); 8] = [
+        (RflagsBits::CF, rflags::CF),
+        (RflagsBits::PF, rflags::PF),
+        (RflagsBits::AF, rflags::AF),
+        (RflagsBits::ZF, rflags::ZF),
+        (RflagsBits::SF, rflags::SF),
+        (RflagsBits::DF, rflags::DF),
+        (RflagsBits::OF, rflags::OF),
+        (RflagsBits::AC, rflags::AC),
+    ];
+    PAIRS.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, flag)| flag).sum()
+}
+
+fn show(flags: u64) -> String {
+    const NAMES: [(u64, &str); 9] = [
+        (rflags::CF, "CF"),
+        (rflags::PF, "PF"),
+        (rflags::AF, "AF"),
+        (rflags::ZF, "ZF"),
+        (rflags::SF, "SF"),
+        (rflags::DF, "DF"),
+        (rflags::OF, "OF"),
+        (rflags::AC, "AC"),
+        (rflags::ID, "ID"),
+    ];
+    let set: Vec<_> = NAMES.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect();
+    format!("[{}]", set.join(" "))
+}
+
+fn memory(case: &Case, native: &[u8], engine: &[u8], found: &mut Vec<String>) {
+    if native == engine {
+        return;
+    }
+    let model = model_specific(case);
+    let differs = |i: &usize| native[*i] != engine[*i] && !model.contains(&(DATA + *i as u64));
+    let differing: Vec<_> = (0..native.len()).filter(differs).collect();
+    let (Some(first), Some(last)) = (differing.first(), differing.last()) else { return };
+    let end = (*last + 1).min(first + 32);
+    found.push(format!(
+        "memory: {} bytes differ from {:#x} on: native {:02x?}, engine {:02x?}",
+        differing.len(),
+        DATA + *first as u64,
+        &native[*first..end],
+        &engine[*first..end]
+    ));
+}
+
+/// Bytes that tell the CPU's model: FXSAVE's MXCSR_MASK (Intel SDM vol. 1, 11.6.6).
+fn model_specific(case: &Case) -> Range<u64> {
+    let first = case.program.insns.first();
+    let fxsave = first.filter(|i| matches!(i.mnemonic(), Mnemonic::Fxsave | Mnemonic::Fxsave64));
+    match fxsave.and_then(|i| operand_address(i, &case.state)) {
+        Some(at) => at.wrapping_add(28)..at.wrapping_add(32),
+        None => 0..0,
+    }
+}
+
+/// RCPPS and RSQRTPS are approximations: relative error up to 1.5 * 2^-12 (Intel SDM vol. 2, RCPPS); two of them may be
+/// apart by twice that.
+fn near_enough(program: &Program, a: u128, b: u128) -> bool {
+    use Mnemonic::*;
+    let approximate = |i: &Instruction| matches!(i.mnemonic(), Rcpps | Rcpss | Rsqrtps | Rsqrtss);
+    program.insns.len() == 1
+        && approximate(&program.insns[0])
+        && (0..4).all(|lane| {
+            let (a, b) = ((a >> (lane * 32)) as u32, (b >> (lane * 32)) as u32);
+            let (x, y) = (f64::from(f32::from_bits(a)), f64::from(f32::from_bits(b)));
+            a == b || x.is_finite() && (x - y).abs() <= x.abs() * 3.0 / 4096.0
+        })
+}

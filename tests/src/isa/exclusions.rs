@@ -1,0 +1,62 @@
+//! Implemented instructions that can't be compared with the CPU in a child process, each with its reason and the
+//! place where it is tested instead; and the features this CPU may lack.
+
+use iced_x86::{Code, CpuidFeature, Mnemonic};
+
+/// Why an instruction is left out, if it is.
+pub fn reason(code: Code) -> Option<&'static str> {
+    Some(match code.mnemonic() {
+        Mnemonic::Syscall => "leaves to the kernel; guest programs in tests/ make system calls in every mode",
+        Mnemonic::Cpuid | Mnemonic::Xgetbv => {
+            "announces what is implemented, not what this CPU has; unit tests of the helpers"
+        }
+        Mnemonic::Rdtsc | Mnemonic::Rdtscp | Mnemonic::Rdpid => {
+            "never gives the same value twice; unit tests of the helpers"
+        }
+        Mnemonic::Rdrand | Mnemonic::Rdseed => "random; unit tests of the helpers",
+        _ => return None,
+    })
+}
+
+/// A feature the instruction needs and this CPU doesn't have.
+pub fn missing_feature(code: Code) -> Option<CpuidFeature> {
+    code.cpuid_features().iter().copied().find(|f| !supported(*f))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn supported(feature: CpuidFeature) -> bool {
+    use std::arch::is_x86_feature_detected as has;
+    match feature {
+        CpuidFeature::SSE3 => has!("sse3"),
+        CpuidFeature::SSSE3 => has!("ssse3"),
+        CpuidFeature::SSE4_1 => has!("sse4.1"),
+        CpuidFeature::SSE4_2 => has!("sse4.2"),
+        CpuidFeature::SSE4A => has!("sse4a"),
+        CpuidFeature::AVX => has!("avx"),
+        CpuidFeature::AVX2 => has!("avx2"),
+        CpuidFeature::FMA => has!("fma"),
+        CpuidFeature::F16C => has!("f16c"),
+        CpuidFeature::AES => has!("aes"),
+        CpuidFeature::SHA => has!("sha"),
+        CpuidFeature::PCLMULQDQ => has!("pclmulqdq"),
+        CpuidFeature::BMI1 => has!("bmi1"),
+        CpuidFeature::BMI2 => has!("bmi2"),
+        CpuidFeature::LZCNT => has!("lzcnt"),
+        CpuidFeature::POPCNT => has!("popcnt"),
+        CpuidFeature::MOVBE => has!("movbe"),
+        CpuidFeature::ADX => has!("adx"),
+        CpuidFeature::CMPXCHG16B => has!("cmpxchg16b"),
+        CpuidFeature::AVX512F => has!("avx512f"),
+        CpuidFeature::AVX512VL => has!("avx512vl"),
+        CpuidFeature::AVX512BW => has!("avx512bw"),
+        CpuidFeature::AVX512DQ => has!("avx512dq"),
+        CpuidFeature::AVX512CD => has!("avx512cd"),
+        // Any other: the case is run, and if the CPU refuses the instruction, that shows as a mismatch.
+        _ => true,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn supported(_feature: CpuidFeature) -> bool {
+    false
+}

@@ -1,0 +1,20 @@
+//! Native differential verification: the CPU itself is the oracle of every engine.
+//!
+//! A case is a short program and a state. [`generate`] encodes programs from iced-x86's own tables, [`states`]
+//! makes states for them, [`excursion`] runs them on the CPU and keeps the engines' faults apart from our own,
+//! [`engines`] runs them through the interpreter and the compilers, [`compare`] says where they differ, [`shrink`]
+//! makes a difference small. [`campaign`] drives all that in child processes and adds up.
+//!
+//! Everything is a pure function of the seed, the instruction code and a round number, so a case is named by them.
+
+pub mod arena;
+pub mod campaign;
+pub mod case;
+pub mod compare;
+pub mod engines;
+pub mod exclusions;
+pub mod excursion;
+pub mod generate;
+pub mod shrink;
+pub mod states;
+pub mod values;

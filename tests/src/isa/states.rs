@@ -1,0 +1,308 @@
+//! Makes states for a program: registers, flags and memory, with the memory operands pointing where they can be seen.
+
+use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, UsedMemory};
+use xlate_abi::state::{RAX, RCX, RDX, rflags};
+use xlate_x86::decode::repeats;
+use xlate_x86::lifter::gpr_of;
+
+use super::arena;
+use super::case::{Case, Memory, Program, State, X87};
+use super::values::{self, Lanes, Rng};
+
+/// A case of a program that is one instruction.
+pub fn single(program: &Program, rng: &mut Rng) -> Case {
+    let i = program.insns[0];
+    let mut state = random_state(program.address, rng);
+    let mut memory = random_memory(rng);
+    tame_registers(&i, &mut state, rng);
+    let used = InstructionInfoFactory::new().info(&i).used_memory().to_vec();
+    for operand in &used {
+        let size = operand.memory_size().size() as u64;
+        let target = target(&i, operand, size, rng);
+        let at = point(&mut state, operand, target, rng);
+        if rng.chance(80) {
+            memory.patches.push((at.wrapping_sub(16), random_bytes(64, rng)));
+        }
+    }
+    relate_operands(&i, &used, &mut state, &mut memory, rng);
+    Case { program: program.clone(), state, memory }
+}
+
+/// Where a memory operand is to point.
+fn target(i: &Instruction, operand: &UsedMemory, size: u64, rng: &mut Rng) -> u64 {
+    // Whether masked-out bytes fault is left to each CPU (Intel SDM vol. 2, MASKMOVDQU); and so it is, in effect,
+    // which of offset and linear address must be canonical.
+    let masked = matches!(i.mnemonic(), Mnemonic::Maskmovdqu | Mnemonic::Maskmovq);
+    let segmented = matches!(operand.segment(), Register::FS | Register::GS);
+    loop {
+        let target = arena::target(rng, size, i.has_lock_prefix());
+        if masked && !arena::in_data(target, size) || segmented && target >> 32 != 0 {
+            continue;
+        }
+        return target;
+    }
+}
+
+/// Registers and flags without regard to any instruction.
+pub fn random_state(rip: u64, rng: &mut Rng) -> State {
+    let lanes = Lanes::any(rng);
+    let mixed = rng.chance(40);
+    let mut state = State {
+        gpr: std::array::from_fn(|_| values::integer(rng)),
+        rip,
+        rflags: rng.next() & (rflags::STATUS | rflags::DF) | rflags::RESERVED_ONE | rflags::IF,
+        xmm: std::array::from_fn(|_| {
+            let lanes = if mixed { Lanes::any(rng) } else { lanes };
+            values::vector(rng, lanes)
+        }),
+        mxcsr: mxcsr(rng),
+        x87: x87(rng, lanes),
+        fs_base: arena::DATA + (values::integer(rng) & 0xfff),
+        gs_base: values::integer(rng) & 0x3fff_ffff_ffff,
+    };
+    // Equal operands.
+    for _ in 0..rng.below(3) {
+        state.gpr[rng.below(16) as usize] = state.gpr[rng.below(16) as usize];
+        state.xmm[rng.below(16) as usize] = state.xmm[rng.below(16) as usize];
+    }
+    state
+}
+
+/// All exceptions masked; every rounding mode.
+fn mxcsr(rng: &mut Rng) -> u32 {
+    let rounding = if rng.chance(30) { rng.below(4) as u32 } else { 0 };
+    xlate_abi::state::MXCSR_DEFAULT | rounding << 13
+}
+
+/// MMX registers, mostly as MMX code leaves them (Intel SDM vol. 1, 9.2.3: exponents all ones, top of stack 0), and
+/// no x87 exception pending.
+fn x87(rng: &mut Rng, lanes: Lanes) -> X87 {
+    let mmx = rng.chance(70);
+    let exponent = if mmx { 0xffff } else { rng.next() & 0xffff };
+    X87 {
+        reg: std::array::from_fn(|_| {
+            let low = values::vector(rng, lanes) as u64;
+            u128::from(exponent) << 64 | u128::from(low)
+        }),
+        control: 0x37f,
+        status: if mmx { 0 } else { (rng.below(8) as u16) << 11 },
+        tag: if mmx { 0xff } else { rng.next() as u8 },
+    }
+}
+
+pub fn random_memory(rng: &mut Rng) -> Memory {
+    let mut background = [0; 64];
+    // Runs of few byte values make string comparisons go on for a while.
+    match rng.below(4) {
+        0 => background.fill(rng.next() as u8),
+        1 => background.iter_mut().for_each(|b| *b = rng.below(2) as u8),
+        _ => background.copy_from_slice(&random_bytes(64, rng)),
+    }
+    Memory { background, patches: Vec::new() }
+}
+
+fn random_bytes(n: usize, rng: &mut Rng) -> Vec<u8> {
+    let lanes = Lanes::any(rng);
+    (0..n / 16).flat_map(|_| values::vector(rng, lanes).to_le_bytes()).collect()
+}
+
+/// Keeps what steers an instruction in a range where it does something: counts and bit offsets.
+fn tame_registers(i: &Instruction, state: &mut State, rng: &mut Rng) {
+    use Mnemonic::*;
+    let count = if rng.chance(95) { rng.below(40) } else { rng.below(3000) };
+    if repeats(i) {
+        let garbage = if address_size(i) == 4 { rng.next() << 32 } else { 0 };
+        state.gpr[RCX] = count | garbage;
+        return;
+    }
+    match i.mnemonic() {
+        Loop | Loope | Loopne | Jcxz | Jecxz | Jrcxz if rng.chance(70) => {
+            state.gpr[RCX] = rng.below(3) | if rng.chance(30) { rng.next() << 32 } else { 0 };
+        }
+        // The offset reaches beyond the operand: some 100 bytes to either side.
+        Bt | Bts | Btr | Btc if i.op0_kind() == OpKind::Memory && i.op1_kind() == OpKind::Register => {
+            let offset = rng.below(1600) as i64 - 800;
+            let (n, ty, _) = gpr_of(i.op1_register());
+            let keep = !ty.mask();
+            state.gpr[n] = state.gpr[n] & keep | offset as u64 & ty.mask();
+        }
+        _ => {}
+    }
+}
+
+/// The address size of a string instruction's operands, in bytes.
+fn address_size(i: &Instruction) -> u32 {
+    use OpKind::*;
+    let narrow = (0..i.op_count()).any(|n| matches!(i.op_kind(n), MemorySegESI | MemorySegEDI | MemoryESEDI));
+    if narrow { 4 } else { 8 }
+}
+
+/// Sets the registers of a memory operand so that it points at `target`, as far as they allow; gives where it
+/// points then.
+pub fn point(state: &mut State, m: &UsedMemory, target: u64, rng: &mut Rng) -> u64 {
+    let segment = match m.segment() {
+        Register::FS => state.fs_base,
+        Register::GS => state.gs_base,
+        _ => 0,
+    };
+    let rest = target.wrapping_sub(segment).wrapping_sub(m.displacement());
+    let scale = m.scale() as u64;
+    let index_value = |state: &State| match m.index() {
+        Register::None => 0,
+        r => read_register(state, r).wrapping_mul(scale),
+    };
+    if m.base() != Register::None && !m.base().is_ip() {
+        if m.index() != Register::None && m.index() != Register::AL && rng.chance(70) {
+            let small = rng.below(64).wrapping_sub(rng.below(2) * 32);
+            set_register(state, m.index(), small, rng);
+        }
+        let value = if m.base().full_register() == m.index().full_register() && m.index() != Register::AL {
+            rest / (scale + 1)
+        } else {
+            rest.wrapping_sub(index_value(state))
+        };
+        set_register(state, m.base(), value, rng);
+    } else if m.index() != Register::None {
+        set_register(state, m.index(), rest / scale, rng);
+    }
+    let base = match m.base() {
+        r if r == Register::None || r.is_ip() => 0,
+        r => read_register(state, r),
+    };
+    let offset = base.wrapping_add(index_value(state)).wrapping_add(m.displacement());
+    let narrow = m.base().size() == 4 || m.index().size() == 4;
+    segment.wrapping_add(if narrow { offset & 0xffff_ffff } else { offset })
+}
+
+fn read_register(state: &State, r: Register) -> u64 {
+    let (n, ty, high) = gpr_of(r);
+    (state.gpr[n] >> if high { 8 } else { 0 }) & ty.mask()
+}
+
+/// Writes an address register; the upper half of a 32-bit one is garbage that must not matter.
+fn set_register(state: &mut State, r: Register, value: u64, rng: &mut Rng) {
+    let (n, ty, _) = gpr_of(r);
+    let upper = if ty.bits() == 32 && rng.chance(60) { values::integer(rng) << 32 } else { 0 };
+    state.gpr[n] = value & ty.mask() | upper;
+}
+
+/// Makes operands fit each other where random ones hardly ever would: quotients that don't overflow, comparands that
+/// are equal, addresses to go to.
+fn relate_operands(i: &Instruction, used: &[UsedMemory], state: &mut State, memory: &mut Memory, rng: &mut Rng) {
+    use Mnemonic::*;
+    match i.mnemonic() {
+        Div | Idiv => relate_division(i, state, memory, rng),
+        Cmpxchg | Cmpxchg8b | Cmpxchg16b if rng.chance(50) => relate_comparand(i, state, memory),
+        Jmp | Call if i.op0_kind() != OpKind::NearBranch64 => {
+            set_operand(i, state, memory, arena::landing(rng));
+        }
+        Ret => {
+            let bytes = arena::landing(rng).to_le_bytes();
+            memory.patches.push((state.gpr[xlate_abi::state::RSP], bytes.to_vec()));
+        }
+        // A single step or an alignment check would be the tracer's business, not the instruction's.
+        Popf | Popfd | Popfq => {
+            let value = rng.next() & !(rflags::TF | rflags::AC);
+            memory.patches.push((state.gpr[xlate_abi::state::RSP], value.to_le_bytes().to_vec()));
+        }
+        Fxrstor | Fxrstor64 => {
+            // Control words that don't raise anything later (Intel SDM vol. 1, table 10-2).
+            let Some(at) = operand_address(i, state).filter(|_| rng.chance(90)) else { return };
+            let top = (rng.below(8) as u16) << 11;
+            let control = [0x37fu16.to_le_bytes(), top.to_le_bytes(), [rng.next() as u8, 0]].concat();
+            memory.patches.push((at, random_bytes(512, rng)));
+            memory.patches.push((at, control));
+            memory.patches.push((at + 24, (mxcsr(rng) | rng.below(64) as u32).to_le_bytes().to_vec()));
+        }
+        Ldmxcsr | Vldmxcsr => {
+            let value = mxcsr(rng) | rng.below(64) as u32;
+            if rng.chance(90)
+                && let Some(at) = operand_address(i, state)
+            {
+                memory.patches.push((at, value.to_le_bytes().to_vec()));
+            }
+        }
+        _ => {}
+    }
+    let _ = used;
+}
+
+/// The address of the ModRM memory operand.
+pub fn operand_address(i: &Instruction, state: &State) -> Option<u64> {
+    let n = (0..i.op_count()).find(|n| i.op_kind(*n) == OpKind::Memory)?;
+    i.virtual_address(n, 0, |r, _, _| {
+        Some(match r {
+            Register::FS => state.fs_base,
+            Register::GS => state.gs_base,
+            r if r.is_segment_register() => 0,
+            r => read_register(state, r),
+        })
+    })
+}
+
+/// The value of operand 0 before the instruction.
+fn operand_value(i: &Instruction, state: &State, memory: &Memory) -> Option<u64> {
+    if i.op0_kind() == OpKind::Register {
+        return Some(read_register(state, i.op0_register()));
+    }
+    let bytes = memory.read(operand_address(i, state)?, i.memory_size().size().min(8))?;
+    Some(bytes.iter().rev().fold(0, |v, b| v << 8 | u64::from(*b)))
+}
+
+fn set_operand(i: &Instruction, state: &mut State, memory: &mut Memory, value: u64) {
+    if i.op0_kind() == OpKind::Register {
+        state.gpr[gpr_of(i.op0_register()).0] = value;
+    } else if let Some(at) = operand_address(i, state) {
+        memory.patches.push((at, value.to_le_bytes().to_vec()));
+    }
+}
+
+/// In most cases a dividend whose quotient fits, at the edge of fitting now and then.
+fn relate_division(i: &Instruction, state: &mut State, memory: &Memory, rng: &mut Rng) {
+    let Some(divisor) = operand_value(i, state, memory) else { return };
+    if rng.chance(25) {
+        return;
+    }
+    let bits = i.op0_register().size().max(i.memory_size().size()) as u32 * 8;
+    let signed = i.mnemonic() == Mnemonic::Idiv;
+    let shift = 64 - bits;
+    let quotient = values::integer(rng);
+    let dividend = if signed {
+        let divisor = i128::from((divisor << shift) as i64 >> shift);
+        let quotient = i128::from((quotient << shift) as i64 >> shift);
+        let remainder = rng.next() as i128 % divisor.max(1);
+        (quotient * divisor + remainder) as u128
+    } else {
+        let divisor = u128::from(divisor);
+        let quotient = u128::from(quotient << shift >> shift);
+        quotient * divisor + u128::from(rng.next()) % divisor.max(1)
+    };
+    let mask = u64::MAX >> shift;
+    let (low, high) = (dividend as u64 & mask, (dividend >> bits) as u64 & mask);
+    if bits == 8 {
+        state.gpr[RAX] = state.gpr[RAX] & !0xffff | high << 8 | low;
+    } else {
+        state.gpr[RAX] = state.gpr[RAX] & !mask | low;
+        state.gpr[RDX] = state.gpr[RDX] & !mask | high;
+    }
+}
+
+fn relate_comparand(i: &Instruction, state: &mut State, memory: &Memory) {
+    let size = i.memory_size().size();
+    if i.op0_kind() == OpKind::Register {
+        let v = read_register(state, i.op0_register());
+        let (_, ty, _) = gpr_of(i.op0_register());
+        state.gpr[RAX] = state.gpr[RAX] & !ty.mask() | v;
+        return;
+    }
+    let Some(bytes) = operand_address(i, state).and_then(|at| memory.read(at, size)) else { return };
+    let part = |b: &[u8]| b.iter().rev().fold(0u64, |v, b| v << 8 | u64::from(*b));
+    let merge =
+        |old: u64, b: &[u8]| if b.len() == 8 { part(b) } else { old >> (b.len() * 8) << (b.len() * 8) | part(b) };
+    if i.mnemonic() == Mnemonic::Cmpxchg {
+        state.gpr[RAX] = merge(state.gpr[RAX], &bytes);
+    } else {
+        state.gpr[RAX] = merge(state.gpr[RAX], &bytes[..size / 2]);
+        state.gpr[RDX] = merge(state.gpr[RDX], &bytes[size / 2..]);
+    }
+}
