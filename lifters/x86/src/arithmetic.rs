@@ -23,13 +23,17 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         Adcx => |l, i| add_one_flag(l, i, Flag::Cf),
         Adox => |l, i| add_one_flag(l, i, Flag::Of),
         Mul => |l, i| mul_accumulator(l, i, false),
-        Imul if code.op_code().op_count() == 1 => |l, i| mul_accumulator(l, i, true),
+        Imul if is_accumulator_imul(code) => |l, i| mul_accumulator(l, i, true),
         Imul => imul,
         Mulx => mulx,
         Div => division::div,
         Idiv => division::idiv,
         _ => return None,
     })
+}
+
+fn is_accumulator_imul(code: Code) -> bool {
+    matches!(code, Code::Imul_rm8 | Code::Imul_rm16 | Code::Imul_rm32 | Code::Imul_rm64)
 }
 
 fn bin_of(op: FlagOp) -> Bin {

@@ -25,7 +25,7 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         Blsi => blsi,
         Blsmsk => |l, i| with_lowest(l, i, Bin::Xor),
         Blsr => |l, i| with_lowest(l, i, Bin::And),
-        Bextr if code.op_code().op_count() == 3 && !takes_immediate(code) => bextr,
+        Bextr if is_bmi_bextr(code) => bextr,
         Bzhi => bzhi,
         Pdep => pdep,
         Pext => pext,
@@ -36,9 +36,9 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     })
 }
 
-/// TBM's BEXTR shares the name of BMI1's.
-fn takes_immediate(code: Code) -> bool {
-    code.op_code().op2_kind() == iced_x86::OpCodeOperandKind::imm32
+/// TBM's BEXTR, with an immediate control operand, shares the name of BMI1's.
+fn is_bmi_bextr(code: Code) -> bool {
+    matches!(code, Code::VEX_Bextr_r32_rm32_r32 | Code::VEX_Bextr_r64_rm64_r64)
 }
 
 fn setcc<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {

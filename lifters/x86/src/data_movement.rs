@@ -7,6 +7,7 @@ use crate::control::condition_of;
 use crate::emitter::{Bin, Emitter, Flag, Ty, Un};
 use crate::isa::Semantics;
 use crate::lifter::{Lifter, memory_ty};
+use crate::system;
 
 /// The chapter's instructions, one line each.
 pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
@@ -38,11 +39,10 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     })
 }
 
-/// MOV forms of control, debug and test registers are privileged.
+/// MOV between general-purpose registers, memory and immediates.
 fn general_purpose(code: Code) -> bool {
-    use iced_x86::OpCodeOperandKind as K;
-    let info = code.op_code();
-    (0..info.op_count()).all(|n| !matches!(info.op_kind(n), K::cr_reg | K::dr_reg | K::tr_reg | K::seg_reg))
+    let writes_segment = matches!(code, Code::Mov_Sreg_rm16 | Code::Mov_Sreg_r32m16 | Code::Mov_Sreg_r64m16);
+    !writes_segment && !reads_segment(code) && !system::moves_control_register(code)
 }
 
 fn reads_segment(code: Code) -> bool {

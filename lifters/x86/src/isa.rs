@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use iced_x86::{Code, DecoderOptions, Instruction};
+use iced_x86::{Code, CpuidFeature, DecoderOptions, Instruction};
 
 use crate::emitter::Emitter;
 use crate::interpreter::Interpreter;
@@ -63,6 +63,13 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
 /// Whether an instruction code has a meaning; cheaper than [`lookup`].
 pub fn is_implemented(code: Code) -> bool {
     chapter_of(code) != NOT_IMPLEMENTED
+}
+
+/// Whether every instruction of a feature set is implemented. Codes that exist only outside 64-bit mode would count
+/// too; the sets of this century have none. (iced-x86's encoding tables know the modes, but take milliseconds to
+/// build, and every guest's libc asks this at its start.)
+pub fn implements(set: CpuidFeature) -> bool {
+    Code::values().filter(|code| code.cpuid_features().contains(&set)).all(is_implemented)
 }
 
 /// Every instruction code that exists for user programs in 64-bit mode, and whether it is implemented.

@@ -48,10 +48,22 @@ pub fn is_privileged(code: Code) -> bool {
     }
 }
 
-fn moves_control_register(code: Code) -> bool {
-    use iced_x86::OpCodeOperandKind as K;
-    let info = code.op_code();
-    (0..info.op_count()).any(|n| matches!(info.op_kind(n), K::cr_reg | K::dr_reg))
+/// MOV to and from control, debug and test registers.
+pub fn moves_control_register(code: Code) -> bool {
+    use Code::*;
+    matches!(
+        code,
+        Mov_r32_cr
+            | Mov_r64_cr
+            | Mov_r32_dr
+            | Mov_r64_dr
+            | Mov_cr_r32
+            | Mov_cr_r64
+            | Mov_dr_r32
+            | Mov_dr_r64
+            | Mov_r32_tr
+            | Mov_tr_r32
+    )
 }
 
 const FS_BASE: usize = core::mem::offset_of!(CpuState, fs_base);

@@ -6,8 +6,7 @@
 
 use std::sync::OnceLock;
 
-use iced_x86::{Code, CpuidFeature};
-use xlate_x86::interpreter::Interpreter;
+use iced_x86::CpuidFeature;
 use xlate_x86::isa;
 
 /// The register of a leaf that holds a feature bit.
@@ -81,17 +80,10 @@ const FEATURES: &[Feature] = {
     ]
 };
 
-/// Whether every instruction of this set that exists in 64-bit mode has semantics.
-fn implemented(set: CpuidFeature) -> bool {
-    Code::values()
-        .filter(|code| code.op_code().mode64() && code.cpuid_features().contains(&set))
-        .all(|code| isa::lookup::<Interpreter<'_>>(code).is_some())
-}
-
 fn announced(when: When) -> bool {
     match when {
         When::Always => true,
-        When::Implemented(set) => implemented(set),
+        When::Implemented(set) => isa::implements(set),
     }
 }
 
