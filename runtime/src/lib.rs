@@ -10,5 +10,6 @@ pub mod layout;
 pub mod linux;
 pub mod load;
 pub mod memory;
+pub mod restore;
 pub mod signal;
 pub mod xstate;

@@ -8,7 +8,7 @@ use std::ffi::{CStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 
 use xlate_runtime::config::{Config, ConfigError, Subject};
-use xlate_runtime::{layout, load};
+use xlate_runtime::{layout, load, restore};
 
 /// The C library's allocator would use the program break, which is the guest's.
 #[global_allocator]
@@ -53,7 +53,10 @@ fn run(config: Config) -> ! {
             Ok(mut guest) => guest.run(),
             Err(error) => fail(error.status(), &error),
         },
-        Subject::Image(image) => fail(FAILED, &format_args!("{}: not yet", image.display())),
+        Subject::Image(image) => match restore::image(&image, config) {
+            Ok(mut guest) => guest.run(),
+            Err(error) => fail(error.status(), &error),
+        },
         Subject::LayoutTest => test_layout(),
     };
     std::process::exit(status)

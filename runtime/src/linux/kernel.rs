@@ -85,6 +85,15 @@ impl Kernel {
         }
     }
 
+    /// For image restore: the robust list the thread had registered, which the host's kernel walks where it can.
+    pub fn restore_robust_list(&mut self, head: u64, len: u64) {
+        if head != 0 {
+            // SAFETY: the kernel only notes the address, and checks what it reads there when the process ends.
+            unsafe { libc::syscall(libc::SYS_set_robust_list, head, len) };
+            self.robust_list = (head, len);
+        }
+    }
+
     /// Names a system call that isn't supported, once.
     pub(super) fn warn_unsupported(&mut self, number: u32) {
         if self.warned.insert(number) {
