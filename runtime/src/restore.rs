@@ -207,7 +207,7 @@ impl Restore<'_> {
     /// would count too.
     fn limits(&self) {
         for limit in self.image.limits.iter().flat_map(|l| &l.limits) {
-            if ![libc::RLIMIT_AS, libc::RLIMIT_DATA].map(|r| r as u32).contains(&limit.resource) {
+            if ![libc::RLIMIT_AS, libc::RLIMIT_DATA].contains(&limit.resource) {
                 set_limit(limit);
             }
         }

@@ -125,7 +125,7 @@ impl Restore<'_> {
     }
 
     fn stack_limit(&self) -> u64 {
-        let is_stack = |l: &&Limit| l.resource == libc::RLIMIT_STACK as u32;
+        let is_stack = |l: &&Limit| l.resource == libc::RLIMIT_STACK;
         let noted = self.image.limits.iter().flat_map(|l| &l.limits).find(is_stack).map(|l| l.soft);
         noted.filter(|soft| *soft != u64::MAX).unwrap_or(DEFAULT_STACK) & !(xlate_abi::image::PAGE - 1)
     }
