@@ -334,6 +334,31 @@ impl<E: Emitter> Host<E> for E {
     }
 }
 
+/// [`Emitter::byte_shuffle`] out of shifts of the table's two halves.
+fn byte_shuffle_by_bytes<E: Emitter>(e: &mut E, bits: u32, table: E::Vec, index: E::Vec) -> E::Vec {
+    let bytes = VTy { lane: Lane::I8, bits };
+    let qwords = VTy { lane: Lane::I64, bits };
+    let mut r = table;
+    for n in 0..bytes.lanes() {
+        let low = e.extract(qwords, table, n / 16 * 2);
+        let high = e.extract(qwords, table, n / 16 * 2 + 1);
+        let which = e.extract(bytes, index, n);
+        let which = e.zext(Ty::I8, Ty::I64, which);
+        let [seven, eight, three, zero, cleared] = [7, 8, 3, 0, 0x80].map(|c| e.iconst(Ty::I64, c));
+        let upper = e.bin(Bin::And, Ty::I64, which, eight);
+        let upper = e.cmp(Pred::Ne, Ty::I64, upper, zero);
+        let half = e.select(Ty::I64, upper, high, low);
+        let place = e.bin(Bin::And, Ty::I64, which, seven);
+        let place = e.bin(Bin::Shl, Ty::I64, place, three);
+        let byte = e.bin(Bin::Lshr, Ty::I64, half, place);
+        let clear = e.cmp(Pred::Uge, Ty::I64, which, cleared);
+        let byte = e.select(Ty::I64, clear, zero, byte);
+        let byte = e.trunc(Ty::I64, Ty::I8, byte);
+        r = e.insert(bytes, r, n, byte);
+    }
+    r
+}
+
 /// One way of giving instructions their meaning. See the module's conventions.
 pub trait Emitter: Sized {
     /// A scalar of up to 64 bits.
@@ -439,8 +464,13 @@ pub trait Emitter: Sized {
     fn insert(&mut self, ty: VTy, v: Self::Vec, lane: u32, x: Self::Val) -> Self::Vec;
     /// The lanes' sign bits, lane 0 in bit 0, as an I64.
     fn movmask(&mut self, ty: VTy, v: Self::Vec) -> Self::Val;
+    /// PSHUFB: byte `n` of each 128 bits of the result is the byte of the same 128 bits of `table` that the low
+    /// four bits of `index`'s byte `n` name, or zero if its bit 7 is set. To be overridden where there is better.
+    fn byte_shuffle(&mut self, bits: u32, table: Self::Vec, index: Self::Vec) -> Self::Vec {
+        byte_shuffle_by_bytes(self, bits, table, index)
+    }
     /// Narrows the lanes of `a` (low half of the result) and `b` with saturation; lanes of `from` are
-    /// read as signed. PACKSSWB, PACKUSWB, PACKSSDW.
+    /// read as signed. PACKSSWB, PACKUSWB, PACKSSDW, PACKUSDW.
     fn pack(&mut self, from: VTy, to_signed: bool, a: Self::Vec, b: Self::Vec) -> Self::Vec;
     /// PMULUDQ (unsigned) or PMULDQ (signed): products of the even 32-bit lanes as 64-bit lanes.
     fn mul_even(&mut self, signed: bool, bits: u32, a: Self::Vec, b: Self::Vec) -> Self::Vec;
@@ -464,13 +494,13 @@ pub trait Emitter: Sized {
     fn fcmp_quiet(&mut self, pred: FPred, ty: Fty, a: Self::Val, b: Self::Val) -> Self::Cond {
         self.fcmp(pred, ty, a, b)
     }
-    /// Rounds to an integral value; NaNs are quieted, the inexact flag may or may not be raised.
-    fn fround(&mut self, mode: Rounding, ty: Fty, v: Self::Val) -> Self::Val {
+    /// Rounds to an integral value; NaNs are quieted. `inexact`: raises the inexact flag, in engines that can.
+    fn fround(&mut self, mode: Rounding, inexact: bool, ty: Fty, v: Self::Val) -> Self::Val {
         let helper = match ty {
             Fty::F32 => Helper::RoundF32,
             Fty::F64 => Helper::RoundF64,
         };
-        let mode = self.iconst(Ty::I64, mode as u64);
+        let mode = self.iconst(Ty::I64, mode as u64 | u64::from(inexact) << 3);
         let wide = if ty == Fty::F32 { self.zext(Ty::I32, Ty::I64, v) } else { v };
         let r = self.call_helper(helper, &[wide, mode]);
         if ty == Fty::F32 { self.trunc(Ty::I64, Ty::I32, r) } else { r }

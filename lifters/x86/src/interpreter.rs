@@ -419,6 +419,10 @@ impl Emitter for Interpreter<'_> {
         (0..ty.lanes()).map(|i| (v.lane(ty, i) >> (width - 1) & 1) << i).sum()
     }
 
+    fn byte_shuffle(&mut self, bits: u32, table: V, index: V) -> V {
+        vector::byte_shuffle(bits, &table, &index)
+    }
+
     fn pack(&mut self, from: VTy, to_signed: bool, a: V, b: V) -> V {
         vector::pack(from, to_signed, &a, &b)
     }
@@ -466,8 +470,8 @@ impl Emitter for Interpreter<'_> {
         float::cmp_quiet(pred, ty, a, b)
     }
 
-    fn fround(&mut self, mode: Rounding, ty: Fty, v: u64) -> u64 {
-        float::round(mode, ty, v)
+    fn fround(&mut self, mode: Rounding, inexact: bool, ty: Fty, v: u64) -> u64 {
+        float::round(mode, inexact, ty, v)
     }
 
     fn int_to_float(&mut self, from: Ty, to: Fty, v: u64) -> u64 {

@@ -6,6 +6,7 @@ pub mod emitter;
 pub mod interpreter;
 pub mod isa;
 pub mod lifter;
+pub mod string_compare;
 
 mod arithmetic;
 mod bit;

@@ -343,10 +343,13 @@ pub enum Helper {
     /// RDPID/RDTSCP's processor number.
     ProcessorId,
     /// Pure. Rounds the f32 (bits in a0) to an integral value; a1: 0 to nearest even, 1 down, 2 up, 3 to zero,
-    /// 4 by the host's current rounding mode.
+    /// 4 by the host's current rounding mode, and 8 beside it to raise the inexact flag.
     RoundF32,
     /// Pure. Rounds the f64 (bits in a0) likewise.
     RoundF64,
+    /// PCMPxSTRx: a0 is the immediate, with bit 8 set if a1 and a2 are lengths; operands in `scratch[0]` and `[1]`.
+    /// Leaves the mask in `scratch[2]` and returns flags and index (see `xlate_x86::string_compare`).
+    StringCompare,
 }
 
 impl Helper {
@@ -371,6 +374,7 @@ impl Helper {
         Self::ProcessorId,
         Self::RoundF32,
         Self::RoundF64,
+        Self::StringCompare,
     ];
 
     /// Byte offset of the entry point in the helper table.
@@ -396,7 +400,7 @@ impl Helper {
 }
 
 /// Number of [`Helper`]s.
-pub const HELPER_COUNT: usize = 20;
+pub const HELPER_COUNT: usize = 21;
 
 #[cfg(test)]
 mod tests {

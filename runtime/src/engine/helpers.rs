@@ -38,6 +38,7 @@ fn entry(helper: Helper) -> u64 {
         Helper::ProcessorId => do_processor_id as *const (),
         Helper::RoundF32 => do_round_f32 as *const (),
         Helper::RoundF64 => do_round_f64 as *const (),
+        Helper::StringCompare => xlate_x86::string_compare::string_compare as *const (),
     };
     f as u64
 }
@@ -238,11 +239,11 @@ extern "C" fn do_rint_f64(_: &CpuState, bits: u64) -> u64 {
 }
 
 extern "C" fn do_round_f32(_: &CpuState, bits: u64, mode: u64) -> u64 {
-    float::round(Rounding::ALL[mode as usize], Fty::F32, bits)
+    float::round(Rounding::ALL[mode as usize & 7], mode & 8 != 0, Fty::F32, bits)
 }
 
 extern "C" fn do_round_f64(_: &CpuState, bits: u64, mode: u64) -> u64 {
-    float::round(Rounding::ALL[mode as usize], Fty::F64, bits)
+    float::round(Rounding::ALL[mode as usize & 7], mode & 8 != 0, Fty::F64, bits)
 }
 
 /// The Castagnoli polynomial, bit-reversed (Intel SDM vol. 2, CRC32).

@@ -103,13 +103,13 @@ mod tests {
 
     #[test]
     fn integral_values() {
-        let at = |mode, v: f64| f64::from_bits(round(mode, Fty::F64, v.to_bits()));
+        let at = |mode, v: f64| f64::from_bits(round(mode, false, Fty::F64, v.to_bits()));
         assert_eq!(at(Rounding::Nearest, 2.5), 2.0);
         assert_eq!(at(Rounding::Current, 3.5), 4.0);
         assert_eq!(at(Rounding::Down, -1.5), -2.0);
         assert_eq!(at(Rounding::Up, -1.5), -1.0);
         assert_eq!(at(Rounding::Zero, -1.5), -1.0);
-        assert_eq!(round(Rounding::Up, Fty::F32, (-0.5f32).to_bits().into()) as u32, 0x8000_0000);
-        assert_eq!(round(Rounding::Down, Fty::F32, SNAN.into()) as u32, QUIETED);
+        assert_eq!(round(Rounding::Up, true, Fty::F32, (-0.5f32).to_bits().into()) as u32, 0x8000_0000);
+        assert_eq!(round(Rounding::Down, true, Fty::F32, SNAN.into()) as u32, QUIETED);
     }
 }

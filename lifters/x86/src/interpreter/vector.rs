@@ -106,6 +106,14 @@ pub fn shuffle(ty: VTy, a: &V, b: &V, indices: &[u8]) -> V {
     })
 }
 
+/// [`crate::Emitter::byte_shuffle`].
+pub fn byte_shuffle(bits: u32, table: &V, index: &V) -> V {
+    V::from_lanes(VTy { lane: Lane::I8, bits }, |n| {
+        let which = index.0[n as usize];
+        if which & 0x80 != 0 { 0 } else { table.0[(n as usize & !15) + usize::from(which & 15)].into() }
+    })
+}
+
 /// [`crate::Emitter::pack`].
 pub fn pack(from: VTy, to_signed: bool, a: &V, b: &V) -> V {
     let (narrow, half) = match from.lane.ty() {

@@ -12,8 +12,8 @@ use crate::lifter::{Lifter, gpr_of};
 pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     use Mnemonic::*;
     let f: Semantics<E> = match code.mnemonic() {
-        Movaps | Movapd | Movdqa | Movntps | Movntpd | Movntdq => mov_aligned,
-        Movups | Movupd | Movdqu => mov_unaligned,
+        Movaps | Movapd | Movdqa | Movntps | Movntpd | Movntdq | Movntdqa => mov_aligned,
+        Movups | Movupd | Movdqu | Lddqu => mov_unaligned,
         Movss => |l, i| mov_scalar(l, i, Lane::F32),
         Movsd if !code.is_string_instruction() => |l, i| mov_scalar(l, i, Lane::F64),
         Movlps | Movlpd => |l, i| mov_half(l, i, 0),

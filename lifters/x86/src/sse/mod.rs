@@ -1,6 +1,6 @@
 //! MMX, SSE and their successors (Intel SDM vol. 1, chapters 9 to 12), in their legacy encoding.
 //!
-//! One file for each chapter of the manual's instruction summary (SDM vol. 1, 5.4 to 5.6). The functions take
+//! One file for each chapter of the manual's instruction summary (SDM vol. 1, 5.4 to 5.10). The functions take
 //! width, sources and the fate of the upper bits from the instruction ([`operands`]), so that one function
 //! serves the MMX, the SSE and, as far as their meaning is the same, the VEX form.
 
@@ -11,7 +11,11 @@ mod float;
 mod integer;
 mod operands;
 mod shuffle;
+mod sse3;
+mod sse4;
+mod ssse3;
 mod state;
+mod strings;
 
 use iced_x86::{Code, EncodingKind, Instruction};
 
@@ -32,6 +36,10 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         compare::lookup::<E>,
         convert::lookup::<E>,
         state::lookup::<E>,
+        sse3::lookup::<E>,
+        ssse3::lookup::<E>,
+        sse4::lookup::<E>,
+        strings::lookup::<E>,
     ];
     files.into_iter().find_map(|file| file(code))
 }

@@ -3,9 +3,10 @@
 use core::arch::asm;
 
 use iced_x86::{Encoder, Instruction, Mnemonic};
-use xlate_abi::state::{CpuState, ExitReason, rflags};
+use xlate_abi::state::{CpuState, ExitReason, HELPER_COUNT, Helper, rflags};
 use xlate_x86::decode::{SliceSource, decode_block};
 use xlate_x86::interpreter::{DecodedBlock, run_block};
+use xlate_x86::string_compare::string_compare;
 
 /// SplitMix64: small, and the same on every machine.
 pub struct Rng(u64);
@@ -293,9 +294,12 @@ impl Case {
         let source = SliceSource { address: 0x1000, bytes: &self.bytes };
         let block = DecodedBlock::new(decode_block(&source, 0x1000, 1, true));
         let mut state = self.state.clone();
+        let mut helpers = [0; HELPER_COUNT];
+        helpers[Helper::StringCompare as usize] = string_compare as *const () as u64;
+        state.helpers = helpers.as_ptr() as u64;
         let host = mxcsr();
         set_mxcsr(state.mxcsr);
-        // SAFETY: memory operands are inside the machine's buffer, and no helper is called.
+        // SAFETY: memory operands are inside the machine's buffer, and no other helper is called.
         unsafe { run_block(&mut state, &block) };
         state.mxcsr = mxcsr();
         set_mxcsr(host);

@@ -192,9 +192,10 @@ pub fn convert(from: Fty, to: Fty, v: u64) -> u64 {
     r.to_bits() & to.ty().mask()
 }
 
-/// [`crate::Emitter::fround`].
-pub fn round(mode: Rounding, ty: Fty, v: u64) -> u64 {
+/// [`crate::Emitter::fround`]. Only one of these instructions can raise the inexact flag.
+pub fn round(mode: Rounding, inexact: bool, ty: Fty, v: u64) -> u64 {
     let r = match mode {
+        Rounding::Current if inexact => by_format!(ty, "frintx", v),
         Rounding::Nearest => by_format!(ty, "frintn", v),
         Rounding::Down => by_format!(ty, "frintm", v),
         Rounding::Up => by_format!(ty, "frintp", v),

@@ -152,31 +152,33 @@ pub fn convert(from: Fty, to: Fty, v: u64) -> u64 {
     }
 }
 
-/// ROUNDSS or ROUNDSD with an immediate; bit 3 keeps it from raising the inexact flag.
-macro_rules! to_integral {
-    ($instruction:literal, $mode:literal, $v:expr) => {{
-        let mut r = f64::from_bits($v);
-        // SAFETY: SSE4.1, which every x86-64 host of the last fifteen years has, on registers.
-        unsafe {
-            asm!(concat!($instruction, " {r}, {r}, ", $mode), r = inout(xmm_reg) r,
-                options(nomem, nostack, preserves_flags));
+/// ROUNDSS or ROUNDSD with this immediate.
+fn integral<const IMMEDIATE: u8>(ty: Fty, v: u64) -> u64 {
+    let mut r = f64::from_bits(v);
+    // SAFETY: SSE4.1, which every x86-64 host of the last fifteen years has, on registers.
+    unsafe {
+        match ty {
+            Fty::F32 => asm!("roundss {r}, {r}, {mode}", r = inout(xmm_reg) r, mode = const IMMEDIATE,
+                options(nomem, nostack, preserves_flags)),
+            Fty::F64 => asm!("roundsd {r}, {r}, {mode}", r = inout(xmm_reg) r, mode = const IMMEDIATE,
+                options(nomem, nostack, preserves_flags)),
         }
-        r.to_bits()
-    }};
+    }
+    r.to_bits() & ty.ty().mask()
 }
 
-/// [`crate::Emitter::fround`].
-pub fn round(mode: Rounding, ty: Fty, v: u64) -> u64 {
-    match (ty, mode) {
-        (Fty::F32, Rounding::Nearest) => to_integral!("roundss", "8", v),
-        (Fty::F32, Rounding::Down) => to_integral!("roundss", "9", v),
-        (Fty::F32, Rounding::Up) => to_integral!("roundss", "10", v),
-        (Fty::F32, Rounding::Zero) => to_integral!("roundss", "11", v),
-        (Fty::F32, Rounding::Current) => to_integral!("roundss", "12", v),
-        (Fty::F64, Rounding::Nearest) => to_integral!("roundsd", "8", v),
-        (Fty::F64, Rounding::Down) => to_integral!("roundsd", "9", v),
-        (Fty::F64, Rounding::Up) => to_integral!("roundsd", "10", v),
-        (Fty::F64, Rounding::Zero) => to_integral!("roundsd", "11", v),
-        (Fty::F64, Rounding::Current) => to_integral!("roundsd", "12", v),
+/// [`crate::Emitter::fround`]. The immediate's bit 3 keeps it from raising the inexact flag.
+pub fn round(mode: Rounding, inexact: bool, ty: Fty, v: u64) -> u64 {
+    match (mode, inexact) {
+        (Rounding::Nearest, true) => integral::<0>(ty, v),
+        (Rounding::Down, true) => integral::<1>(ty, v),
+        (Rounding::Up, true) => integral::<2>(ty, v),
+        (Rounding::Zero, true) => integral::<3>(ty, v),
+        (Rounding::Current, true) => integral::<4>(ty, v),
+        (Rounding::Nearest, false) => integral::<8>(ty, v),
+        (Rounding::Down, false) => integral::<9>(ty, v),
+        (Rounding::Up, false) => integral::<10>(ty, v),
+        (Rounding::Zero, false) => integral::<11>(ty, v),
+        (Rounding::Current, false) => integral::<12>(ty, v),
     }
 }
