@@ -9,4 +9,6 @@ pub mod capture;
 pub mod checkpoint;
 pub mod inspect;
 pub mod run;
+pub mod serve;
 pub mod status;
+pub mod translate;

@@ -1,0 +1,54 @@
+//! Flags over a whole region: a block's own look ahead ends after a few instructions, here edges inside the
+//! region are followed to the end.
+
+use std::collections::HashMap;
+
+use xlate_llvm::Region;
+use xlate_x86::Block;
+use xlate_x86::decode::{ALL_FLAGS, CodeSource, Flags, Insn, flags_killed, live_in};
+
+/// Narrows what each instruction's flags are needed for. Both estimates, the block's and the region's, err on the
+/// side of "needed", so what one of them rules out is not needed.
+pub fn refine(region: &mut Region, code: &dyn CodeSource) {
+    let out = live_out(region, code);
+    for b in &mut region.blocks {
+        let mut live = out[&b.block.pc];
+        for insn in b.block.insns.iter_mut().rev() {
+            insn.live &= live;
+            live = before(insn, live);
+        }
+    }
+}
+
+fn before(insn: &Insn, live: Flags) -> Flags {
+    live & !flags_killed(&insn.raw) | insn.raw.rflags_read() & ALL_FLAGS
+}
+
+/// The least solution of the usual backward equations, by block address.
+fn live_out(region: &Region, code: &dyn CodeSource) -> HashMap<u64, Flags> {
+    let mut at_entry: HashMap<u64, Flags> = region.blocks.iter().map(|b| (b.block.pc, 0)).collect();
+    let mut at_exit = HashMap::new();
+    let mut outside = HashMap::new();
+    let mut changed = true;
+    while changed {
+        changed = false;
+        for b in region.blocks.iter().rev() {
+            let out = successors_need(&b.block, |pc| {
+                at_entry.get(&pc).copied().unwrap_or_else(|| *outside.entry(pc).or_insert_with(|| live_in(code, pc)))
+            });
+            at_exit.insert(b.block.pc, out);
+            let entry = b.block.insns.iter().rev().fold(out, |live, i| before(i, live));
+            changed |= at_entry.insert(b.block.pc, entry) != Some(entry);
+        }
+    }
+    at_exit
+}
+
+/// A block whose successors aren't all known needs everything.
+fn successors_need(block: &Block, mut need: impl FnMut(u64) -> Flags) -> Flags {
+    let successors = block.successors();
+    if successors.is_empty() {
+        return ALL_FLAGS;
+    }
+    successors.into_iter().fold(0, |live, pc| live | need(pc))
+}
