@@ -74,8 +74,30 @@ pub fn in_guest() -> bool {
 /// Only from a signal handler, while [`in_guest`]; `context` is the handler's own third argument.
 pub unsafe fn leave(context: *mut libc::ucontext_t, state: *mut CpuState) {
     HOST_FAULT.set(true);
+    if let Some(current) = CURRENT.get() {
+        // SAFETY: valid while `Running` lasts; a synchronous fault of guest code finds the tables at rest. Elsewhere
+        // (tier 0, helpers) `rip` is in the state already.
+        unsafe {
+            if let Some(pc) = (*current.engine).guest_pc(program_counter(context)) {
+                (*state).rip = pc;
+            }
+        }
+    }
     // SAFETY: the caller's contract; the exit stub needs nothing but the state pointer in its register.
     unsafe { redirect(context, entry::exit_stub(), state as u64) };
+}
+
+/// The interrupted host address.
+///
+/// # Safety
+/// As for [`leave`].
+unsafe fn program_counter(context: *mut libc::ucontext_t) -> u64 {
+    // SAFETY: the caller's contract.
+    let machine = unsafe { &(*context).uc_mcontext };
+    #[cfg(target_arch = "x86_64")]
+    return machine.gregs[libc::REG_RIP as usize] as u64;
+    #[cfg(target_arch = "aarch64")]
+    return machine.pc;
 }
 
 /// Makes the context go on at the exit stub.

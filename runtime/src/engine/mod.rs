@@ -1,23 +1,33 @@
 //! Runs guest code: the tiers, the code they made, and the dispatcher that picks among them.
 
+pub mod baseline;
 pub mod cpuid;
 pub mod entry;
 pub mod fault;
 pub mod fpmode;
 pub mod helpers;
+pub mod stats;
+pub mod workbench;
 
-mod blocks;
+mod cache;
+mod compile;
+mod pages;
+mod table;
 
 use std::rc::Rc;
 
-use xlate_abi::state::{CpuState, ExitReason, LOOKUP_ENTRIES, LookupEntry, Trap};
+use xlate_abi::state::{CpuState, ExitReason, LinkSlot, Trap};
 use xlate_x86::decode::{CodeSource, MAX_BLOCK, MAX_INSTRUCTION};
 use xlate_x86::interpreter::DecodedBlock;
 use xlate_x86::{BlockEnd, decode_block};
 
-use crate::config::Config;
+use crate::config::{Config, EngineChoice, StatsSink};
 use crate::memory::Memory;
-use blocks::Blocks;
+use baseline::Compiler;
+use cache::CodeCache;
+use pages::Pages;
+pub use stats::Stats;
+use table::{Entry, Table};
 
 /// Why [`Engine::run`] came back. `rip` and all registers are precise in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +44,19 @@ pub enum Exit {
     Safepoint,
     /// A memory access of the instruction at `rip` faulted; `signal` keeps what the host said.
     HostFault,
+}
+
+impl Exit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Syscall => "syscall",
+            Self::Trap(_) => "trap",
+            Self::Unimplemented => "unimplemented",
+            Self::FetchFault => "fetch fault",
+            Self::Safepoint => "safepoint",
+            Self::HostFault => "memory fault",
+        }
+    }
 }
 
 /// What the engine needs of the guest's memory.
@@ -69,15 +92,67 @@ impl CodeSource for Fetch<'_> {
     }
 }
 
+/// Executions after which a block moves up; `u64::MAX` for never.
+#[derive(Clone, Copy, Debug)]
+struct Thresholds {
+    baseline: u64,
+    optimized: u64,
+}
+
+impl Thresholds {
+    fn of(config: &Config) -> Self {
+        match config.engine {
+            EngineChoice::Interpreter => Self { baseline: u64::MAX, optimized: u64::MAX },
+            EngineChoice::Baseline => Self { baseline: 0, optimized: u64::MAX },
+            EngineChoice::Optimized => Self { baseline: 0, optimized: 0 },
+            EngineChoice::Auto => {
+                Self { baseline: u64::from(config.hot_baseline), optimized: u64::from(config.hot_optimized.max(1)) }
+            }
+        }
+    }
+}
+
 /// All tiers.
 pub struct Engine {
-    blocks: Blocks,
-    lookup: Box<[LookupEntry; LOOKUP_ENTRIES]>,
+    thresholds: Thresholds,
+    precise: bool,
+    table: Table,
+    pages: Pages,
+    /// Made when the first block is compiled: neither the compiler nor its memory costs a program that never
+    /// gets there.
+    native: Option<(Compiler, CodeCache)>,
+    stats: Stats,
+}
+
+/// How execution goes on at an address.
+enum Step {
+    Native(u64),
+    Interpret(Rc<DecodedBlock>),
+    /// No block begins here.
+    Nothing(BlockEnd),
+}
+
+/// How the dispatcher came to an address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Via {
+    /// From outside, or from tier 0.
+    Fresh,
+    /// Through a link slot of translated code.
+    Link(*mut LinkSlot),
+    /// By an indirect branch of translated code that the table didn't know.
+    Lookup,
 }
 
 impl Engine {
-    pub fn new(_config: &Config) -> Self {
-        Self { blocks: Blocks::default(), lookup: empty_lookup() }
+    pub fn new(config: &Config) -> Self {
+        Self {
+            thresholds: Thresholds::of(config),
+            precise: false,
+            table: Table::default(),
+            pages: Pages::default(),
+            native: None,
+            stats: Stats::default(),
+        }
     }
 
     /// Runs guest code from `state.rip` until something needs the rest of the runtime.
@@ -87,12 +162,13 @@ impl Engine {
         let exit = self.dispatch(state, memory);
         state.mxcsr = fpmode::store(state.mxcsr);
         fpmode::load_default();
+        *self.stats.exits.entry(exit.name()).or_default() += 1;
         exit
     }
 
     fn prepare_state(&self, state: &mut CpuState) {
         state.helpers = helpers::table().as_ptr() as u64;
-        state.lookup = self.lookup.as_ptr() as u64;
+        state.lookup = self.table.lookup_address();
         state.exit_stub = entry::exit_stub();
         state.link_stub = entry::link_stub();
     }
@@ -101,83 +177,230 @@ impl Engine {
         // Taken here, not in the caller: what the fault handler changes through this pointer is then known to be
         // reachable for the calls into guest code below.
         let _running = fault::Running::begin(self, memory);
+        let mut via = Via::Fresh;
         loop {
             if pending(state) {
                 return Exit::Safepoint;
             }
-            let block = self.decoded(state.rip, memory);
-            if block.block.is_empty() {
-                return self.end_at(state, block.block.exit);
+            match self.step(state.rip, via, memory) {
+                Step::Native(code) => {
+                    // SAFETY: code of the block ABI, installed for this address; the state is prepared; what the
+                    // guest touches is the guest's, and faults arrive in `fault::leave`.
+                    unsafe { entry::enter(state, code) };
+                    via = Via::Lookup;
+                }
+                Step::Interpret(block) => {
+                    self.stats.blocks_interpreted += 1;
+                    self.stats.instructions_interpreted += block.block.insns.len() as u64;
+                    // SAFETY: as above.
+                    unsafe { entry::enter_interpreter(state, &block) };
+                    via = Via::Fresh;
+                }
+                Step::Nothing(end) => return end_at(state, end),
             }
-            // SAFETY: identity mapping: what the guest touches is the guest's; faults arrive in `fault::leave`;
-            // the state is prepared.
-            unsafe { entry::enter_interpreter(state, &block) };
             if fault::take_host_fault() {
                 return Exit::HostFault;
             }
-            if let Some(exit) = Exit::from_state(state) {
-                return exit;
+            match ExitReason::from_u32(state.exit_reason) {
+                Some(ExitReason::Continue) => {}
+                Some(ExitReason::Link) => {
+                    let slot = state.link_slot as *mut LinkSlot;
+                    // SAFETY: translated code names a slot of its own, which lives as long as the code.
+                    state.rip = unsafe { (*slot).guest_pc };
+                    via = Via::Link(slot);
+                }
+                Some(ExitReason::Promote) => {
+                    self.promote(state.rip);
+                    via = Via::Fresh;
+                }
+                _ => {
+                    return Exit::from_state(state).unwrap_or_else(|| {
+                        unreachable!("code left with reason {} and argument {}", state.exit_reason, state.exit_arg)
+                    });
+                }
             }
         }
     }
 
-    /// Exits for an address where no block begins.
-    fn end_at(&self, state: &mut CpuState, end: BlockEnd) -> Exit {
-        match end {
-            BlockEnd::Unimplemented => {
-                state.exit_reason = ExitReason::Unimplemented as u32;
-                Exit::Unimplemented
+    /// Decides which tier runs the code at `pc`, and connects the way that led here with it.
+    fn step(&mut self, pc: u64, via: Via, memory: &dyn GuestCode) -> Step {
+        let flushes = self.stats.cache_flushes;
+        if via == Via::Lookup {
+            self.stats.lookups_missed += 1;
+        }
+        let code = match self.native_code(pc, memory) {
+            Ok(code) => code,
+            Err(step) => return step,
+        };
+        match via {
+            // A flush on the way has freed the slot together with the code it belongs to.
+            Via::Link(slot) if flushes == self.stats.cache_flushes => {
+                // SAFETY: the slot's code is still there.
+                unsafe { self.table.link(slot, code) };
             }
-            BlockEnd::Invalid => Exit::Trap(Trap::InvalidOpcode),
-            BlockEnd::FetchFault => Exit::FetchFault,
-            BlockEnd::Terminator | BlockEnd::FallThrough => {
-                unreachable!("a block with one of these ends has instructions")
+            Via::Lookup => self.table.publish(pc, code),
+            _ => {}
+        }
+        Step::Native(code)
+    }
+
+    /// Translated code for `pc`, made now if it is time; otherwise what to do instead.
+    fn native_code(&mut self, pc: u64, memory: &dyn GuestCode) -> Result<u64, Step> {
+        if self.table.has_region(pc)
+            && let Some(code) = self.table.code(pc)
+        {
+            return Ok(code);
+        }
+        self.drop_if_stale(pc, memory);
+        if self.table.block(pc).is_none() {
+            self.decode(pc, memory).map_err(Step::Nothing)?;
+        }
+        let thresholds = self.thresholds;
+        let entry = self.table.block(pc).expect("decoded just now");
+        if let Some(native) = &entry.native {
+            return Ok(native.entry);
+        }
+        if entry.runs >= thresholds.baseline && !entry.no_native {
+            if let Some(code) = self.compile_baseline(pc) {
+                return Ok(code);
             }
+            let entry = self.table.block(pc).expect("compiling removes no block");
+            entry.no_native = true;
+            return Err(Step::Interpret(Rc::clone(&entry.decoded)));
+        }
+        entry.runs += 1;
+        Err(Step::Interpret(Rc::clone(&entry.decoded)))
+    }
+
+    /// Forgets a block of an often changing page if its bytes are others now.
+    fn drop_if_stale(&mut self, pc: u64, memory: &dyn GuestCode) {
+        let Some(snapshot) = self.table.block(pc).and_then(|e| e.snapshot.as_deref()) else {
+            return;
+        };
+        let mut now = vec![0; snapshot.len()];
+        if memory.fetch(pc, &mut now) != snapshot.len() || *now != *snapshot {
+            self.table.remove_block(pc);
         }
     }
 
-    /// The decoded block at `pc`, from the cache if it is there.
-    fn decoded(&mut self, pc: u64, memory: &dyn GuestCode) -> Rc<DecodedBlock> {
-        if let Some(block) = self.blocks.get(pc) {
-            return block;
-        }
-        let block = decode_block(&Fetch(memory), pc, MAX_BLOCK, false);
-        let block = Rc::new(DecodedBlock::new(block));
+    fn decode(&mut self, pc: u64, memory: &dyn GuestCode) -> Result<(), BlockEnd> {
+        let block = decode_block(&Fetch(memory), pc, MAX_BLOCK, self.precise);
         // Nothing is remembered about addresses without code: code may come to be there.
-        if !block.block.is_empty() {
-            memory.watch_code(pc, block.block.end - pc);
-            self.blocks.insert(Rc::clone(&block));
+        if block.is_empty() {
+            return Err(block.exit);
         }
-        block
+        self.stats.blocks_decoded += 1;
+        let snapshot = if self.pages.is_volatile(pc, block.end) {
+            let mut bytes = vec![0; block.len() as usize];
+            memory.fetch(pc, &mut bytes);
+            Some(bytes.into_boxed_slice())
+        } else {
+            memory.watch_code(pc, block.end - pc);
+            None
+        };
+        self.table.insert_block(Entry {
+            decoded: Rc::new(DecodedBlock::new(block)),
+            runs: 0,
+            native: None,
+            snapshot,
+            no_native: false,
+            no_region: false,
+        });
+        Ok(())
+    }
+
+    /// A hot block's counter has reached zero.
+    fn promote(&mut self, pc: u64) {
+        if let Some(native) = self.table.block(pc).and_then(|e| e.native.as_mut())
+            && let Some(counter) = native.counter.as_mut()
+        {
+            **counter = self.thresholds.optimized;
+            native.fired += 1;
+        }
     }
 
     /// Drops all translations made from this range of guest memory.
     pub fn invalidate(&mut self, start: u64, len: u64) {
-        self.blocks.remove_range(start, len);
+        if len == 0 {
+            return;
+        }
+        self.stats.invalidations += 1;
+        self.table.remove_range(start, start.saturating_add(len));
     }
 
-    /// A page was written to that translations are made from.
+    /// A page was written to that translations are made from; it isn't watched any more.
     fn code_written(&mut self, addr: u64) {
-        self.invalidate(addr & !0xfff, 0x1000);
+        self.stats.code_writes += 1;
+        let page = self.pages.written(addr);
+        self.invalidate(page.start, page.end - page.start);
     }
 
-    /// Whether registers must be precise at every access that may fault.
-    pub fn set_precise(&mut self, _precise: bool) {}
+    /// Whether registers and flags must be precise at every access that may fault: code made under another answer is
+    /// dropped.
+    pub fn set_precise(&mut self, precise: bool) {
+        if self.precise != precise {
+            self.precise = precise;
+            self.table.clear();
+            self.flush_cache();
+        }
+    }
+
+    /// The guest instruction that translated code at a host address belongs to.
+    fn guest_pc(&self, host: u64) -> Option<u64> {
+        self.table.guest_pc(host)
+    }
+
+    fn flush_cache(&mut self) {
+        self.table.forget_code();
+        if let Some((_, cache)) = &mut self.native {
+            cache.clear();
+            self.stats.cache_flushes += 1;
+        }
+    }
 
     /// In the child of a fork.
-    pub fn after_fork_child(&mut self) {}
+    pub fn after_fork_child(&mut self) {
+        self.stats = Stats::default();
+    }
+
+    /// What each tier has done so far.
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.stats.clone();
+        stats.links_patched = self.table.links_patched;
+        stats
+    }
 
     /// Before the process ends: prints the statistics if they are wanted.
-    pub fn finish(&mut self, _config: &Config) {}
+    pub fn finish(&mut self, config: &Config) {
+        match &config.stats {
+            None => {}
+            Some(StatsSink::Stderr) => eprint!("{}", self.stats()),
+            Some(StatsSink::File(path)) => {
+                if let Err(e) = std::fs::write(path, self.stats().to_string()) {
+                    eprintln!("xlate: can't write the statistics to {}: {e}", path.display());
+                }
+            }
+        }
+    }
+}
+
+/// Exits for an address where no block begins.
+fn end_at(state: &mut CpuState, end: BlockEnd) -> Exit {
+    match end {
+        BlockEnd::Unimplemented => {
+            state.exit_reason = ExitReason::Unimplemented as u32;
+            Exit::Unimplemented
+        }
+        BlockEnd::Invalid => Exit::Trap(Trap::InvalidOpcode),
+        BlockEnd::FetchFault => Exit::FetchFault,
+        BlockEnd::Terminator | BlockEnd::FallThrough => {
+            unreachable!("a block with one of these ends has instructions")
+        }
+    }
 }
 
 /// `pending` as a signal handler may have changed it.
 fn pending(state: &CpuState) -> bool {
     // SAFETY: a valid reference; volatile because the handler writes behind the compiler's back.
     unsafe { core::ptr::from_ref(&state.pending).read_volatile() != 0 }
-}
-
-fn empty_lookup() -> Box<[LookupEntry; LOOKUP_ENTRIES]> {
-    let empty = LookupEntry { guest_pc: u64::MAX, code: 0 };
-    vec![empty; LOOKUP_ENTRIES].try_into().unwrap_or_else(|_| unreachable!("the vector has that length"))
 }

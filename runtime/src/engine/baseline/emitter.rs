@@ -1,0 +1,958 @@
+//! The Cranelift emitter: one basic block becomes one function.
+//!
+//! Registers and flags are written through to the CPU state at once and their values kept for later reads in the
+//! same block. So the state is precise at every access that may fault (only `rip` comes from the pc map), exits need
+//! no write-back code, and nothing has to be merged where two ways through an instruction meet.
+//!
+//! A scalar is a Cranelift value of the operation's width, as an integer or a float, whichever it came as; the
+//! accessors convert on demand. A condition is an I8 of 0 or 1.
+
+use core::mem::offset_of;
+
+use cranelift_codegen::ir::condcodes::{CondCode, FloatCC, IntCC};
+use cranelift_codegen::ir::{
+    AbiParam, AtomicRmwOp, Block as ClifBlock, BlockArg, InstBuilder, InstructionData, MemFlagsData, Opcode, SigRef,
+    Signature, SourceLoc, Type, Value, ValueDef, types,
+};
+use cranelift_codegen::isa::CallConv;
+use cranelift_frontend::FunctionBuilder;
+use xlate_abi::state::{CpuState, ExitReason, FlagBytes, Helper, LOOKUP_ENTRIES, LinkSlot, LookupEntry, Trap};
+use xlate_x86::emitter::*;
+
+use super::vector::Wide;
+use super::{float, runtime_calls, vector};
+
+/// The target's facts that change what is emitted.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// The host's floating point *is* x86's: no NaN repair. Misaligned atomic accesses work.
+    pub x86: bool,
+}
+
+/// What is known to equal the CPU state at this point of the block.
+#[derive(Clone, Default)]
+struct Cache {
+    gpr: [Option<Value>; 16],
+    /// XMM parts only: 128 bits.
+    vec: [Option<Value>; 32],
+    flags: [Option<Value>; 6],
+    parity: Option<Value>,
+}
+
+impl Cache {
+    /// Keeps what both sides agree on. A value that both hold was there before they parted.
+    fn meet(&mut self, other: &Cache) {
+        fn keep(a: &mut [Option<Value>], b: &[Option<Value>]) {
+            for (a, b) in a.iter_mut().zip(b) {
+                if a != b {
+                    *a = None;
+                }
+            }
+        }
+        keep(&mut self.gpr, &other.gpr);
+        keep(&mut self.vec, &other.vec);
+        keep(&mut self.flags, &other.flags);
+        keep(core::slice::from_mut(&mut self.parity), core::slice::from_ref(&other.parity));
+    }
+}
+
+/// Gives link slots to the exits of a block.
+pub trait Slots {
+    /// A fresh slot that leads to `target`, unlinked; its address stays valid as long as the code.
+    fn slot(&mut self, target: u64) -> *mut LinkSlot;
+}
+
+/// Emits one basic block.
+pub struct Baseline<'f> {
+    pub(super) b: FunctionBuilder<'f>,
+    pub(super) host: Host,
+    slots: &'f mut dyn Slots,
+    state: Value,
+    tail: SigRef,
+    /// Helper signatures by number of arguments.
+    helper_sigs: [Option<SigRef>; 5],
+    cache: Cache,
+    /// The block's own address.
+    pc: u64,
+    /// The current instruction's.
+    ip: u64,
+}
+
+/// Guest accesses: may fault, any alignment.
+const GUEST: MemFlagsData = MemFlagsData::new();
+/// Accesses to the CPU state and the engine's tables.
+const OWN: MemFlagsData = MemFlagsData::trusted();
+
+/// The integer type of a width.
+pub(super) fn int_type(ty: Ty) -> Type {
+    match ty {
+        Ty::I8 => types::I8,
+        Ty::I16 => types::I16,
+        Ty::I32 => types::I32,
+        Ty::I64 => types::I64,
+    }
+}
+
+/// The float type of a format.
+pub(super) fn float_type(ty: Fty) -> Type {
+    match ty {
+        Fty::F32 => types::F32,
+        Fty::F64 => types::F64,
+    }
+}
+
+fn int_cc(pred: Pred) -> IntCC {
+    match pred {
+        Pred::Eq => IntCC::Equal,
+        Pred::Ne => IntCC::NotEqual,
+        Pred::Ult => IntCC::UnsignedLessThan,
+        Pred::Ule => IntCC::UnsignedLessThanOrEqual,
+        Pred::Ugt => IntCC::UnsignedGreaterThan,
+        Pred::Uge => IntCC::UnsignedGreaterThanOrEqual,
+        Pred::Slt => IntCC::SignedLessThan,
+        Pred::Sle => IntCC::SignedLessThanOrEqual,
+        Pred::Sgt => IntCC::SignedGreaterThan,
+        Pred::Sge => IntCC::SignedGreaterThanOrEqual,
+    }
+}
+
+pub(super) fn float_cc(pred: FPred) -> FloatCC {
+    match pred {
+        FPred::Oeq => FloatCC::Equal,
+        FPred::Olt => FloatCC::LessThan,
+        FPred::Ole => FloatCC::LessThanOrEqual,
+        FPred::Une => FloatCC::NotEqual,
+        FPred::Uge => FloatCC::UnorderedOrGreaterThanOrEqual,
+        FPred::Ugt => FloatCC::UnorderedOrGreaterThan,
+        FPred::Uno => FloatCC::Unordered,
+        FPred::Ord => FloatCC::Ordered,
+    }
+}
+
+fn flag_offset(flag: Flag) -> i32 {
+    let within = match flag {
+        Flag::Cf => offset_of!(FlagBytes, cf),
+        Flag::Af => offset_of!(FlagBytes, af),
+        Flag::Zf => offset_of!(FlagBytes, zf),
+        Flag::Sf => offset_of!(FlagBytes, sf),
+        Flag::Of => offset_of!(FlagBytes, of),
+        Flag::Df => offset_of!(FlagBytes, df),
+    };
+    (offset_of!(CpuState, flags) + within) as i32
+}
+
+fn gpr_offset(reg: usize) -> i32 {
+    (offset_of!(CpuState, gpr) + 8 * reg) as i32
+}
+
+fn vec_offset(reg: usize, byte: u32) -> i32 {
+    (offset_of!(CpuState, vec) + 64 * reg) as i32 + byte as i32
+}
+
+const PARITY: i32 = (offset_of!(CpuState, flags) + offset_of!(FlagBytes, parity)) as i32;
+
+/// The signature of the block ABI: state and slot, never returns.
+pub(super) fn tail_signature() -> Signature {
+    let mut sig = Signature::new(CallConv::Tail);
+    sig.params = vec![AbiParam::new(types::I64); 2];
+    sig
+}
+
+impl<'f> Baseline<'f> {
+    /// Starts the function of the block at `pc`.
+    pub(super) fn new(mut b: FunctionBuilder<'f>, host: Host, pc: u64, slots: &'f mut dyn Slots) -> Self {
+        let entry = b.create_block();
+        b.append_block_params_for_function_params(entry);
+        b.switch_to_block(entry);
+        let state = b.block_params(entry)[0];
+        let tail = b.import_signature(tail_signature());
+        Self { b, host, slots, state, tail, helper_sigs: [None; 5], cache: Cache::default(), pc, ip: pc }
+    }
+
+    /// Counts the execution down; at zero the block asks for promotion.
+    pub(super) fn count(&mut self, counter: *mut u64) {
+        let address = self.word(counter as u64);
+        let old = self.b.ins().load(types::I64, OWN, address, 0);
+        let one = self.word(1);
+        let new = self.b.ins().isub(old, one);
+        self.b.ins().store(OWN, new, address, 0);
+        let hot = self.b.create_block();
+        let go_on = self.b.create_block();
+        self.b.set_cold_block(hot);
+        self.b.ins().brif(new, go_on, [], hot, []);
+        self.b.switch_to_block(hot);
+        self.exit(ExitReason::Promote, 0, self.pc);
+        self.b.switch_to_block(go_on);
+    }
+
+    /// Goes to the dispatcher instead if the block's bytes in guest memory are no longer these.
+    pub(super) fn check_bytes(&mut self, bytes: &[u8]) {
+        let start = self.word(self.pc);
+        let mut difference = self.word(0);
+        let mut at = 0;
+        while at < bytes.len() {
+            let size = match bytes.len() - at {
+                8.. => 8,
+                4.. => 4,
+                2.. => 2,
+                _ => 1,
+            };
+            let ty = Ty::from_bytes(size).expect("one of the four sizes");
+            let mut word = [0; 8];
+            word[..size].copy_from_slice(&bytes[at..at + size]);
+            let was = self.word(u64::from_le_bytes(word));
+            let is = self.b.ins().load(int_type(ty), GUEST, start, at as i32);
+            let is = self.widen(ty, is);
+            let differs = self.b.ins().bxor(was, is);
+            difference = self.b.ins().bor(difference, differs);
+            at += size;
+        }
+        let stale = self.b.create_block();
+        let go_on = self.b.create_block();
+        self.b.set_cold_block(stale);
+        self.b.ins().brif(difference, stale, [], go_on, []);
+        self.b.switch_to_block(stale);
+        self.exit(ExitReason::Continue, 0, self.pc);
+        self.b.switch_to_block(go_on);
+    }
+
+    pub(super) fn finish(mut self, isa: &dyn cranelift_codegen::isa::TargetIsa) {
+        self.b.seal_all_blocks();
+        self.b.finalize(isa.frontend_config());
+    }
+
+    pub(super) fn word(&mut self, bits: u64) -> Value {
+        self.b.ins().iconst(types::I64, bits as i64)
+    }
+
+    fn load_state(&mut self, ty: Type, offset: i32) -> Value {
+        self.b.ins().load(ty, OWN, self.state, offset)
+    }
+
+    fn store_state(&mut self, v: Value, offset: i32) {
+        self.b.ins().store(OWN, v, self.state, offset);
+    }
+
+    /// The value as an integer of this width.
+    pub(super) fn int(&mut self, ty: Ty, v: Value) -> Value {
+        let want = int_type(ty);
+        if self.b.func.dfg.value_type(v) == want {
+            return v;
+        }
+        self.b.ins().bitcast(want, MemFlagsData::new(), v)
+    }
+
+    /// The value as a float of this format.
+    pub(super) fn float(&mut self, ty: Fty, v: Value) -> Value {
+        let want = float_type(ty);
+        if self.b.func.dfg.value_type(v) == want {
+            return v;
+        }
+        self.b.ins().bitcast(want, MemFlagsData::new(), v)
+    }
+
+    /// The value of a constant.
+    pub(super) fn constant(&self, v: Value) -> Option<u64> {
+        let ValueDef::Result(inst, 0) = self.b.func.dfg.value_def(v) else {
+            return None;
+        };
+        match self.b.func.dfg.insts[inst] {
+            InstructionData::UnaryImm { opcode: Opcode::Iconst, imm } => Some(imm.bits() as u64),
+            _ => None,
+        }
+    }
+
+    // ---- exits -------------------------------------------------------------------------------------
+
+    fn store_rip(&mut self, pc: u64) {
+        let pc = self.word(pc);
+        self.store_state(pc, offset_of!(CpuState, rip) as i32);
+    }
+
+    /// Leaves to the dispatcher; `rip` is set already.
+    fn exit_with(&mut self, reason: ExitReason, arg: u32) {
+        let reason = self.b.ins().iconst(types::I32, i64::from(reason as u32));
+        self.store_state(reason, offset_of!(CpuState, exit_reason) as i32);
+        if arg != 0 {
+            let arg = self.b.ins().iconst(types::I32, i64::from(arg));
+            self.store_state(arg, offset_of!(CpuState, exit_arg) as i32);
+        }
+        let stub = self.load_state(types::I64, offset_of!(CpuState, exit_stub) as i32);
+        let none = self.word(0);
+        self.b.ins().return_call_indirect(self.tail, stub, &[self.state, none]);
+    }
+
+    fn exit(&mut self, reason: ExitReason, arg: u32, pc: u64) {
+        self.store_rip(pc);
+        if arg == 0 {
+            // `exit_with` leaves a zero argument out; a trap's number may be zero and must be there.
+            let zero = self.b.ins().iconst(types::I32, 0);
+            self.store_state(zero, offset_of!(CpuState, exit_arg) as i32);
+        }
+        self.exit_with(reason, arg);
+    }
+
+    /// Leaves if something waits; `resume` sets `rip` for that case.
+    fn safepoint(&mut self, resume: impl FnOnce(&mut Self)) {
+        let pending = self.load_state(types::I32, offset_of!(CpuState, pending) as i32);
+        let waits = self.b.create_block();
+        let go_on = self.b.create_block();
+        self.b.set_cold_block(waits);
+        self.b.ins().brif(pending, waits, [], go_on, []);
+        self.b.switch_to_block(waits);
+        resume(self);
+        self.exit_with(ExitReason::Safepoint, 0);
+        self.b.switch_to_block(go_on);
+    }
+
+    /// Goes on at a known address through a link slot.
+    fn link_exit(&mut self, target: u64) {
+        if target <= self.pc {
+            self.safepoint(|e| e.store_rip(target));
+        }
+        let slot = self.slots.slot(target) as u64;
+        let slot = self.word(slot);
+        let code = self.b.ins().load(types::I64, OWN, slot, offset_of!(LinkSlot, code) as i32);
+        self.b.ins().return_call_indirect(self.tail, code, &[self.state, slot]);
+    }
+
+    // ---- calls -------------------------------------------------------------------------------------
+
+    fn helper_signature(&mut self, arguments: usize) -> SigRef {
+        if let Some(sig) = self.helper_sigs[arguments] {
+            return sig;
+        }
+        let mut sig = Signature::new(CallConv::SystemV);
+        sig.params = vec![AbiParam::new(types::I64); arguments + 1];
+        sig.returns.push(AbiParam::new(types::I64));
+        let sig = self.b.import_signature(sig);
+        self.helper_sigs[arguments] = Some(sig);
+        sig
+    }
+
+    /// Calls `fn(state, args…) -> u64` at an address.
+    fn call_function(&mut self, code: Value, args: &[Value]) -> Value {
+        let sig = self.helper_signature(args.len());
+        let mut all = vec![self.state];
+        all.extend_from_slice(args);
+        let call = self.b.ins().call_indirect(sig, code, &all);
+        self.b.inst_results(call)[0]
+    }
+
+    /// Calls a function of [`runtime_calls`], which accesses guest memory: `rip` is set for the case of a fault.
+    fn call_runtime(&mut self, code: u64, args: &[Value]) -> Value {
+        self.store_rip(self.ip);
+        let code = self.word(code);
+        self.call_function(code, args)
+    }
+
+    pub(super) fn pure_helper(&mut self, helper: Helper, args: &[Value]) -> Value {
+        let table = self.load_state(types::I64, offset_of!(CpuState, helpers) as i32);
+        let code = self.b.ins().load(types::I64, OWN, table, helper.table_offset() as i32);
+        self.call_function(code, args)
+    }
+
+    /// Two ways to one value; `cold` is unlikely. Neither touches guest registers.
+    fn either(
+        &mut self,
+        ty: Type,
+        cold: Value,
+        unlikely: impl FnOnce(&mut Self) -> Value,
+        likely: impl FnOnce(&mut Self) -> Value,
+    ) -> Value {
+        let slow = self.b.create_block();
+        let fast = self.b.create_block();
+        let join = self.b.create_block();
+        self.b.set_cold_block(slow);
+        let result = self.b.append_block_param(join, ty);
+        self.b.ins().brif(cold, slow, [], fast, []);
+        for (block, way) in
+            [(slow, Box::new(unlikely) as Box<dyn FnOnce(&mut Self) -> Value>), (fast, Box::new(likely))]
+        {
+            self.b.switch_to_block(block);
+            let v = way(self);
+            self.b.ins().jump(join, &[BlockArg::Value(v)]);
+        }
+        self.b.switch_to_block(join);
+        result
+    }
+
+    /// An atomic access, by `misaligned` (a runtime call) where the host can't do it at any alignment.
+    fn any_alignment(
+        &mut self,
+        ty: Ty,
+        addr: Value,
+        misaligned: impl FnOnce(&mut Self) -> Value,
+        aligned: impl FnOnce(&mut Self) -> Value,
+    ) -> Value {
+        if self.host.x86 || ty == Ty::I8 {
+            return aligned(self);
+        }
+        let mask = self.word(u64::from(ty.bytes()) - 1);
+        let low = self.b.ins().band(addr, mask);
+        self.either(
+            int_type(ty),
+            low,
+            |e| {
+                let wide = misaligned(e);
+                e.narrow(ty, wide)
+            },
+            aligned,
+        )
+    }
+
+    fn narrow(&mut self, ty: Ty, v: Value) -> Value {
+        match ty {
+            Ty::I64 => v,
+            _ => self.b.ins().ireduce(int_type(ty), v),
+        }
+    }
+
+    fn widen(&mut self, ty: Ty, v: Value) -> Value {
+        match ty {
+            Ty::I64 => v,
+            _ => self.b.ins().uextend(types::I64, v),
+        }
+    }
+
+    // ---- small integer operations on 8 and 16 bits --------------------------------------------------
+
+    /// Counts bits of narrow types in 32 bits.
+    fn count_bits(&mut self, op: Un, ty: Ty, a: Value) -> Value {
+        let narrow = matches!(ty, Ty::I8 | Ty::I16);
+        let wide = if narrow { self.b.ins().uextend(types::I32, a) } else { a };
+        let spare = i64::from(32 - ty.bits().min(32));
+        let r = match op {
+            Un::Clz => {
+                let r = self.b.ins().clz(wide);
+                if !narrow {
+                    return r;
+                }
+                let spare = self.b.ins().iconst(types::I32, spare);
+                self.b.ins().isub(r, spare)
+            }
+            Un::Ctz if narrow => {
+                // A sentinel bit behind the value ends the count for zero.
+                let stop = self.b.ins().iconst(types::I32, 1 << ty.bits());
+                let stopped = self.b.ins().bor(wide, stop);
+                self.b.ins().ctz(stopped)
+            }
+            Un::Ctz => self.b.ins().ctz(wide),
+            _ => self.b.ins().popcnt(wide),
+        };
+        if narrow { self.b.ins().ireduce(int_type(ty), r) } else { r }
+    }
+
+    fn switch(&mut self, block: ClifBlock) {
+        self.b.switch_to_block(block);
+    }
+}
+
+impl Emitter for Baseline<'_> {
+    type Val = Value;
+    type Cond = Value;
+    type Vec = Wide;
+
+    fn begin_instruction(&mut self, ip: u64, _next: u64) {
+        self.ip = ip;
+        self.b.set_srcloc(SourceLoc::new(ip.wrapping_sub(self.pc) as u32));
+    }
+
+    fn gpr(&mut self, reg: usize) -> Value {
+        if let Some(v) = self.cache.gpr[reg] {
+            return v;
+        }
+        let v = self.load_state(types::I64, gpr_offset(reg));
+        self.cache.gpr[reg] = Some(v);
+        v
+    }
+
+    fn set_gpr(&mut self, reg: usize, v: Value) {
+        let v = self.int(Ty::I64, v);
+        self.store_state(v, gpr_offset(reg));
+        self.cache.gpr[reg] = Some(v);
+    }
+
+    fn flag(&mut self, flag: Flag) -> Value {
+        if let Some(v) = self.cache.flags[flag as usize] {
+            return v;
+        }
+        let v = self.load_state(types::I8, flag_offset(flag));
+        self.cache.flags[flag as usize] = Some(v);
+        v
+    }
+
+    fn set_flag(&mut self, flag: Flag, c: Value) {
+        self.store_state(c, flag_offset(flag));
+        self.cache.flags[flag as usize] = Some(c);
+    }
+
+    fn parity(&mut self) -> Value {
+        if let Some(v) = self.cache.parity {
+            return v;
+        }
+        let v = self.load_state(types::I8, PARITY);
+        self.cache.parity = Some(v);
+        v
+    }
+
+    fn set_parity(&mut self, byte: Value) {
+        self.store_state(byte, PARITY);
+        self.cache.parity = Some(byte);
+    }
+
+    fn vec(&mut self, reg: usize, bits: u32) -> Wide {
+        if bits <= 128
+            && let Some(v) = self.cache.vec[reg]
+        {
+            return Wide::new(bits, &[v]);
+        }
+        let base = vec_offset(reg, 0);
+        let v = vector::load(self, bits, self.state, base, OWN);
+        if bits == 128 {
+            self.cache.vec[reg] = Some(v.part(0));
+        }
+        v
+    }
+
+    fn set_vec(&mut self, reg: usize, bits: u32, v: Wide, upper: Upper) {
+        vector::store(self, bits, v, self.state, vec_offset(reg, 0), OWN);
+        self.cache.vec[reg] = (bits >= 128).then(|| v.part(0));
+        if upper == Upper::Zero {
+            let zero = self.word(0);
+            for byte in (bits / 8..64).step_by(8) {
+                self.store_state(zero, vec_offset(reg, byte));
+            }
+        }
+    }
+
+    fn state_load(&mut self, ty: Ty, offset: usize) -> Value {
+        self.load_state(int_type(ty), offset as i32)
+    }
+
+    fn state_store(&mut self, ty: Ty, offset: usize, v: Value) {
+        let v = self.int(ty, v);
+        self.store_state(v, offset as i32);
+    }
+
+    fn iconst(&mut self, ty: Ty, bits: u64) -> Value {
+        self.b.ins().iconst(int_type(ty), (bits & ty.mask()) as i64)
+    }
+
+    fn bin(&mut self, op: Bin, ty: Ty, a: Value, b: Value) -> Value {
+        let (a, b) = (self.int(ty, a), self.int(ty, b));
+        let ins = self.b.ins();
+        match op {
+            Bin::Add => ins.iadd(a, b),
+            Bin::Sub => ins.isub(a, b),
+            Bin::Mul => ins.imul(a, b),
+            Bin::And => ins.band(a, b),
+            Bin::Or => ins.bor(a, b),
+            Bin::Xor => ins.bxor(a, b),
+            Bin::Shl => ins.ishl(a, b),
+            Bin::Lshr => ins.ushr(a, b),
+            Bin::Ashr => ins.sshr(a, b),
+            Bin::RotL => ins.rotl(a, b),
+            Bin::RotR => ins.rotr(a, b),
+            Bin::Udiv => ins.udiv(a, b),
+            Bin::Urem => ins.urem(a, b),
+            Bin::Sdiv => ins.sdiv(a, b),
+            Bin::Srem => ins.srem(a, b),
+        }
+    }
+
+    fn un(&mut self, op: Un, ty: Ty, a: Value) -> Value {
+        let a = self.int(ty, a);
+        match op {
+            Un::Not => self.b.ins().bnot(a),
+            Un::Neg => self.b.ins().ineg(a),
+            Un::Bswap if ty == Ty::I8 => a,
+            Un::Bswap => self.b.ins().bswap(a),
+            Un::Clz | Un::Ctz | Un::Popcnt => self.count_bits(op, ty, a),
+        }
+    }
+
+    fn mul_wide(&mut self, signed: bool, ty: Ty, a: Value, b: Value) -> (Value, Value) {
+        let (a, b) = (self.int(ty, a), self.int(ty, b));
+        if ty == Ty::I64 {
+            let low = self.b.ins().imul(a, b);
+            let high = if signed { self.b.ins().smulhi(a, b) } else { self.b.ins().umulhi(a, b) };
+            return (low, high);
+        }
+        let wide = |e: &mut Self, v| {
+            if signed { e.b.ins().sextend(types::I64, v) } else { e.b.ins().uextend(types::I64, v) }
+        };
+        let (a, b) = (wide(self, a), wide(self, b));
+        let product = self.b.ins().imul(a, b);
+        let count = self.word(u64::from(ty.bits()));
+        let high = self.b.ins().ushr(product, count);
+        (self.narrow(ty, product), self.narrow(ty, high))
+    }
+
+    fn zext(&mut self, from: Ty, to: Ty, v: Value) -> Value {
+        let v = self.int(from, v);
+        if from == to {
+            return v;
+        }
+        self.b.ins().uextend(int_type(to), v)
+    }
+
+    fn sext(&mut self, from: Ty, to: Ty, v: Value) -> Value {
+        let v = self.int(from, v);
+        if from == to {
+            return v;
+        }
+        self.b.ins().sextend(int_type(to), v)
+    }
+
+    fn trunc(&mut self, from: Ty, to: Ty, v: Value) -> Value {
+        let v = self.int(from, v);
+        if from == to {
+            return v;
+        }
+        self.b.ins().ireduce(int_type(to), v)
+    }
+
+    fn cmp(&mut self, pred: Pred, ty: Ty, a: Value, b: Value) -> Value {
+        let (a, b) = (self.int(ty, a), self.int(ty, b));
+        self.b.ins().icmp(int_cc(pred), a, b)
+    }
+
+    fn bconst(&mut self, b: bool) -> Value {
+        self.b.ins().iconst(types::I8, i64::from(b))
+    }
+
+    fn cond_op(&mut self, op: CondOp, a: Value, b: Value) -> Value {
+        let ins = self.b.ins();
+        match op {
+            CondOp::And => ins.band(a, b),
+            CondOp::Or => ins.bor(a, b),
+            CondOp::Xor => ins.bxor(a, b),
+        }
+    }
+
+    fn cond_not(&mut self, c: Value) -> Value {
+        // An inverted comparison still fuses with the branch behind it.
+        if let ValueDef::Result(inst, 0) = self.b.func.dfg.value_def(c) {
+            match self.b.func.dfg.insts[inst] {
+                InstructionData::IntCompare { opcode: Opcode::Icmp, args: [x, y], cond } => {
+                    return self.b.ins().icmp(cond.complement(), x, y);
+                }
+                InstructionData::FloatCompare { opcode: Opcode::Fcmp, args: [x, y], cond } => {
+                    return self.b.ins().fcmp(cond.complement(), x, y);
+                }
+                _ => {}
+            }
+        }
+        let one = self.b.ins().iconst(types::I8, 1);
+        self.b.ins().bxor(c, one)
+    }
+
+    fn cond_to_int(&mut self, ty: Ty, c: Value) -> Value {
+        match ty {
+            Ty::I8 => c,
+            _ => self.b.ins().uextend(int_type(ty), c),
+        }
+    }
+
+    fn select(&mut self, ty: Ty, c: Value, a: Value, b: Value) -> Value {
+        let (a, b) = (self.int(ty, a), self.int(ty, b));
+        self.b.ins().select(c, a, b)
+    }
+
+    fn address(&mut self, base: Option<Value>, index: Option<(Value, u32)>, disp: i64) -> Value {
+        // base + (index << scale) + displacement, in the shape that instruction selection folds into addressing modes.
+        let scaled = index.map(|(index, scale)| match scale {
+            1 => index,
+            _ => {
+                let shift = self.word(u64::from(scale.trailing_zeros()));
+                self.b.ins().ishl(index, shift)
+            }
+        });
+        let sum = match (base, scaled) {
+            (Some(base), Some(scaled)) => self.b.ins().iadd(base, scaled),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => return self.word(disp as u64),
+        };
+        if disp == 0 {
+            return sum;
+        }
+        let disp = self.word(disp as u64);
+        self.b.ins().iadd(sum, disp)
+    }
+
+    fn if_else<C: xlate_x86::emitter::Host<Self>, const N: usize>(
+        ctx: &mut C,
+        cond: Value,
+        tys: [Ty; N],
+        then: impl FnOnce(&mut C) -> [Value; N],
+        otherwise: impl FnOnce(&mut C) -> [Value; N],
+    ) -> [Value; N] {
+        let e = ctx.emitter();
+        let yes = e.b.create_block();
+        let no = e.b.create_block();
+        let join = e.b.create_block();
+        let results = tys.map(|ty| e.b.append_block_param(join, int_type(ty)));
+        e.b.ins().brif(cond, yes, [], no, []);
+        let before = e.cache.clone();
+        e.switch(yes);
+        let values = then(ctx);
+        let e = ctx.emitter();
+        e.join(join, tys, values);
+        let after_then = core::mem::replace(&mut e.cache, before);
+        e.switch(no);
+        let values = otherwise(ctx);
+        let e = ctx.emitter();
+        e.join(join, tys, values);
+        e.cache.meet(&after_then);
+        e.switch(join);
+        results
+    }
+
+    fn trap_if(&mut self, cond: Value, trap: Trap) {
+        let raise = self.b.create_block();
+        let go_on = self.b.create_block();
+        self.b.set_cold_block(raise);
+        self.b.ins().brif(cond, raise, [], go_on, []);
+        self.switch(raise);
+        self.exit(ExitReason::Trap, trap as u32, self.ip);
+        self.switch(go_on);
+    }
+
+    fn load(&mut self, ty: Ty, addr: Value) -> Value {
+        self.b.ins().load(int_type(ty), GUEST, addr, 0)
+    }
+
+    fn store(&mut self, ty: Ty, addr: Value, v: Value) {
+        let v = self.int(ty, v);
+        self.b.ins().store(GUEST, v, addr, 0);
+    }
+
+    fn vload(&mut self, bits: u32, addr: Value) -> Wide {
+        vector::load(self, bits, addr, 0, GUEST)
+    }
+
+    fn vstore(&mut self, bits: u32, addr: Value, v: Wide) {
+        vector::store(self, bits, v, addr, 0, GUEST);
+    }
+
+    fn atomic_rmw(&mut self, op: Rmw, ty: Ty, addr: Value, v: Value) -> Value {
+        let v = self.int(ty, v);
+        self.any_alignment(
+            ty,
+            addr,
+            |e| {
+                let code = runtime_calls::misaligned_rmw(op, ty);
+                let v = e.widen(ty, v);
+                e.call_runtime(code, &[addr, v])
+            },
+            |e| {
+                let op = match op {
+                    Rmw::Add => AtomicRmwOp::Add,
+                    Rmw::Sub => AtomicRmwOp::Sub,
+                    Rmw::And => AtomicRmwOp::And,
+                    Rmw::Or => AtomicRmwOp::Or,
+                    Rmw::Xor => AtomicRmwOp::Xor,
+                    Rmw::Xchg => AtomicRmwOp::Xchg,
+                };
+                e.b.ins().atomic_rmw(int_type(ty), GUEST, op, addr, v)
+            },
+        )
+    }
+
+    fn cmpxchg(&mut self, ty: Ty, addr: Value, expected: Value, new: Value) -> Value {
+        let (expected, new) = (self.int(ty, expected), self.int(ty, new));
+        self.any_alignment(
+            ty,
+            addr,
+            |e| {
+                let code = runtime_calls::misaligned_cmpxchg(ty);
+                let (expected, new) = (e.widen(ty, expected), e.widen(ty, new));
+                e.call_runtime(code, &[addr, expected, new])
+            },
+            |e| e.b.ins().atomic_cas(GUEST, addr, expected, new),
+        )
+    }
+
+    fn cmpxchg16(&mut self, addr: Value, expected: [Value; 2], new: [Value; 2]) -> [Value; 2] {
+        let scratch = |n: usize| (offset_of!(CpuState, scratch) + 8 * n) as i32;
+        for (n, v) in expected.into_iter().chain(new).enumerate() {
+            let v = self.int(Ty::I64, v);
+            self.store_state(v, scratch(n));
+        }
+        self.call_runtime(runtime_calls::cmpxchg16(), &[addr]);
+        [0, 1].map(|n| self.load_state(types::I64, scratch(n)))
+    }
+
+    fn fence(&mut self) {
+        self.b.ins().fence();
+    }
+
+    fn vconst(&mut self, bytes: &[u8]) -> Wide {
+        vector::constant(self, bytes)
+    }
+
+    fn vbin(&mut self, op: VBin, ty: VTy, a: Wide, b: Wide) -> Wide {
+        vector::bin(self, op, ty, a, b)
+    }
+
+    fn vshift(&mut self, op: VShift, ty: VTy, a: Wide, count: Value) -> Wide {
+        vector::shift(self, op, ty, a, count)
+    }
+
+    fn shuffle(&mut self, ty: VTy, a: Wide, b: Wide, indices: &[u8]) -> Wide {
+        vector::shuffle(self, ty, a, b, indices)
+    }
+
+    fn splat(&mut self, ty: VTy, v: Value) -> Wide {
+        vector::splat(self, ty, v)
+    }
+
+    fn extract(&mut self, ty: VTy, v: Wide, lane: u32) -> Value {
+        vector::extract(self, ty, v, lane)
+    }
+
+    fn insert(&mut self, ty: VTy, v: Wide, lane: u32, x: Value) -> Wide {
+        vector::insert(self, ty, v, lane, x)
+    }
+
+    fn movmask(&mut self, ty: VTy, v: Wide) -> Value {
+        vector::movmask(self, ty, v)
+    }
+
+    fn pack(&mut self, from: VTy, to_signed: bool, a: Wide, b: Wide) -> Wide {
+        vector::pack(self, from, to_signed, a, b)
+    }
+
+    fn mul_even(&mut self, signed: bool, bits: u32, a: Wide, b: Wide) -> Wide {
+        vector::mul_even(self, signed, bits, a, b)
+    }
+
+    fn madd_i16(&mut self, bits: u32, a: Wide, b: Wide) -> Wide {
+        vector::madd_i16(self, bits, a, b)
+    }
+
+    fn sad_u8(&mut self, bits: u32, a: Wide, b: Wide) -> Wide {
+        vector::sad_u8(self, bits, a, b)
+    }
+
+    fn vfbin(&mut self, op: FBin, ty: VTy, a: Wide, b: Wide) -> Wide {
+        float::vector_bin(self, op, ty, a, b)
+    }
+
+    fn vfsqrt(&mut self, ty: VTy, a: Wide) -> Wide {
+        float::vector_sqrt(self, ty, a)
+    }
+
+    fn vfcmp(&mut self, pred: FPred, ty: VTy, a: Wide, b: Wide) -> Wide {
+        float::vector_cmp(self, pred, ty, a, b)
+    }
+
+    fn fbin(&mut self, op: FBin, ty: Fty, a: Value, b: Value) -> Value {
+        float::bin(self, op, ty, a, b)
+    }
+
+    fn fsqrt(&mut self, ty: Fty, a: Value) -> Value {
+        float::sqrt(self, ty, a)
+    }
+
+    fn fcmp(&mut self, pred: FPred, ty: Fty, a: Value, b: Value) -> Value {
+        let (a, b) = (self.float(ty, a), self.float(ty, b));
+        self.b.ins().fcmp(float_cc(pred), a, b)
+    }
+
+    fn int_to_float(&mut self, from: Ty, to: Fty, v: Value) -> Value {
+        let mut v = self.int(from, v);
+        if matches!(from, Ty::I8 | Ty::I16) {
+            v = self.b.ins().sextend(types::I32, v);
+        }
+        self.b.ins().fcvt_from_sint(float_type(to), v)
+    }
+
+    fn float_to_int(&mut self, round: Round, from: Fty, to: Ty, v: Value) -> Value {
+        float::to_int(self, round, from, to, v)
+    }
+
+    fn float_to_float(&mut self, from: Fty, to: Fty, v: Value) -> Value {
+        let v = self.float(from, v);
+        match (from, to) {
+            (Fty::F32, Fty::F64) => self.b.ins().fpromote(types::F64, v),
+            (Fty::F64, Fty::F32) => self.b.ins().fdemote(types::F32, v),
+            _ => v,
+        }
+    }
+
+    fn call_helper(&mut self, helper: Helper, args: &[Value]) -> Value {
+        if !helper.is_pure() {
+            self.store_rip(self.ip);
+        }
+        let result = self.pure_helper(helper, args);
+        if !helper.is_pure() {
+            self.cache = Cache::default();
+        }
+        result
+    }
+
+    fn jump(&mut self, target: u64) {
+        self.link_exit(target);
+    }
+
+    fn branch(&mut self, cond: Value, taken: u64, otherwise: u64) {
+        let yes = self.b.create_block();
+        let no = self.b.create_block();
+        self.b.ins().brif(cond, yes, [], no, []);
+        for (block, target) in [(yes, taken), (no, otherwise)] {
+            self.switch(block);
+            self.link_exit(target);
+        }
+    }
+
+    fn jump_indirect(&mut self, target: Value, _kind: Indirect) {
+        let target = self.int(Ty::I64, target);
+        let rip = offset_of!(CpuState, rip) as i32;
+        self.safepoint(|e| e.store_state(target, rip));
+        // The index of `xlate_abi::state::lookup_index`, scaled to the entry's size.
+        let twelve = self.word(12);
+        let high = self.b.ins().ushr(target, twelve);
+        let mixed = self.b.ins().bxor(target, high);
+        let mask = self.word(LOOKUP_ENTRIES as u64 - 1);
+        let index = self.b.ins().band(mixed, mask);
+        let shift = self.word(u64::from(size_of::<LookupEntry>().trailing_zeros()));
+        let offset = self.b.ins().ishl(index, shift);
+        let table = self.load_state(types::I64, offset_of!(CpuState, lookup) as i32);
+        let entry = self.b.ins().iadd(table, offset);
+        let pc_field = offset_of!(LookupEntry, guest_pc) as i32;
+        let known = self.b.ins().load(types::I64, OWN, entry, pc_field);
+        let hit = self.b.ins().icmp(IntCC::Equal, known, target);
+        let found = self.b.create_block();
+        let missed = self.b.create_block();
+        self.b.set_cold_block(missed);
+        self.b.ins().brif(hit, found, [], missed, []);
+        self.switch(found);
+        let code_field = offset_of!(LookupEntry, code) as i32;
+        let code = self.b.ins().load(types::I64, OWN, entry, code_field);
+        self.b.ins().return_call_indirect(self.tail, code, &[self.state, entry]);
+        self.switch(missed);
+        self.store_state(target, rip);
+        self.exit_with(ExitReason::Continue, 0);
+    }
+
+    fn call(&mut self, target: u64, _return_to: u64) {
+        self.link_exit(target);
+    }
+
+    fn leave(&mut self, reason: ExitReason, arg: u32, resume: u64) {
+        self.exit(reason, arg, resume);
+    }
+}
+
+impl Baseline<'_> {
+    /// Ends one side of an [`Emitter::if_else`].
+    fn join<const N: usize>(&mut self, join: ClifBlock, tys: [Ty; N], values: [Value; N]) {
+        let mut args = [BlockArg::Value(self.state); N];
+        for n in 0..N {
+            args[n] = BlockArg::Value(self.int(tys[n], values[n]));
+        }
+        self.b.ins().jump(join, &args);
+    }
+}

@@ -1,0 +1,404 @@
+//! What the dispatcher knows of guest code: blocks and regions by address and by page, the links that lead to them,
+//! and which guest instruction a host address belongs to.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::rc::Rc;
+
+use xlate_abi::protocol::PcMapRow;
+use xlate_abi::state::{LOOKUP_ENTRIES, LinkSlot, LookupEntry, lookup_index};
+use xlate_x86::interpreter::DecodedBlock;
+
+use super::baseline::Slots;
+use super::entry;
+
+const PAGE_SHIFT: u32 = 12;
+
+/// Hashes guest addresses: one multiplication, its high bits folded down.
+#[derive(Default)]
+pub struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(self.0 ^ u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        let product = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = product ^ product >> 32;
+    }
+}
+
+pub type AddressMap<T> = HashMap<u64, T, BuildHasherDefault<AddressHasher>>;
+
+/// Tier 1 code of a block.
+pub struct Native {
+    pub entry: u64,
+    /// Counts down to promotion; boxed, for the code holds its address.
+    pub counter: Option<Box<u64>>,
+    /// How often the counter has reached zero.
+    pub fired: u64,
+}
+
+/// A block that was executed.
+pub struct Entry {
+    pub decoded: Rc<DecodedBlock>,
+    /// Executions in tier 0.
+    pub runs: u64,
+    pub native: Option<Native>,
+    /// The bytes it was made from, when its page changes too often to be watched.
+    pub snapshot: Option<Box<[u8]>>,
+    /// Tier 1 or tier 2 have refused it: they aren't asked again.
+    pub no_native: bool,
+    pub no_region: bool,
+}
+
+impl Entry {
+    fn end(&self) -> u64 {
+        self.decoded.block.end
+    }
+}
+
+/// Installed tier 2 code.
+pub struct Region {
+    pub entry: u64,
+    /// Guest code it was made from, as (address, length).
+    pub source: Vec<(u64, u32)>,
+}
+
+/// Guest pc by host address, for one piece of code.
+struct Mapped {
+    start: u64,
+    end: u64,
+    rows: Vec<PcMapRow>,
+}
+
+/// The dispatcher's knowledge.
+pub struct Table {
+    blocks: AddressMap<Entry>,
+    regions: AddressMap<Region>,
+    /// Entry addresses of the blocks and regions that have bytes in a page.
+    by_page: AddressMap<Vec<u64>>,
+    /// Linked slots by the guest address they lead to.
+    links: AddressMap<Vec<*mut LinkSlot>>,
+    /// In the order of host addresses, for code memory is filled upwards.
+    mapped: Vec<Mapped>,
+    arena: Arena,
+    lookup: Box<[LookupEntry; LOOKUP_ENTRIES]>,
+    pub links_patched: u64,
+}
+
+fn pages(start: u64, end: u64) -> core::ops::RangeInclusive<u64> {
+    start >> PAGE_SHIFT..=end.saturating_sub(1).max(start) >> PAGE_SHIFT
+}
+
+const EMPTY: LookupEntry = LookupEntry { guest_pc: u64::MAX, code: 0 };
+
+impl Default for Table {
+    fn default() -> Self {
+        let lookup =
+            vec![EMPTY; LOOKUP_ENTRIES].try_into().unwrap_or_else(|_| unreachable!("the vector has that length"));
+        Self {
+            blocks: AddressMap::default(),
+            regions: AddressMap::default(),
+            by_page: AddressMap::default(),
+            links: AddressMap::default(),
+            mapped: Vec::new(),
+            arena: Arena::default(),
+            lookup,
+            links_patched: 0,
+        }
+    }
+}
+
+impl Table {
+    /// Address of the table for indirect branches; its value for `CpuState::lookup`.
+    pub fn lookup_address(&self) -> u64 {
+        self.lookup.as_ptr() as u64
+    }
+
+    pub fn block(&mut self, pc: u64) -> Option<&mut Entry> {
+        self.blocks.get_mut(&pc)
+    }
+
+    pub fn has_region(&self, pc: u64) -> bool {
+        self.regions.contains_key(&pc)
+    }
+
+    /// The best code for an address.
+    pub fn code(&self, pc: u64) -> Option<u64> {
+        if let Some(region) = self.regions.get(&pc) {
+            return Some(region.entry);
+        }
+        Some(self.blocks.get(&pc)?.native.as_ref()?.entry)
+    }
+
+    pub fn insert_block(&mut self, entry: Entry) {
+        let pc = entry.decoded.block.pc;
+        self.index(pc, pc, entry.end());
+        self.blocks.insert(pc, entry);
+    }
+
+    /// Takes a region over; everything that led to its address leads to it from now on.
+    pub fn insert_region(&mut self, pc: u64, region: Region) {
+        for &(start, len) in &region.source {
+            self.index(pc, start, start + u64::from(len));
+        }
+        self.relink(pc, region.entry);
+        self.regions.insert(pc, region);
+    }
+
+    /// Remembers that code at `start..end` of the host maps to guest addresses by `rows`.
+    pub fn map_code(&mut self, start: u64, end: u64, rows: Vec<PcMapRow>) {
+        debug_assert!(self.mapped.last().is_none_or(|last| last.end <= start));
+        self.mapped.push(Mapped { start, end, rows });
+    }
+
+    /// The guest instruction that a host address belongs to.
+    pub fn guest_pc(&self, host: u64) -> Option<u64> {
+        let n = self.mapped.partition_point(|m| m.end <= host);
+        let m = self.mapped.get(n).filter(|m| m.start <= host)?;
+        let offset = (host - m.start) as u32;
+        let row = m.rows.partition_point(|r| r.host_offset <= offset);
+        m.rows.get(row.checked_sub(1)?).map(|r| r.guest_pc)
+    }
+
+    fn index(&mut self, pc: u64, start: u64, end: u64) {
+        for page in pages(start, end) {
+            let owners = self.by_page.entry(page).or_default();
+            if !owners.contains(&pc) {
+                owners.push(pc);
+            }
+        }
+    }
+
+    // ---- links -------------------------------------------------------------------------------------
+
+    /// Lets a slot lead to code from now on.
+    ///
+    /// # Safety
+    /// `slot` is a slot of code that hasn't been forgotten ([`Table::forget_code`]).
+    pub unsafe fn link(&mut self, slot: *mut LinkSlot, code: u64) {
+        // SAFETY: the caller's contract.
+        let target = unsafe {
+            (*slot).code = code;
+            (*slot).guest_pc
+        };
+        self.links.entry(target).or_default().push(slot);
+        self.links_patched += 1;
+    }
+
+    /// Makes indirect branches to `pc` find this code.
+    pub fn publish(&mut self, pc: u64, code: u64) {
+        self.lookup[lookup_index(pc)] = LookupEntry { guest_pc: pc, code };
+    }
+
+    /// Points everything that leads to `pc` at other code.
+    fn relink(&mut self, pc: u64, code: u64) {
+        for &slot in self.links.get(&pc).into_iter().flatten() {
+            // SAFETY: slots stay valid until `forget_code`, which forgets the links too.
+            unsafe { (*slot).code = code };
+            self.links_patched += 1;
+        }
+        let entry = &mut self.lookup[lookup_index(pc)];
+        if entry.guest_pc == pc {
+            entry.code = code;
+        }
+    }
+
+    /// Points everything that leads to `pc` at the dispatcher.
+    fn unlink(&mut self, pc: u64) {
+        for slot in self.links.remove(&pc).into_iter().flatten() {
+            // SAFETY: as in `relink`.
+            unsafe { (*slot).code = entry::link_stub() };
+        }
+        let entry = &mut self.lookup[lookup_index(pc)];
+        if entry.guest_pc == pc {
+            *entry = EMPTY;
+        }
+    }
+
+    // ---- forgetting --------------------------------------------------------------------------------
+
+    /// Forgets the blocks and regions that have bytes in a range. Their code memory stays until
+    /// [`Table::forget_code`], so it may be running.
+    pub fn remove_range(&mut self, start: u64, end: u64) {
+        let range = pages(start, end);
+        let span = range.end() - range.start() + 1;
+        let owners: Vec<u64> = if span > self.by_page.len() as u64 {
+            let touched = self.by_page.iter().filter(|(p, _)| range.contains(p));
+            touched.flat_map(|(_, pcs)| pcs).copied().collect()
+        } else {
+            let touched = range.filter_map(|page| self.by_page.get(&page));
+            touched.flatten().copied().collect()
+        };
+        for pc in owners {
+            self.remove_overlapping(pc, start, end);
+        }
+    }
+
+    fn remove_overlapping(&mut self, pc: u64, start: u64, end: u64) {
+        let overlaps = |from: u64, to: u64| from < end && to > start;
+        let region_hit = self.regions.get(&pc).is_some_and(|r| {
+            let mut parts = r.source.iter();
+            parts.any(|&(from, len)| overlaps(from, from + u64::from(len)))
+        });
+        if region_hit {
+            self.remove_region(pc);
+        }
+        if self.blocks.get(&pc).is_some_and(|b| overlaps(pc, b.end())) {
+            self.remove_block(pc);
+        }
+    }
+
+    /// Forgets a block; a region at its address stays.
+    pub fn remove_block(&mut self, pc: u64) {
+        let Some(entry) = self.blocks.remove(&pc) else {
+            return;
+        };
+        if !self.regions.contains_key(&pc) {
+            self.unlink(pc);
+            self.unindex(pc, pc, entry.end());
+        }
+    }
+
+    fn remove_region(&mut self, pc: u64) {
+        let Some(region) = self.regions.remove(&pc) else {
+            return;
+        };
+        self.unlink(pc);
+        for (start, len) in region.source {
+            self.unindex(pc, start, start + u64::from(len));
+        }
+        if let Some(entry) = self.blocks.get(&pc) {
+            let end = entry.end();
+            self.index(pc, pc, end);
+        }
+    }
+
+    fn unindex(&mut self, pc: u64, start: u64, end: u64) {
+        for page in pages(start, end) {
+            if let Some(owners) = self.by_page.get_mut(&page) {
+                owners.retain(|owner| *owner != pc);
+            }
+        }
+    }
+
+    /// Forgets all translated code and its links; decoded blocks stay. No translated code may be running.
+    pub fn forget_code(&mut self) {
+        for entry in self.blocks.values_mut() {
+            entry.native = None;
+            entry.no_region = false;
+        }
+        for pc in self.regions.keys().copied().collect::<Vec<_>>() {
+            self.remove_region(pc);
+        }
+        self.links.clear();
+        self.mapped.clear();
+        self.arena = Arena::default();
+        self.lookup.fill(EMPTY);
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.forget_code();
+        self.blocks.clear();
+        self.by_page.clear();
+    }
+}
+
+impl Slots for Table {
+    fn slot(&mut self, target: u64) -> *mut LinkSlot {
+        self.arena.slot(target)
+    }
+}
+
+const CHUNK: usize = 1024;
+
+/// Memory of tier 1 link slots: never moved, freed as a whole.
+#[derive(Default)]
+struct Arena {
+    chunks: Vec<Box<[LinkSlot; CHUNK]>>,
+    used: usize,
+}
+
+impl Arena {
+    fn slot(&mut self, target: u64) -> *mut LinkSlot {
+        if self.used == self.chunks.len() * CHUNK {
+            let unlinked = LinkSlot { code: entry::link_stub(), guest_pc: 0 };
+            self.chunks.push(Box::new([unlinked; CHUNK]));
+        }
+        let chunk = self.chunks.last_mut().expect("pushed when none has room");
+        let slot = &raw mut chunk[self.used % CHUNK];
+        self.used += 1;
+        // SAFETY: a slot of our own chunk, given out once.
+        unsafe { (*slot).guest_pc = target };
+        slot
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xlate_x86::decode::{SliceSource, decode_block};
+
+    fn table_with(pc: u64, entry: u64) -> Table {
+        let source = SliceSource { address: pc, bytes: &[0x01, 0xd8, 0x72, 0xfc] };
+        let mut table = Table::default();
+        table.insert_block(Entry {
+            decoded: Rc::new(DecodedBlock::new(decode_block(&source, pc, 64, false))),
+            runs: 0,
+            native: Some(Native { entry, counter: None, fired: 0 }),
+            snapshot: None,
+            no_native: false,
+            no_region: false,
+        });
+        table
+    }
+
+    #[test]
+    fn links_follow_the_best_code() {
+        let mut table = table_with(0x1000, 0x77);
+        let slot = table.slot(0x1000);
+        // SAFETY: the slot is the table's own.
+        unsafe { table.link(slot, 0x77) };
+        table.publish(0x1000, 0x77);
+        let region = Region { entry: 0x99, source: vec![(0x1000, 4)] };
+        table.insert_region(0x1000, region);
+        // SAFETY: as above.
+        assert_eq!(unsafe { (*slot).code }, 0x99);
+        assert_eq!(table.lookup[lookup_index(0x1000)].code, 0x99);
+        assert_eq!(table.code(0x1000), Some(0x99));
+        table.remove_range(0x1000, 0x1001);
+        // SAFETY: as above.
+        assert_eq!(unsafe { (*slot).code }, entry::link_stub());
+        assert_eq!(table.code(0x1000), None);
+        assert_eq!(table.lookup[lookup_index(0x1000)].guest_pc, u64::MAX);
+    }
+
+    #[test]
+    fn ranges_hit_what_they_overlap_only() {
+        let mut table = table_with(0x1ffe, 0x77);
+        table.remove_range(0x1000, 0x1ffe);
+        table.remove_range(0x2002, 0x9000);
+        assert!(table.block(0x1ffe).is_some());
+        table.remove_range(0x2001, 0x2002);
+        assert!(table.block(0x1ffe).is_none());
+    }
+
+    #[test]
+    fn host_addresses_map_to_instructions() {
+        let mut table = Table::default();
+        let rows = [(4, 0x10), (8, 0x13)].map(|(host_offset, guest_pc)| PcMapRow { host_offset, guest_pc });
+        table.map_code(0x100, 0x110, rows.to_vec());
+        let at = |host| table.guest_pc(host);
+        assert_eq!([at(0x103), at(0x104), at(0x10f)], [None, Some(0x10), Some(0x13)]);
+        assert_eq!(at(0x110), None);
+    }
+}
