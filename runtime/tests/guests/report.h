@@ -1,0 +1,11 @@
+/* Results in a form that is the same on every run: small values as they are, errors by number. */
+#include <errno.h>
+#include <stdio.h>
+
+#define SHOW(expression)                                             \
+    do {                                                             \
+        errno = 0;                                                   \
+        long result_ = (long)(expression);                           \
+        int error_ = result_ == -1 ? errno : 0;                      \
+        printf(#expression " = %ld errno %d\n", result_, error_);    \
+    } while (0)
