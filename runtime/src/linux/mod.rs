@@ -6,6 +6,7 @@
 //! translator, and whatever signals interrupt.
 
 pub mod convert;
+mod cpuinfo;
 pub mod descriptors;
 mod exec;
 mod fs;
@@ -74,10 +75,10 @@ pub fn dispatch(guest: &mut Guest) -> Outcome {
     guest.kernel.number = number;
     let Some(row) = table::row(number) else {
         guest.kernel.warn_unsupported(number);
-        return finish(guest, None, Err(Errno(libc::ENOSYS)));
+        return finish(guest, None, &args, Err(Errno(libc::ENOSYS)));
     };
     if names_own_descriptor(row, &args) {
-        return finish(guest, Some(row), Err(Errno(libc::EBADF)));
+        return finish(guest, Some(row), &args, Err(Errno(libc::EBADF)));
     }
     let result = match row.how {
         How::Pass(host) => pass(guest, row, host, &args),
@@ -89,7 +90,7 @@ pub fn dispatch(guest: &mut Guest) -> Outcome {
         }
     };
     log(row, &args, Some(&result));
-    finish(guest, Some(row), result)
+    finish(guest, Some(row), &args, result)
 }
 
 /// Makes the guest repeat the call it has just made.
@@ -117,7 +118,7 @@ fn pass(guest: &Guest, row: &Row, host: HostSysno, args: &Args) -> SysResult {
     Ok(value)
 }
 
-fn finish(guest: &mut Guest, row: Option<&Row>, result: SysResult) -> Outcome {
+fn finish(guest: &mut Guest, row: Option<&Row>, args: &Args, result: SysResult) -> Outcome {
     match result {
         Ok(value) => guest.state.gpr[RAX] = value,
         // Nothing has happened yet: the signal comes first, then the call.
@@ -125,12 +126,32 @@ fn finish(guest: &mut Guest, row: Option<&Row>, result: SysResult) -> Outcome {
         Err(error) => {
             guest.state.gpr[RAX] = error.to_result() as u64;
             if error.0 == libc::EINTR {
-                let restart = row.is_some_and(|r| r.restart == Restart::Automatic);
+                let restart = row.is_some_and(|row| restarts(row, args));
                 return Outcome::Interrupted { restart };
             }
         }
     }
     Outcome::Done
+}
+
+/// Whether an interrupted call is made again after a handler with SA_RESTART (signal(7)).
+fn restarts(row: &Row, args: &Args) -> bool {
+    match row.restart {
+        Restart::Automatic => true,
+        Restart::Never => false,
+        Restart::UnlessReceiveTimeout => !has_timeout(args.int(0), libc::SO_RCVTIMEO),
+        Restart::UnlessSendTimeout => !has_timeout(args.int(0), libc::SO_SNDTIMEO),
+        Restart::UnlessTimeout => args.0[3] == 0,
+    }
+}
+
+/// Whether the descriptor is a socket for which this timeout is set.
+fn has_timeout(fd: i32, option: i32) -> bool {
+    let mut timeout = convert::Timeval::default();
+    let mut size = size_of::<convert::Timeval>() as libc::socklen_t;
+    // SAFETY: place and size are valid for the result.
+    let known = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, option, (&raw mut timeout).cast(), &mut size) };
+    known == 0 && timeout != convert::Timeval::default()
 }
 
 fn names_own_descriptor(row: &Row, args: &Args) -> bool {

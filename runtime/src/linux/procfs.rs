@@ -55,7 +55,7 @@ impl ProcFile {
             Self::Maps => guest.memory.regions().map(maps_line).collect::<String>().into_bytes(),
             Self::Stat => renumber_stat(&host_text("stat")?, pids.guest).into_bytes(),
             Self::Status => renumber_status(&host_text("status")?, pids.guest).into_bytes(),
-            Self::Cpuinfo => cpuinfo().into_bytes(),
+            Self::Cpuinfo => super::cpuinfo::text().into_bytes(),
         })
     }
 }
@@ -115,20 +115,6 @@ fn renumber_status(text: &str, pid: i32) -> String {
         .map(|line| match line.split_once(":\t") {
             Some((key @ ("Tgid" | "Pid"), _)) => format!("{key}:\t{pid}\n"),
             _ => format!("{line}\n"),
-        })
-        .collect()
-}
-
-/// A processor of /proc/cpuinfo each, with what CPUID announces.
-fn cpuinfo() -> String {
-    let count = std::thread::available_parallelism().map_or(1, usize::from);
-    (0..count)
-        .map(|n| {
-            format!(
-                "processor\t: {n}\nvendor_id\t: GenuineIntel\nmodel name\t: xlate\nsiblings\t: {count}\n\
-                 core id\t\t: {n}\ncpu cores\t: {count}\nfpu\t\t: yes\nclflush size\t: 64\n\
-                 cache_alignment\t: 64\naddress sizes\t: 48 bits physical, 47 bits virtual\n\n"
-            )
         })
         .collect()
 }

@@ -40,6 +40,12 @@ pub enum Restart {
     Automatic,
     /// It fails with EINTR all the same.
     Never,
+    /// It is made again unless the socket that it receives from has a timeout (SO_RCVTIMEO).
+    UnlessReceiveTimeout,
+    /// Likewise for sending (SO_SNDTIMEO).
+    UnlessSendTimeout,
+    /// It is made again unless it has a timeout of its own as fourth argument.
+    UnlessTimeout,
 }
 
 /// One system call.
@@ -126,12 +132,12 @@ macro_rules! refuse {
 /// All calls that are served.
 pub static TABLE: &[Row] = &[
     // Reading and writing.
-    pass!(read, 3, descriptors: FD0),
-    pass!(write, 3, descriptors: FD0),
+    pass!(read, 3, descriptors: FD0, restart: Restart::UnlessReceiveTimeout),
+    pass!(write, 3, descriptors: FD0, restart: Restart::UnlessSendTimeout),
     pass!(pread64, 4, descriptors: FD0),
     pass!(pwrite64, 4, descriptors: FD0),
-    pass!(readv, 3, descriptors: FD0),
-    pass!(writev, 3, descriptors: FD0),
+    pass!(readv, 3, descriptors: FD0, restart: Restart::UnlessReceiveTimeout),
+    pass!(writev, 3, descriptors: FD0, restart: Restart::UnlessSendTimeout),
     pass!(preadv, 5, descriptors: FD0),
     pass!(pwritev, 5, descriptors: FD0),
     pass!(preadv2, 6, descriptors: FD0),
@@ -275,17 +281,17 @@ pub static TABLE: &[Row] = &[
     pass!(socketpair, 4),
     pass!(bind, 3, descriptors: FD0),
     pass!(listen, 2, descriptors: FD0),
-    pass!(connect, 3, descriptors: FD0),
-    pass!(accept, 3, descriptors: FD0),
-    pass!(accept4, 4, descriptors: FD0),
+    pass!(connect, 3, descriptors: FD0, restart: Restart::UnlessSendTimeout),
+    pass!(accept, 3, descriptors: FD0, restart: Restart::UnlessReceiveTimeout),
+    pass!(accept4, 4, descriptors: FD0, restart: Restart::UnlessReceiveTimeout),
     pass!(getsockname, 3, descriptors: FD0),
     pass!(getpeername, 3, descriptors: FD0),
-    pass!(sendto, 6, descriptors: FD0),
-    pass!(recvfrom, 6, descriptors: FD0),
-    pass!(sendmsg, 3, descriptors: FD0),
-    pass!(recvmsg, 3, descriptors: FD0),
-    pass!(sendmmsg, 4, descriptors: FD0),
-    pass!(recvmmsg, 5, descriptors: FD0),
+    pass!(sendto, 6, descriptors: FD0, restart: Restart::UnlessSendTimeout),
+    pass!(recvfrom, 6, descriptors: FD0, restart: Restart::UnlessReceiveTimeout),
+    pass!(sendmsg, 3, descriptors: FD0, restart: Restart::UnlessSendTimeout),
+    pass!(recvmsg, 3, descriptors: FD0, restart: Restart::UnlessReceiveTimeout),
+    pass!(sendmmsg, 4, descriptors: FD0, restart: Restart::UnlessSendTimeout),
+    pass!(recvmmsg, 5, descriptors: FD0, restart: Restart::UnlessReceiveTimeout),
     pass!(setsockopt, 5, descriptors: FD0),
     pass!(getsockopt, 5, descriptors: FD0),
     pass!(shutdown, 2, descriptors: FD0),
@@ -351,7 +357,7 @@ pub static TABLE: &[Row] = &[
     pass!(process_madvise, 5, descriptors: FD0),
     pass!(process_mrelease, 2, descriptors: FD0),
     pass!(kcmp, 5, pids: PID0 | PID1),
-    pass!(futex, 6),
+    pass!(futex, 6, restart: Restart::UnlessTimeout),
     pass!(futex_waitv, 5, restart: Restart::Never),
     pass!(membarrier, 3),
     pass!(unshare, 1),

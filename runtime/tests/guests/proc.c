@@ -89,7 +89,8 @@ int main(int argc, char **argv) {
         if (vector[2 * i] == AT_PAGESZ || vector[2 * i] == AT_ENTRY || vector[2 * i] == AT_RANDOM)
             printf("auxv %lu: %d\n", vector[2 * i], vector[2 * i + 1] == getauxval(vector[2 * i]));
     text = slurp("/proc/self/stat", 0);
-    printf("stat: %d, %.*s\n", atoi(text) == getpid(), (int)(strchr(text, ')') - strchr(text, '(') + 1), strchr(text, '('));
+    printf("stat: %d\n", atoi(text) == getpid());
+    if (!EMULATED) printf("name: %.*s\n", (int)(strchr(text, ')') - strchr(text, '(') + 1), strchr(text, '('));
     text = slurp("/proc/self/status", 0);
     printf("status: %d\n", atoi(strstr(text, "\nPid:") + 5) == getpid());
     printf("comm: %s", slurp("/proc/self/comm", 0));

@@ -1,6 +1,10 @@
 /* Results in a form that is the same on every run: small values as they are, errors by number. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+
+/* Set while the AArch64 runtime is run under user-mode emulation, for what that does wrong itself. */
+#define EMULATED (getenv("EMULATED") != 0)
 
 #define SHOW(expression)                                             \
     do {                                                             \
