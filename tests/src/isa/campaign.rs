@@ -7,7 +7,7 @@ pub mod worker;
 
 use iced_x86::Code;
 use serde::{Deserialize, Serialize};
-use xlate_x86::{Interpreter, isa};
+use xlate_x86::isa;
 
 use super::engines::Kind;
 use super::exclusions;
@@ -66,8 +66,7 @@ pub enum Message {
 /// ignored, as Intel's processors do (Intel SDM vol. 2, JMP).
 fn decodable(code: Code) -> bool {
     use iced_x86::OpCodeOperandKind as K;
-    let info = code.op_code();
-    info.mode64() && !info.op_kinds().iter().any(|k| matches!(k, K::br16_1 | K::br16_2 | K::brdisp_2 | K::brdisp_4))
+    !code.op_code().op_kinds().iter().any(|k| matches!(k, K::br16_1 | K::br16_2 | K::brdisp_2 | K::brdisp_4))
 }
 
 /// The implemented instructions, sorted into those that are compared and those that can't be.
@@ -80,9 +79,9 @@ pub struct Plan {
 impl Plan {
     pub fn new(filter: Option<&str>) -> Self {
         let mut plan = Self { codes: Vec::new(), excluded: Vec::new(), lacking: Vec::new() };
-        for code in Code::values() {
+        for (code, implemented) in isa::codes() {
             let wanted = filter.is_none_or(|f| format!("{code:?}").to_lowercase().contains(&f.to_lowercase()));
-            if !wanted || !decodable(code) || isa::lookup::<Interpreter<'_>>(code).is_none() {
+            if !wanted || !implemented || !decodable(code) {
                 continue;
             }
             if let Some(reason) = exclusions::reason(code) {

@@ -1,12 +1,15 @@
 //! The engines under test, behind one face: translate a program, then run it from a state until it is left.
 
+mod baseline;
+mod blocks;
 mod interpreter;
+#[cfg(feature = "llvm")]
+mod optimized;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use xlate_abi::state::{CpuState, ExitReason, Trap};
-
-use xlate_runtime::engine::{entry, fpmode, helpers};
+use xlate_runtime::engine::workbench::Outcome as Left;
 
 use super::case::{Case, End, Fault, Outcome, Program, State, X87};
 use super::excursion::{Called, Excursions};
@@ -15,21 +18,70 @@ use super::excursion::{Called, Excursions};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 pub enum Kind {
     Interpreter,
+    Baseline,
+    /// Flags are in the state at every access that may fault.
+    BaselinePrecise,
+    #[cfg(feature = "llvm")]
+    Optimized,
+    /// Registers and flags are in the state at every access that may fault.
+    #[cfg(feature = "llvm")]
+    OptimizedPrecise,
+}
+
+/// What of the state has to be right when an access faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtFaults {
+    /// That it faulted, at that page.
+    Kind,
+    /// The address of the instruction, too.
+    Address,
+    /// Everything but the flags.
+    Registers,
+    Everything,
 }
 
 impl Kind {
-    pub const ALL: &[Kind] = &[Kind::Interpreter];
+    pub const ALL: &[Kind] = &[
+        Kind::Interpreter,
+        Kind::Baseline,
+        Kind::BaselinePrecise,
+        #[cfg(feature = "llvm")]
+        Kind::Optimized,
+        #[cfg(feature = "llvm")]
+        Kind::OptimizedPrecise,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Kind::Interpreter => "interpreter",
+            Kind::Baseline => "baseline",
+            Kind::BaselinePrecise => "baseline-precise",
+            #[cfg(feature = "llvm")]
+            Kind::Optimized => "optimized",
+            #[cfg(feature = "llvm")]
+            Kind::OptimizedPrecise => "optimized-precise",
         }
     }
 
-    /// Registers, flags and rip must be exact when an access faults.
-    pub fn precise_at_faults(self) -> bool {
+    pub fn at_faults(self) -> AtFaults {
         match self {
-            Kind::Interpreter => true,
+            Kind::Interpreter => AtFaults::Everything,
+            Kind::Baseline => AtFaults::Address,
+            Kind::BaselinePrecise => AtFaults::Everything,
+            #[cfg(feature = "llvm")]
+            Kind::Optimized => AtFaults::Kind,
+            #[cfg(feature = "llvm")]
+            Kind::OptimizedPrecise => AtFaults::Everything,
+        }
+    }
+
+    /// May return either payload where both operands of an addition or multiplication are NaNs (the one licence of
+    /// `xlate_x86::emitter`).
+    pub fn picks_nan(self) -> bool {
+        match self {
+            Kind::Interpreter | Kind::Baseline | Kind::BaselinePrecise => false,
+            #[cfg(feature = "llvm")]
+            Kind::Optimized | Kind::OptimizedPrecise => true,
         }
     }
 
@@ -37,6 +89,12 @@ impl Kind {
     pub fn create(self) -> Box<dyn Engine> {
         match self {
             Kind::Interpreter => Box::new(interpreter::Engine::default()),
+            Kind::Baseline => Box::new(baseline::Engine::new(false)),
+            Kind::BaselinePrecise => Box::new(baseline::Engine::new(true)),
+            #[cfg(feature = "llvm")]
+            Kind::Optimized => Box::new(optimized::Engine::new(false)),
+            #[cfg(feature = "llvm")]
+            Kind::OptimizedPrecise => Box::new(optimized::Engine::new(true)),
         }
     }
 }
@@ -45,37 +103,50 @@ impl Kind {
 pub trait Engine {
     /// Translates the program; an error is a mismatch.
     fn load(&mut self, program: &Program) -> Result<(), String>;
-    /// Runs the loaded program from the state until control leaves it or an exit says so. May fault.
-    fn run(&mut self, state: &mut CpuState);
+    /// Runs the code at the state's `rip` until it leaves; `None` if the program has none there. May fault.
+    fn step(&mut self, state: &mut CpuState) -> Option<Left>;
 }
+
+/// More steps than any case takes: a REP instruction is one block a step.
+const MAX_STEPS: usize = 100_000;
 
 /// Runs an already loaded program on a case's state; the data area has to be set up.
 pub fn run(engine: &mut dyn Engine, case: &Case, excursions: &mut Excursions) -> Outcome {
     let mut state = Box::new(cpu_state(&case.state));
-    let called = excursions.call(&mut || {
-        fpmode::load(state.mxcsr);
-        engine.run(&mut state);
-        state.mxcsr = fpmode::store(state.mxcsr);
+    let address = &raw mut *state;
+    let mut last = None;
+    // SAFETY: the state outlives the call, which is the only one to use it meanwhile.
+    let called = excursions.call(address, &mut || {
+        let state = unsafe { &mut *address };
+        for _ in 0..MAX_STEPS {
+            last = engine.step(state);
+            if last != Some(Left::Left(ExitReason::Continue)) {
+                return;
+            }
+        }
     });
-    let end = match called {
-        Called::Returned => end_of(&state, &case.program),
-        Called::Panicked(message) => End::Failed(format!("panic: {message}")),
-        Called::Faulted(fault) => End::Fault(fault),
+    let end = match (called, last) {
+        (Called::Panicked(message), _) => End::Failed(format!("panic: {message}")),
+        (Called::Faulted(fault), _) => End::Fault(fault),
+        (Called::Returned, Some(Left::Faulted)) => End::Failed("a fault that nothing raised".to_owned()),
+        (Called::Returned, Some(Left::Left(reason))) => end_of(reason, &state),
+        (Called::Returned, None) if case.program.contains(state.rip) => {
+            End::Failed(format!("no code at {:#x}, inside the program", state.rip))
+        }
+        (Called::Returned, None) => End::Left,
     };
     Outcome { end, state: from_cpu_state(&state) }
 }
 
-fn end_of(state: &CpuState, program: &Program) -> End {
-    match ExitReason::from_u32(state.exit_reason) {
-        Some(ExitReason::Trap) => match Trap::from_u32(state.exit_arg) {
+fn end_of(reason: ExitReason, state: &CpuState) -> End {
+    match reason {
+        ExitReason::Trap => match Trap::from_u32(state.exit_arg) {
             Some(trap) => End::Fault(fault_of(trap)),
             None => End::Failed(format!("trap number {}", state.exit_arg)),
         },
-        Some(ExitReason::Syscall) => End::Syscall,
-        Some(ExitReason::Unimplemented) => End::Failed("reported as not implemented".to_owned()),
-        Some(_) if !program.contains(state.rip) => End::Left,
-        Some(reason) => End::Failed(format!("stopped at {:#x} by {reason:?}", state.rip)),
-        None => End::Failed(format!("exit reason {}", state.exit_reason)),
+        ExitReason::Syscall => End::Syscall,
+        ExitReason::FetchFault => End::Left,
+        reason => End::Failed(format!("left at {:#x} by {reason:?}", state.rip)),
     }
 }
 
@@ -100,9 +171,6 @@ pub fn cpu_state(from: &State) -> CpuState {
         fs_base: from.fs_base,
         gs_base: from.gs_base,
         mxcsr: from.mxcsr,
-        helpers: helpers::table().as_ptr() as u64,
-        exit_stub: entry::exit_stub(),
-        link_stub: entry::link_stub(),
         ..CpuState::default()
     };
     state.set_rflags(from.rflags);

@@ -14,8 +14,19 @@ pub fn reason(code: Code) -> Option<&'static str> {
             "never gives the same value twice; unit tests of the helpers"
         }
         Mnemonic::Rdrand | Mnemonic::Rdseed => "random; unit tests of the helpers",
+        Mnemonic::Int1 => {
+            "reported in front of or behind the instruction, depending on the hypervisor; unit tests of the lifter"
+        }
+        Mnemonic::Reservednop if is_register_prefetch(code) => {
+            "AMD's processors refuse the register form, Intel's ignore it"
+        }
         _ => return None,
     })
+}
+
+/// 0F 0D, PREFETCHW and its like, with a register.
+fn is_register_prefetch(code: Code) -> bool {
+    matches!(code, Code::Reservednop_rm16_r16_0F0D | Code::Reservednop_rm32_r32_0F0D | Code::Reservednop_rm64_r64_0F0D)
 }
 
 /// A feature the instruction needs and this CPU doesn't have.

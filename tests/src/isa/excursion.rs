@@ -17,6 +17,8 @@ use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Result, bail};
+use xlate_abi::state::CpuState;
+use xlate_runtime::engine::fault;
 
 use super::case::Fault;
 #[cfg(target_arch = "x86_64")]
@@ -37,6 +39,10 @@ struct Control {
     home: host::Saved,
     wanted: host::Wanted,
     result: host::Captured,
+    /// The state of the engine that is called; null outside.
+    engine_state: *mut CpuState,
+    /// The fault by which guest code in an engine ended.
+    guest_fault: Option<Fault>,
 }
 
 struct Shared(UnsafeCell<Control>);
@@ -49,6 +55,8 @@ static CONTROL: Shared = Shared(UnsafeCell::new(Control {
     home: host::Saved::EMPTY,
     wanted: host::Wanted::EMPTY,
     result: host::Captured::EMPTY,
+    engine_state: std::ptr::null_mut(),
+    guest_fault: None,
 }));
 
 /// Stack of the signal handler, and of called functions.
@@ -102,6 +110,7 @@ impl Excursions {
         // SAFETY: `enter` is the only user of the control block.
         let control = unsafe { &mut *CONTROL.0.get() };
         control.wanted = host::Wanted::guest(state);
+        control.engine_state = std::ptr::null_mut();
         host::clear_id_flag();
         enter();
         let mut end = control.result.state.clone();
@@ -110,16 +119,18 @@ impl Excursions {
     }
 
     /// Calls a function on a stack of its own. It may change the floating-point modes: they are as before afterwards.
-    pub fn call(&mut self, f: &mut dyn FnMut()) -> Called {
+    /// Faults inside an engine's guest code leave it by the runtime's own way, with its state.
+    pub fn call(&mut self, state: *mut CpuState, f: &mut dyn FnMut()) -> Called {
         let mut job = Job { f, panic: None, returned: false };
         let top = (self.call_stack.as_mut_ptr() as u64 + CALL_STACK as u64) & !63;
         // SAFETY: `enter` is the only user of the control block.
         let control = unsafe { &mut *CONTROL.0.get() };
+        (control.engine_state, control.guest_fault) = (state, None);
         control.wanted = host::Wanted::call(run_job, &raw mut job as u64, top);
         enter();
         match job {
             Job { panic: Some(message), .. } => Called::Panicked(message),
-            Job { returned: true, .. } => Called::Returned,
+            Job { returned: true, .. } => control.guest_fault.map_or(Called::Returned, Called::Faulted),
             _ => Called::Faulted(control.result.fault),
         }
     }
@@ -174,6 +185,12 @@ unsafe fn handle(signal: i32, info: &libc::siginfo_t, context: &mut libc::uconte
         }
         Phase::Away => {
             control.result.capture(signal, info, context);
+            if !control.engine_state.is_null() && fault::in_guest() && control.guest_fault.is_none() {
+                control.guest_fault = Some(control.result.fault);
+                // SAFETY: in a handler, with the engine running guest code on this state.
+                unsafe { fault::leave(context, control.engine_state) };
+                return;
+            }
             control.home.restore(context);
             control.phase = Phase::Home;
         }

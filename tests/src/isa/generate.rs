@@ -40,6 +40,21 @@ fn random_instruction(code: Code, address: u64, rng: &mut Rng) -> Option<Instruc
     for n in 0..info.op_count() {
         operand(&mut i, n, info.op_kind(n), address, rng)?;
     }
+    use iced_x86::Mnemonic::{Enter, Shld, Shrd};
+    match code.mnemonic() {
+        // Results of counts beyond the width are undefined (Intel SDM vol. 2, SHLD).
+        Shld | Shrd
+            if i.op0_kind() != OpKind::Memory && i.op0_register().size() == 2
+                || i.op0_kind() == OpKind::Memory && i.memory_size().size() == 2 =>
+        {
+            if i.op2_kind() == OpKind::Immediate8 {
+                i.set_immediate8(rng.below(17) as u8 | (rng.next() as u8 & 0xe0));
+            }
+        }
+        // A frame that stays within the data area.
+        Enter => i.set_immediate16(rng.below(200) as u16),
+        _ => {}
+    }
     if code == Code::Int_imm8 && i.immediate8() == 0x80 {
         // A system call of 32-bit programs, not the #GP of the other vectors.
         i.set_immediate8(0x81);
@@ -153,6 +168,11 @@ fn register(kind: K, rng: &mut Rng) -> Option<Register> {
         K::dx => Register::DX,
         K::eax => Register::EAX,
         K::rax => Register::RAX,
+        K::fs => Register::FS,
+        K::gs => Register::GS,
+        K::seg_reg => nth(Register::ES, rng.below(6)),
+        K::cr_reg => rng.pick(&[Register::CR0, Register::CR2, Register::CR3, Register::CR4, Register::CR8]),
+        K::dr_reg => nth(Register::DR0, rng.below(8)),
         _ => return None,
     })
 }

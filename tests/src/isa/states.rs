@@ -15,6 +15,10 @@ pub fn single(program: &Program, rng: &mut Rng) -> Case {
     let mut state = random_state(program.address, rng);
     let mut memory = random_memory(rng);
     tame_registers(&i, &mut state, rng);
+    if faults_freely(&i) {
+        // So that every address register reaches the data area.
+        (state.fs_base, state.gs_base) = (0, 0);
+    }
     let used = InstructionInfoFactory::new().info(&i).used_memory().to_vec();
     for operand in &used {
         let size = operand.memory_size().size() as u64;
@@ -28,20 +32,30 @@ pub fn single(program: &Program, rng: &mut Rng) -> Case {
     Case { program: program.clone(), state, memory }
 }
 
+/// Whether it is left to each CPU which of an instruction's accesses fault: for masked-out bytes (Intel SDM vol. 2,
+/// MASKMOVDQU), for the two bytes behind those that MOVSXD uses of 16 bits. Flushing a line that isn't there is an
+/// error on the CPU, and nothing here: no program can mean it.
+fn faults_freely(i: &Instruction) -> bool {
+    use Mnemonic::*;
+    matches!(i.mnemonic(), Maskmovdqu | Maskmovq | Movsxd | Clflush | Clflushopt | Clwb)
+}
+
 /// Where a memory operand is to point.
 fn target(i: &Instruction, operand: &UsedMemory, size: u64, rng: &mut Rng) -> u64 {
-    // Whether masked-out bytes fault is left to each CPU (Intel SDM vol. 2, MASKMOVDQU); and so it is, in effect,
-    // which of offset and linear address must be canonical.
-    let masked = matches!(i.mnemonic(), Mnemonic::Maskmovdqu | Mnemonic::Maskmovq);
+    // Which of offset and linear address must be canonical is, in effect, left to each CPU.
+    let masked = faults_freely(i);
     let segmented = matches!(operand.segment(), Register::FS | Register::GS);
     loop {
         let target = arena::target(rng, size, i.has_lock_prefix());
-        if masked && !arena::in_data(target, size) || segmented && target >> 32 != 0 {
+        if masked && !arena::in_data(target, size.max(4)) || segmented && target >> 32 != 0 {
             continue;
         }
         return target;
     }
 }
+
+/// RFLAGS.NT, which means nothing in 64-bit mode until IRET.
+const NESTED_TASK: u64 = 1 << 14;
 
 /// Registers and flags without regard to any instruction.
 pub fn random_state(rip: u64, rng: &mut Rng) -> State {
@@ -120,6 +134,12 @@ fn tame_registers(i: &Instruction, state: &mut State, rng: &mut Rng) {
             state.gpr[RCX] = rng.below(3) | if rng.chance(30) { rng.next() << 32 } else { 0 };
         }
         // The offset reaches beyond the operand: some 100 bytes to either side.
+        // Results of counts beyond the width are undefined (Intel SDM vol. 2, SHLD).
+        Shld | Shrd if i.op2_kind() == OpKind::Register && operand_size(i) == 2 => {
+            state.gpr[RCX] = state.gpr[RCX] & !0x1f | rng.below(17);
+        }
+        // EMMS leaves the top of the stack alone on Intel's processors and clears it on AMD's.
+        Emms => state.x87.status = 0,
         Bt | Bts | Btr | Btc if i.op0_kind() == OpKind::Memory && i.op1_kind() == OpKind::Register => {
             let offset = rng.below(1600) as i64 - 800;
             let (n, ty, _) = gpr_of(i.op1_register());
@@ -128,6 +148,10 @@ fn tame_registers(i: &Instruction, state: &mut State, rng: &mut Rng) {
         }
         _ => {}
     }
+}
+
+fn operand_size(i: &Instruction) -> usize {
+    if i.op0_kind() == OpKind::Memory { i.memory_size().size() } else { i.op0_register().size() }
 }
 
 /// The address size of a string instruction's operands, in bytes.
@@ -202,7 +226,7 @@ fn relate_operands(i: &Instruction, used: &[UsedMemory], state: &mut State, memo
         }
         // A single step or an alignment check would be the tracer's business, not the instruction's.
         Popf | Popfd | Popfq => {
-            let value = rng.next() & !(rflags::TF | rflags::AC);
+            let value = rng.next() & !(rflags::TF | rflags::AC | NESTED_TASK);
             memory.patches.push((state.gpr[xlate_abi::state::RSP], value.to_le_bytes().to_vec()));
         }
         Fxrstor | Fxrstor64 => {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Message, Mismatch, Options, Plan, Task, TaskReport};
 use crate::isa::arena::{Arena, DATA_LEN};
 use crate::isa::case::{Case, Outcome, Program, X87};
-use crate::isa::compare::{self, Rules};
+use crate::isa::compare;
 use crate::isa::engines::{self, Engine, Kind};
 use crate::isa::excursion::Excursions;
 use crate::isa::shrink::shrink;
@@ -157,8 +157,7 @@ impl Bench {
         self.step(|| format!("{} runs\n{}{}", kind.name(), case.program.listing(), describe_state(case)));
         self.arena.data().copy_from_slice(&self.initial);
         let outcome = engines::run(engine, case, &mut self.excursions);
-        let rules = Rules { precise_at_faults: kind.precise_at_faults() };
-        compare::differences(case, (native, &self.native_data), (&outcome, self.arena.data()), rules)
+        compare::differences(case, (native, &self.native_data), (&outcome, self.arena.data()), kind)
     }
 
     /// Shrinks a failing case and tells all about it.

@@ -1,0 +1,52 @@
+//! Tier 2: LLVM. All blocks of a program are one region, so inner edges and loops are compiled as such; an entry in
+//! the middle of it gets a region of its own.
+
+use std::collections::HashMap;
+
+use xlate_abi::protocol::{CodeOptions, OptLevel, Target};
+use xlate_abi::state::CpuState;
+use xlate_llvm::{Region, RegionBlock, compile_region, host_target};
+use xlate_runtime::engine::workbench::{Outcome, Runnable, Workbench};
+
+use super::blocks::reachable;
+use crate::isa::case::Program;
+
+pub struct Engine {
+    bench: Workbench,
+    target: Target,
+    regions: HashMap<u64, Runnable>,
+    options: CodeOptions,
+}
+
+impl Engine {
+    pub fn new(precise: bool) -> Self {
+        Self {
+            bench: Workbench::default(),
+            target: host_target(),
+            regions: HashMap::new(),
+            options: CodeOptions { opt: OptLevel::O2, precise, tso: false },
+        }
+    }
+}
+
+impl super::Engine for Engine {
+    fn load(&mut self, program: &Program) -> Result<(), String> {
+        self.regions.clear();
+        self.bench.clear();
+        let blocks = reachable(program, self.options.precise);
+        for entry in blocks.iter().map(|b| b.pc) {
+            let blocks = blocks.iter().map(|b| RegionBlock { block: b.clone(), count: 0 }).collect();
+            let blob =
+                compile_region(&Region { entry, blocks }, &self.target, self.options).map_err(|e| e.to_string())?;
+            let code = self.bench.install(&blob).map_err(|e| e.to_string())?;
+            self.regions.insert(entry, code);
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, state: &mut CpuState) -> Option<Outcome> {
+        let code = *self.regions.get(&state.rip)?;
+        // SAFETY: installed since the bench was cleared; accesses as in tier 0.
+        Some(unsafe { self.bench.run(code, state) })
+    }
+}
