@@ -1,1 +1,681 @@
-//! Every operation of the emitter, compiled and interpreted on the same operands.
+//! Every operation of the emitter, compiled and interpreted on the same operands: edge cases and random ones.
+//!
+//! A program reads its operands from registers and writes results to a buffer whose address is in `r15`.
+
+use inkwell::context::Context;
+use xlate_abi::protocol::{CodeOptions, OptLevel, Target};
+use xlate_abi::state::{CpuState, ExitReason, Helper, RAX, RBX, RCX, Trap};
+use xlate_x86::emitter::*;
+use xlate_x86::{Block, BlockEnd, Emitter, Interpreter};
+
+use super::harness::*;
+use crate::state::Facets;
+use crate::{Region, generate, region};
+
+/// Bytes of a program's results.
+const OUT: usize = 8192;
+const OUT_REGISTER: usize = 15;
+const PC: u64 = 0x1000;
+
+/// Something to run on every engine.
+trait Program {
+    fn emit<E: Emitter>(&self, e: &mut E);
+}
+
+/// Writes results one behind another.
+struct Out<V> {
+    base: V,
+    at: i64,
+}
+
+impl<V: Copy> Out<V> {
+    fn new<E: Emitter<Val = V>>(e: &mut E) -> Self {
+        Self { base: e.gpr(OUT_REGISTER), at: 0 }
+    }
+
+    fn int<E: Emitter<Val = V>>(&mut self, e: &mut E, ty: Ty, v: V) {
+        let to = e.address(Some(self.base), None, self.at);
+        e.store(ty, to, v);
+        self.at += 8;
+    }
+
+    fn cond<E: Emitter<Val = V>>(&mut self, e: &mut E, c: E::Cond) {
+        let v = e.cond_to_int(Ty::I8, c);
+        self.int(e, Ty::I8, v);
+    }
+
+    fn vec<E: Emitter<Val = V>>(&mut self, e: &mut E, bits: u32, v: E::Vec) {
+        let to = e.address(Some(self.base), None, self.at);
+        e.vstore(bits, to, v);
+        self.at += 64;
+    }
+}
+
+/// The first operands, cut to a type.
+fn operands<E: Emitter>(e: &mut E, ty: Ty) -> (E::Val, E::Val) {
+    let (a, b) = (e.gpr(RAX), e.gpr(RBX));
+    if ty == Ty::I64 { (a, b) } else { (e.trunc(Ty::I64, ty, a), e.trunc(Ty::I64, ty, b)) }
+}
+
+fn region_of_program() -> Region {
+    Region::single(Block { pc: PC, end: PC + 1, insns: Vec::new(), exit: BlockEnd::FallThrough })
+}
+
+fn compile(program: &impl Program, target: &Target, options: CodeOptions) -> xlate_abi::protocol::Blob {
+    let context = Context::create();
+    let facets = Facets { pointers: 1 << OUT_REGISTER, vec_bits: [512; 32] };
+    let region = region_of_program();
+    let built = region::build_with(&context, &region, facets, target, options, |e, _| {
+        e.begin_instruction(PC, PC + 1);
+        program.emit(e);
+        if !e.ended {
+            e.jump(PC + 1);
+        }
+    });
+    let built = built.unwrap_or_else(|e| panic!("{e}"));
+    generate(&built, target, options).unwrap_or_else(|e| panic!("{target:?} {options:?}: {e}"))
+}
+
+fn interpret(program: &impl Program, state: &mut CpuState) {
+    let table = helpers();
+    state.helpers = table.as_ptr() as u64;
+    state.exit_reason = ExitReason::Continue as u32;
+    let raised = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut e = Interpreter { state };
+        e.begin_instruction(PC, PC + 1);
+        program.emit(&mut e);
+    }));
+    if raised.is_ok() && state.rip == PC {
+        state.rip = PC + 1;
+    }
+}
+
+/// Compiles the program in several ways and compares what it does to each state and to its buffer.
+fn check(program: impl Program, states: &[CpuState]) {
+    let mut expected = Vec::new();
+    for state in states {
+        let mut buffer = vec![0x5au8; OUT];
+        let mut s = state.clone();
+        s.gpr[OUT_REGISTER] = buffer.as_mut_ptr() as u64;
+        interpret(&program, &mut s);
+        expected.push((s, buffer));
+    }
+    let combinations = [
+        (OptLevel::O1, false, false),
+        (OptLevel::O2, false, false),
+        (OptLevel::O2, true, false),
+        (OptLevel::O2, false, true),
+    ];
+    for (opt, precise, tso) in combinations {
+        let options = CodeOptions { opt, precise, tso };
+        for target in hosts() {
+            let blob = compile(&program, &target, options);
+            for (state, (want, want_buffer)) in states.iter().zip(&expected) {
+                let mut buffer = vec![0x5au8; OUT];
+                let mut s = state.clone();
+                s.gpr[OUT_REGISTER] = buffer.as_mut_ptr() as u64;
+                run(&blob, &mut s);
+                let what = format!("{options:?} on {} from {:x?}", target.cpu, &state.gpr[..4]);
+                for at in (0..OUT).step_by(8) {
+                    let word = |b: &[u8]| u64::from_le_bytes(b[at..at + 8].try_into().unwrap());
+                    assert_eq!(
+                        word(want_buffer),
+                        word(&buffer),
+                        "{what}: result at {at} ({:#x} {:#x})",
+                        word(want_buffer),
+                        word(&buffer)
+                    );
+                }
+                s.gpr[OUT_REGISTER] = want.gpr[OUT_REGISTER];
+                assert_same(want, &s, &what);
+            }
+        }
+        compile(&program, &arm_target(), options);
+    }
+}
+
+/// xorshift64*: the tests only need variety.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
+
+const EDGES: [u64; 12] = [
+    0,
+    1,
+    2,
+    0x7f,
+    0x80,
+    0x7fff_ffff,
+    0x8000_0000,
+    0xffff_ffff,
+    0x7fff_ffff_ffff_ffff,
+    0x8000_0000_0000_0000,
+    u64::MAX,
+    0x0123_4567_89ab_cdef,
+];
+
+/// States with pairs of edge cases in the first operands, random bits everywhere else.
+fn integer_states() -> Vec<CpuState> {
+    let mut random = Random(42);
+    let mut states = Vec::new();
+    for a in EDGES {
+        for b in EDGES {
+            let mut s = random_state(&mut random);
+            s.gpr[RAX] = a;
+            s.gpr[RBX] = b;
+            states.push(s);
+        }
+    }
+    states
+}
+
+fn random_state(random: &mut Random) -> CpuState {
+    let mut s = CpuState { rip: PC, ..CpuState::default() };
+    s.gpr.iter_mut().for_each(|r| *r = random.next());
+    for byte in s.vec.iter_mut().flatten() {
+        // Lanes with extreme values are common.
+        *byte = match random.next() % 4 {
+            0 => 0,
+            1 => 0xff,
+            2 => 0x80,
+            _ => random.next() as u8,
+        };
+    }
+    s.flags.cf = random.next() as u8 & 1;
+    s.flags.zf = random.next() as u8 & 1;
+    s.flags.parity = random.next() as u8;
+    s
+}
+
+const TYPES: [Ty; 4] = [Ty::I8, Ty::I16, Ty::I32, Ty::I64];
+
+struct Binary(Ty);
+
+impl Program for Binary {
+    fn emit<E: Emitter>(&self, e: &mut E) {
+        let ty = self.0;
+        let mut out = Out::new(e);
+        let (a, b) = operands(e, ty);
+        for op in [Bin::Add, Bin::Sub, Bin::Mul, Bin::And, Bin::Or, Bin::Xor] {
+            let r = e.bin(op, ty, a, b);
+            out.int(e, ty, r);
+        }
+        let mask = e.iconst(ty, u64::from(ty.bits()) - 1);
+        let count = e.bin(Bin::And, ty, b, mask);
+        for op in [Bin::Shl, Bin::Lshr, Bin::Ashr, Bin::RotL, Bin::RotR] {
+            let r = e.bin(op, ty, a, count);
+            out.int(e, ty, r);
+        }
+        let (three, one) = (e.iconst(ty, 3), e.iconst(ty, 1));
+        let divisor = e.bin(Bin::And, ty, b, three);
+        let divisor = e.bin(Bin::Or, ty, divisor, one);
+        for op in [Bin::Udiv, Bin::Urem, Bin::Sdiv, Bin::Srem] {
+            let r = e.bin(op, ty, a, divisor);
+            out.int(e, ty, r);
+        }
+        for signed in [false, true] {
+            let (low, high) = e.mul_wide(signed, ty, a, b);
+            out.int(e, ty, low);
+            out.int(e, ty, high);
+        }
+    }
+}
+
+struct UnaryAndCompare(Ty);
+
+impl Program for UnaryAndCompare {
+    fn emit<E: Emitter>(&self, e: &mut E) {
+        use Pred::*;
+        let ty = self.0;
+        let mut out = Out::new(e);
+        let (a, b) = operands(e, ty);
+        for op in [Un::Not, Un::Neg, Un::Clz, Un::Ctz, Un::Popcnt] {
+            let r = e.un(op, ty, a);
+            out.int(e, ty, r);
+        }
+        if ty != Ty::I8 {
+            let r = e.un(Un::Bswap, ty, a);
+            out.int(e, ty, r);
+        }
+        for pred in [Eq, Ne, Ult, Ule, Ugt, Uge, Slt, Sle, Sgt, Sge] {
+            let c = e.cmp(pred, ty, a, b);
+            out.cond(e, c);
+            let not = e.cond_not(c);
+            let r = e.select(ty, not, a, b);
+            out.int(e, ty, r);
+        }
+        let (less, equal) = (e.cmp(Slt, ty, a, b), e.cmp(Eq, ty, a, b));
+        for op in [CondOp::And, CondOp::Or, CondOp::Xor] {
+            let c = e.cond_op(op, less, equal);
+            out.cond(e, c);
+        }
+        let on = e.bconst(true);
+        out.cond(e, on);
+        for wide in TYPES.into_iter().filter(|t| *t > ty) {
+            let (z, s) = (e.zext(ty, wide, a), e.sext(ty, wide, a));
+            out.int(e, wide, z);
+            out.int(e, wide, s);
+            let t = e.trunc(wide, ty, s);
+            out.int(e, ty, t);
+        }
+    }
+}
+
+#[test]
+fn scalar_integers() {
+    for ty in TYPES {
+        check(Binary(ty), &integer_states());
+        check(UnaryAndCompare(ty), &integer_states());
+    }
+}
+
+struct Memory(Ty, i64);
+
+impl Program for Memory {
+    fn emit<E: Emitter>(&self, e: &mut E) {
+        let Memory(ty, skew) = *self;
+        let mut out = Out::new(e);
+        let base = out.base;
+        let (a, b) = operands(e, ty);
+        let index = e.iconst(Ty::I64, 16);
+        let cell = e.address(Some(base), Some((index, 8)), 2048 + skew);
+        e.store(ty, cell, a);
+        let v = e.load(ty, cell);
+        out.int(e, ty, v);
+        for op in [Rmw::Add, Rmw::Sub, Rmw::And, Rmw::Or, Rmw::Xor, Rmw::Xchg] {
+            let old = e.atomic_rmw(op, ty, cell, b);
+            out.int(e, ty, old);
+        }
+        e.fence();
+        let now = e.load(ty, cell);
+        for (expected, new) in [(a, now), (now, a)] {
+            let old = e.cmpxchg(ty, cell, expected, new);
+            out.int(e, ty, old);
+        }
+        let last = e.load(ty, cell);
+        out.int(e, ty, last);
+    }
+}
+
+struct Memory16;
+
+impl Program for Memory16 {
+    fn emit<E: Emitter>(&self, e: &mut E) {
+        let mut out = Out::new(e);
+        let (a, b) = operands(e, Ty::I64);
+        // The buffer's alignment isn't ours to choose: round up inside it.
+        let cell = e.address(Some(out.base), None, 4096 + 15);
+        let mask = e.iconst(Ty::I64, !15);
+        let cell = e.bin(Bin::And, Ty::I64, cell, mask);
+        let above = e.address(Some(cell), None, 8);
+        e.store(Ty::I64, cell, a);
+        e.store(Ty::I64, above, b);
+        for expected in [[b, a], [a, b]] {
+            let old = e.cmpxchg16(cell, expected, [b, b]);
+            out.int(e, Ty::I64, old[0]);
+            out.int(e, Ty::I64, old[1]);
+        }
+        let low = e.load(Ty::I64, cell);
+        out.int(e, Ty::I64, low);
+        // Leave nothing behind that depends on the buffer's address.
+        let zero = e.iconst(Ty::I64, 0);
+        e.store(Ty::I64, cell, zero);
+        e.store(Ty::I64, above, zero);
+    }
+}
+
+#[test]
+fn memory_and_atomics() {
+    for ty in TYPES {
+        for skew in [0, 1, 3] {
+            check(Memory(ty, skew), &integer_states()[..40]);
+        }
+    }
+    // Where zeros end up in the buffer depends on its address; a static offset suffices for both engines.
+    let states: Vec<_> = integer_states().into_iter().take(40).collect();
+    check(Memory16, &states);
+}
+
+struct Control;
+
+impl Program for Control {
+    fn emit<E: Emitter>(&self, e: &mut E) {
+        let mut out = Out::new(e);
+        let (a, b) = operands(e, Ty::I64);
+        let c = e.cmp(Pred::Ult, Ty::I64, a, b);
+        let [x, y] = E::if_else(
+            e,
+            c,
+            [Ty::I64, Ty::I64],
+            |e| {
+                e.set_gpr(RCX, b);
+                let sum = e.bin(Bin::Add, Ty::I64, a, b);
+                [sum, a]
+            },
+            |e| {
+                let on = e.bconst(true);
+                e.set_flag(Flag::Of, on);
+                [b, a]
+            },
+        );
+        out.int(e, Ty::I64, x);
+        out.int(e, Ty::I64, y);
+        for flag in [Flag::Cf, Flag::Af, Flag::Zf, Flag::Sf, Flag::Of, Flag::Df] {
+            let f = e.flag(flag);
+            out.cond(e, f);
+        }
+        let p = e.parity();
+        out.int(e, Ty::I8, p);
+        e.set_parity(p);
+        let offset = core::mem::offset_of!(CpuState, gs_base);
+        e.state_store(Ty::I64, offset, x);
+        let back = e.state_load(Ty::I32, offset);
+        out.int(e, Ty::I32, back);
+        let size = e.iconst(Ty::I64, 4);
+        let r = e.call_helper(Helper::Crc32c, &[a, b, size]);
+        out.int(e, Ty::I64, r);
+        e.set_gpr(RBX, r);
+        let seen = e.call_helper(Helper::Cpuid, &[]);
+        out.int(e, Ty::I64, seen);
+        let changed = e.gpr(RCX);
+        out.int(e, Ty::I64, changed);
+        let v = e.vec(0, 128);
+        out.vec(e, 128, v);
+        let three = e.iconst(Ty::I64, 3);
+        let low = e.bin(Bin::And, Ty::I64, a, three);
+        let trap = e.cmp(Pred::Eq, Ty::I64, low, three);
+        e.trap_if(trap, Trap::Divide);
+        e.set_gpr(RAX, low);
+    }
+}
+
+#[test]
+fn control_flags_helpers_and_traps() {
+    check(Control, &integer_states());
+}
+
+/// One of the ways a block ends.
+struct End(u32);
+
+impl Program for End {
+    fn emit<E: Emitter>(&self, e: &mut E) {
+        let (a, b) = operands(e, Ty::I64);
+        let sum = e.bin(Bin::Add, Ty::I64, a, b);
+        // The address of an empty table entry is none of the guest's code.
+        let canonical = e.iconst(Ty::I64, 0x7fff_ffff_ffff);
+        let sum = e.bin(Bin::And, Ty::I64, sum, canonical);
+        e.set_gpr(RCX, sum);
+        let c = e.cmp(Pred::Slt, Ty::I64, a, b);
+        match self.0 {
+            0 => e.jump(0x1234_5678_9abc),
+            1 => e.branch(c, 0x2000, 0x800),
+            2 => e.jump_indirect(sum, Indirect::Jump),
+            3 => e.jump_indirect(sum, Indirect::Ret),
+            4 => e.call(0x800, PC + 1),
+            5 => e.leave(ExitReason::Syscall, 0, PC + 2),
+            _ => e.leave(ExitReason::Trap, Trap::Breakpoint as u32, PC + 1),
+        }
+    }
+}
+
+#[test]
+fn ends_of_blocks() {
+    for kind in 0..7 {
+        check(End(kind), &integer_states());
+    }
+}
+
+const INT_LANES: [Lane; 4] = [Lane::I8, Lane::I16, Lane::I32, Lane::I64];
+
+struct Lanes(VTy);
+
+impl Program for Lanes {
+    fn emit<E: Emitter>(&self, e: &mut E) {
+        use VBin::*;
+        let ty = self.0;
+        let bits = ty.bits;
+        let mut out = Out::new(e);
+        let (a, b) = (e.vec(1, bits), e.vec(2, bits));
+        for op in [Add, Sub, And, Or, Xor, AndNot, MinS, MinU, MaxS, MaxU, CmpEq, CmpGtS] {
+            let r = e.vbin(op, ty, a, b);
+            out.vec(e, bits, r);
+        }
+        if ty.lane != Lane::I64 {
+            for op in [AddSatS, AddSatU, SubSatS, SubSatU, AvgU] {
+                let r = e.vbin(op, ty, a, b);
+                out.vec(e, bits, r);
+            }
+        }
+        if matches!(ty.lane, Lane::I16 | Lane::I32) {
+            for op in [Mul, MulHiS, MulHiU] {
+                let r = e.vbin(op, ty, a, b);
+                out.vec(e, bits, r);
+            }
+            for to_signed in [false, true] {
+                let r = e.pack(ty, to_signed, a, b);
+                out.vec(e, bits, r);
+            }
+        }
+        let count = e.gpr(RAX);
+        let five = e.iconst(Ty::I64, 5);
+        for op in [VShift::Shl, VShift::Lshr, VShift::Ashr] {
+            for count in [count, five] {
+                let r = e.vshift(op, ty, a, count);
+                out.vec(e, bits, r);
+            }
+        }
+        let m = e.movmask(ty, a);
+        out.int(e, Ty::I64, m);
+        self.emit_moves(e, &mut out, a, b);
+    }
+}
+
+impl Lanes {
+    fn emit_moves<E: Emitter>(&self, e: &mut E, out: &mut Out<E::Val>, a: E::Vec, b: E::Vec) {
+        let ty = self.0;
+        let (bits, n) = (ty.bits, ty.lanes());
+        let indices: Vec<u8> = (0..n).map(|i| ((i * 7 + 3) % (2 * n)) as u8).collect();
+        let r = e.shuffle(ty, a, b, &indices);
+        out.vec(e, bits, r);
+        let x = e.extract(ty, a, n - 1);
+        out.int(e, ty.lane.ty(), x);
+        let r = e.splat(ty, x);
+        out.vec(e, bits, r);
+        let r = e.insert(ty, b, n / 2, x);
+        out.vec(e, bits, r);
+        e.set_vec(3, bits, r, Upper::Keep);
+        e.set_vec(4, bits, r, Upper::Zero);
+        let low = e.vec(3, 64);
+        out.vec(e, 64, low);
+        let to = e.address(Some(out.base), None, OUT as i64 - 65);
+        e.vstore(bits, to, r);
+        let back = e.vload(bits, to);
+        out.vec(e, bits, back);
+    }
+}
+
+struct Sums(u32);
+
+impl Program for Sums {
+    fn emit<E: Emitter>(&self, e: &mut E) {
+        let bits = self.0;
+        let mut out = Out::new(e);
+        let (a, b) = (e.vec(1, bits), e.vec(2, bits));
+        for signed in [false, true] {
+            let r = e.mul_even(signed, bits, a, b);
+            out.vec(e, bits, r);
+        }
+        let r = e.madd_i16(bits, a, b);
+        out.vec(e, bits, r);
+        let r = e.sad_u8(bits, a, b);
+        out.vec(e, bits, r);
+        let bytes: Vec<u8> = (0..bits / 8).map(|i| (i * 3) as u8).collect();
+        let r = e.vconst(&bytes);
+        out.vec(e, bits, r);
+    }
+}
+
+fn vector_states() -> Vec<CpuState> {
+    let mut random = Random(7);
+    let mut states: Vec<_> = (0..60).map(|_| random_state(&mut random)).collect();
+    for (s, count) in states.iter_mut().zip([0, 1, 7, 8, 15, 16, 31, 32, 63, 64, 65, 1 << 32]) {
+        s.gpr[RAX] = count;
+    }
+    states
+}
+
+#[test]
+fn vectors() {
+    for bits in [64, 128, 256, 512] {
+        for lane in INT_LANES {
+            check(Lanes(VTy { lane, bits }), &vector_states());
+        }
+        if bits < 512 {
+            check(Sums(bits), &vector_states());
+        }
+    }
+}
+
+const FBINS: [FBin; 6] = [FBin::Add, FBin::Sub, FBin::Mul, FBin::Div, FBin::Min, FBin::Max];
+const FPREDS: [FPred; 8] =
+    [FPred::Oeq, FPred::Olt, FPred::Ole, FPred::Une, FPred::Uge, FPred::Ugt, FPred::Uno, FPred::Ord];
+
+struct Floats(Fty);
+
+impl Program for Floats {
+    fn emit<E: Emitter>(&self, e: &mut E) {
+        let f = self.0;
+        let ty = f.ty();
+        let mut out = Out::new(e);
+        let (a, b) = operands(e, ty);
+        for op in FBINS {
+            let r = e.fbin(op, f, a, b);
+            out.int(e, ty, r);
+        }
+        let r = e.fsqrt(f, a);
+        out.int(e, ty, r);
+        for pred in FPREDS {
+            let c = e.fcmp(pred, f, a, b);
+            out.cond(e, c);
+        }
+        for to in [Ty::I32, Ty::I64] {
+            for round in [Round::Current, Round::Truncate] {
+                let r = e.float_to_int(round, f, to, a);
+                out.int(e, to, r);
+            }
+        }
+        let other = if f == Fty::F32 { Fty::F64 } else { Fty::F32 };
+        let r = e.float_to_float(f, other, a);
+        out.int(e, other.ty(), r);
+        let whole = e.gpr(RCX);
+        let half = e.trunc(Ty::I64, Ty::I32, whole);
+        for (from, v) in [(Ty::I64, whole), (Ty::I32, half)] {
+            let r = e.int_to_float(from, f, v);
+            out.int(e, ty, r);
+        }
+    }
+}
+
+struct FloatLanes(VTy);
+
+impl Program for FloatLanes {
+    fn emit<E: Emitter>(&self, e: &mut E) {
+        let ty = self.0;
+        let mut out = Out::new(e);
+        let (a, b) = (e.vec(1, ty.bits), e.vec(2, ty.bits));
+        for op in FBINS {
+            let r = e.vfbin(op, ty, a, b);
+            out.vec(e, ty.bits, r);
+        }
+        let r = e.vfsqrt(ty, a);
+        out.vec(e, ty.bits, r);
+        for pred in FPREDS {
+            let r = e.vfcmp(pred, ty, a, b);
+            out.vec(e, ty.bits, r);
+        }
+        let x = e.extract(ty, a, 1);
+        out.int(e, ty.lane.ty(), x);
+        let r = e.insert(ty, b, 0, x);
+        out.vec(e, ty.bits, r);
+    }
+}
+
+/// Zeros, infinities, NaNs of both kinds, denormals, limits of integers, and ordinary numbers.
+fn special(f: Fty) -> Vec<u64> {
+    let doubles = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.5,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        2_147_483_647.5,
+        -2_147_483_648.5,
+        9.3e18,
+        0.5,
+        2.5,
+        1e-310,
+    ];
+    match f {
+        Fty::F64 => {
+            let nans = [0x7ff8_0000_0000_1234, 0xfff0_0000_0000_0001, 0x7ff0_0000_0000_0077];
+            doubles.iter().map(|d| d.to_bits()).chain(nans).collect()
+        }
+        Fty::F32 => {
+            let nans = [0x7fc0_1234, 0xff80_0001, 0x7f80_0077, 0x0000_1000];
+            doubles.iter().map(|d| u64::from((*d as f32).to_bits())).chain(nans).collect()
+        }
+    }
+}
+
+/// The licence of the emitter's contract: where both operands of an addition or multiplication are NaNs,
+/// either's payload may come out. Such pairs are left out.
+fn both_nan(f: Fty, a: u64, b: u64) -> bool {
+    match f {
+        Fty::F32 => f32::from_bits(a as u32).is_nan() && f32::from_bits(b as u32).is_nan(),
+        Fty::F64 => f64::from_bits(a).is_nan() && f64::from_bits(b).is_nan(),
+    }
+}
+
+fn float_states(f: Fty) -> Vec<CpuState> {
+    let mut random = Random(99);
+    let values = special(f);
+    let bytes = f.ty().bytes() as usize;
+    let mut states = Vec::new();
+    for &a in &values {
+        for &b in &values {
+            if both_nan(f, a, b) {
+                continue;
+            }
+            let mut s = random_state(&mut random);
+            s.gpr[RAX] = a;
+            s.gpr[RBX] = b;
+            s.gpr[RCX] = random.next() >> (random.next() % 64);
+            for lane in 0..64 / bytes {
+                let (x, y) = if lane % 2 == 0 { (a, b) } else { (values[lane % 12], values[(lane + 5) % 12]) };
+                s.vec[1][lane * bytes..][..bytes].copy_from_slice(&x.to_le_bytes()[..bytes]);
+                s.vec[2][lane * bytes..][..bytes].copy_from_slice(&y.to_le_bytes()[..bytes]);
+            }
+            states.push(s);
+        }
+    }
+    states
+}
+
+#[test]
+fn floats() {
+    for f in [Fty::F32, Fty::F64] {
+        check(Floats(f), &float_states(f));
+        let lane = if f == Fty::F32 { Lane::F32 } else { Lane::F64 };
+        for bits in [128, 256, 512] {
+            check(FloatLanes(VTy { lane, bits }), &float_states(f));
+        }
+    }
+}
