@@ -68,6 +68,8 @@ impl<'c> Scopes<'c> {
 pub struct Llvm<'c> {
     pub ir: Ir<'c>,
     pub arch: Arch,
+    /// The target's features, as in [`xlate_abi::protocol::Target`].
+    pub features: String,
     pub options: CodeOptions,
     pub scopes: Scopes<'c>,
     /// The CPU state's address.
@@ -102,6 +104,11 @@ pub struct Llvm<'c> {
 }
 
 impl<'c> Llvm<'c> {
+    /// Whether the target has a feature of LLVM's name.
+    pub fn has(&self, feature: &str) -> bool {
+        self.features.split(',').any(|f| f.strip_prefix('+') == Some(feature))
+    }
+
     pub fn as_pointer(&self, v: Val<'c>) -> PointerValue<'c> {
         v.ptr.unwrap_or_else(|| self.ir.int_to_ptr(v.int))
     }
@@ -453,6 +460,10 @@ impl<'c> Emitter for Llvm<'c> {
         self.lanes_movmask(ty, v).into()
     }
 
+    fn byte_shuffle(&mut self, bits: u32, table: VectorValue<'c>, index: VectorValue<'c>) -> VectorValue<'c> {
+        self.lanes_byte_shuffle(bits, table, index)
+    }
+
     fn pack(&mut self, from: VTy, to_signed: bool, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
         self.lanes_pack(from, to_signed, a, b)
     }
@@ -493,6 +504,10 @@ impl<'c> Emitter for Llvm<'c> {
 
     fn fcmp(&mut self, pred: FPred, ty: Fty, a: Val<'c>, b: Val<'c>) -> IntValue<'c> {
         self.float_cmp(pred, ty, a.int, b.int)
+    }
+
+    fn fround(&mut self, mode: Rounding, inexact: bool, ty: Fty, v: Val<'c>) -> Val<'c> {
+        self.float_round(mode, inexact, ty, v.int).into()
     }
 
     fn int_to_float(&mut self, _from: Ty, to: Fty, v: Val<'c>) -> Val<'c> {

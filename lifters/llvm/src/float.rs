@@ -11,7 +11,8 @@
 use inkwell::FloatPredicate;
 use inkwell::values::{BasicValue, FloatValue, InstructionOpcode as Op, IntValue, VectorValue};
 use xlate_abi::protocol::Arch;
-use xlate_x86::emitter::{FBin, FPred, Fty, Round, Ty, VTy};
+use xlate_abi::state::Helper;
+use xlate_x86::emitter::{FBin, FPred, Fty, Round, Rounding, Ty, VTy};
 
 use crate::emitter::Llvm;
 use crate::ir::Likely;
@@ -163,6 +164,34 @@ impl<'c> Llvm<'c> {
             .expect("an integer")
             .into_int_value();
         ir.select(fits, saturated, ir.int(to, 1 << (to.bits() - 1)))
+    }
+
+    /// Without SSE4.1 an x86-64 host has no instruction for it, and LLVM would call a library.
+    pub fn float_round(&mut self, mode: Rounding, inexact: bool, ty: Fty, v: IntValue<'c>) -> IntValue<'c> {
+        if self.arch == Arch::X86_64 && !self.has("sse4.1") {
+            return self.helper_round(mode, inexact, ty, v);
+        }
+        let name = match mode {
+            Rounding::Nearest => "llvm.roundeven",
+            Rounding::Down => "llvm.floor",
+            Rounding::Up => "llvm.ceil",
+            Rounding::Zero => "llvm.trunc",
+            Rounding::Current => "llvm.nearbyint",
+        };
+        let x = self.float(ty, v);
+        let r = self.ir.intrinsic(name, &[x.get_type().into()], &[x.into()]).expect("a float");
+        self.ir.float_to_int_bits(r.into_float_value(), ty)
+    }
+
+    fn helper_round(&mut self, mode: Rounding, inexact: bool, ty: Fty, v: IntValue<'c>) -> IntValue<'c> {
+        let helper = match ty {
+            Fty::F32 => Helper::RoundF32,
+            Fty::F64 => Helper::RoundF64,
+        };
+        let mode = self.ir.i64(mode as u64 | u64::from(inexact) << 3);
+        let wide = if ty == Fty::F32 { self.ir.zext(v, Ty::I64) } else { v };
+        let r = self.helper(helper, &[wide.into(), mode.into()]).int;
+        if ty == Fty::F32 { self.ir.trunc(r, Ty::I32) } else { r }
     }
 
     // ---- lanes -------------------------------------------------------------------------------------

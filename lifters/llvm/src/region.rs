@@ -87,6 +87,7 @@ fn emitter<'c>(cx: &'c Context, region: &Region, facets: Facets, target: &Target
     Llvm {
         ir,
         arch: target.arch,
+        features: target.features.clone(),
         options,
         scopes: Scopes::new(cx),
         state,

@@ -127,6 +127,49 @@ impl<'c> Llvm<'c> {
         ir.zext(mask, Ty::I64)
     }
 
+    pub fn lanes_byte_shuffle(&self, bits: u32, table: VectorValue<'c>, index: VectorValue<'c>) -> VectorValue<'c> {
+        let shape = |bits| VTy { lane: Lane::I8, bits };
+        let (table, index) = (self.int_lanes(shape(bits), table), self.int_lanes(shape(bits), index));
+        let ir = &self.ir;
+        if bits < 128 {
+            // The MMX form names one of eight bytes.
+            let index = ir.vop(Op::And, index, ir.splat_const(shape(bits), 0x87));
+            let widen = |v: VectorValue<'c>| ir.shuffle(v, v.get_type().const_zero(), 0..16);
+            let r = self.shuffle16(widen(table), widen(index));
+            return ir.shuffle(r, r, 0..8);
+        }
+        let part = |v: VectorValue<'c>, n: u32| ir.shuffle(v, v, 16 * n..16 * n + 16);
+        let whole = ir.int_vec_type(shape(bits)).const_zero();
+        (0..bits / 128).fold(whole, |sum, n| {
+            let r = self.shuffle16(part(table, n), part(index, n));
+            let r = ir.shuffle(r, r, (0..bits / 8).map(|i| i % 16));
+            ir.shuffle(sum, r, (0..bits / 8).map(|i| if i / 16 == n { bits / 8 + i } else { i }))
+        })
+    }
+
+    /// PSHUFB on 16 bytes.
+    fn shuffle16(&self, table: VectorValue<'c>, index: VectorValue<'c>) -> VectorValue<'c> {
+        let ir = &self.ir;
+        let bytes = VTy { lane: Lane::I8, bits: 128 };
+        match self.arch {
+            Arch::X86_64 if self.has("ssse3") => ir.vintrinsic("llvm.x86.ssse3.pshuf.b.128", &[], table, index),
+            // TBL gives zero for every index of 16 and above (Arm ARM, C7.2.391).
+            Arch::Aarch64 => {
+                let index = ir.vop(Op::And, index, ir.splat_const(bytes, 0x8f));
+                let overload = [BasicTypeEnum::from(table.get_type())];
+                ir.vintrinsic("llvm.aarch64.neon.tbl1", &overload, table, index)
+            }
+            Arch::X86_64 => (0..16).fold(table, |sum, n| {
+                let i = ir.extract(index, n).into_int_value();
+                let low = ir.op(Op::And, i, ir.int(Ty::I8, 15));
+                let byte = ir.b.build_extract_element(table, low, "").expect("positioned").into_int_value();
+                let zero = ir.int(Ty::I8, 0);
+                let clear = ir.icmp(IntPredicate::SLT, i, zero);
+                ir.insert(sum, n, ir.select(clear, zero, byte))
+            }),
+        }
+    }
+
     pub fn lanes_pack(&self, from: VTy, to_signed: bool, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
         let (a, b) = (self.int_lanes(from, a), self.int_lanes(from, b));
         if let Some(name) = self.pack_intrinsic(from, to_signed) {

@@ -106,6 +106,27 @@ extern "C" fn cpuid(state: *mut CpuState) -> u64 {
     seen
 }
 
+extern "C" fn round_f32(_: *mut CpuState, v: u64, mode: u64) -> u64 {
+    round(f64::from(f32::from_bits(v as u32)), mode).map_or(v | 1 << 22, |r| u64::from((r as f32).to_bits()))
+}
+
+extern "C" fn round_f64(_: *mut CpuState, v: u64, mode: u64) -> u64 {
+    round(f64::from_bits(v), mode).map_or(v | 1 << 51, f64::to_bits)
+}
+
+/// `None` for a NaN, which is to be quieted. The tests run in round-to-nearest.
+fn round(v: f64, mode: u64) -> Option<f64> {
+    if v.is_nan() {
+        return None;
+    }
+    Some(match mode & 7 {
+        1 => v.floor(),
+        2 => v.ceil(),
+        3 => v.trunc(),
+        _ => v.round_ties_even(),
+    })
+}
+
 extern "C" fn no_helper() -> u64 {
     panic!("a helper that the tests don't have was called")
 }
@@ -114,6 +135,8 @@ extern "C" fn no_helper() -> u64 {
 pub fn helpers() -> [u64; HELPER_COUNT] {
     let mut table = [no_helper as *const () as u64; HELPER_COUNT];
     table[Helper::Crc32c as usize] = crc32c as *const () as u64;
+    table[Helper::RoundF32 as usize] = round_f32 as *const () as u64;
+    table[Helper::RoundF64 as usize] = round_f64 as *const () as u64;
     table[Helper::Cpuid as usize] = cpuid as *const () as u64;
     table
 }

@@ -512,6 +512,10 @@ impl Program for Sums {
             let r = e.mul_even(signed, bits, a, b);
             out.vec(e, bits, r);
         }
+        if bits >= 128 {
+            let r = e.byte_shuffle(bits, a, b);
+            out.vec(e, bits, r);
+        }
         let r = e.madd_i16(bits, a, b);
         out.vec(e, bits, r);
         let r = e.sad_u8(bits, a, b);
@@ -570,6 +574,10 @@ impl Program for Floats {
                 let r = e.float_to_int(round, f, to, a);
                 out.int(e, to, r);
             }
+        }
+        for mode in Rounding::ALL {
+            let r = e.fround(mode, false, f, a);
+            out.int(e, ty, r);
         }
         let other = if f == Fty::F32 { Fty::F64 } else { Fty::F32 };
         let r = e.float_to_float(f, other, a);
