@@ -8,6 +8,7 @@ pub mod capture;
 #[cfg(target_arch = "x86_64")]
 pub mod checkpoint;
 pub mod inspect;
+pub mod isa;
 pub mod run;
 pub mod serve;
 pub mod status;

@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 #[cfg(target_arch = "x86_64")]
 use xlate::checkpoint;
 use xlate::status::{CommandResult, Status};
-use xlate::{bench, inspect, run, serve};
+use xlate::{bench, inspect, isa, run, serve};
 
 /// Checkpoints running x86-64 Linux processes and resumes them, translated, on AArch64 or x86-64.
 #[derive(Parser)]
@@ -29,6 +29,7 @@ enum Command {
     #[cfg(target_arch = "x86_64")]
     Checkpoint(checkpoint::Args),
     Inspect(inspect::Args),
+    Isa(isa::Args),
     Run(run::Args),
     Serve(serve::Args),
     Bench(bench::Args),
@@ -58,6 +59,7 @@ fn dispatch(cli: Cli) -> CommandResult {
         #[cfg(target_arch = "x86_64")]
         Command::Checkpoint(args) => checkpoint::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Isa(args) => isa::run(&args),
         Command::Run(args) => run::run(args, cli.log.as_deref()),
         Command::Serve(args) => serve::run(&args),
     }

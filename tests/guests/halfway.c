@@ -1,6 +1,7 @@
 // A computation with state in all places a checkpoint must carry: recursion on the stack, a table in the heap,
 // a half-written file, a handler and a mask, floating-point state, and its own pid.
-// usage: halfway FILE ROUNDS. FILE gets one line a round; the last line is the sum of everything.
+// usage: halfway FILE ROUNDS PASSES MICROSECONDS. Each round makes PASSES over the table and sleeps; FILE gets a
+// line a round, and in the last line the sum of everything.
 #include <fcntl.h>
 #include <math.h>
 #include <signal.h>
@@ -13,7 +14,9 @@
 static volatile sig_atomic_t handled;
 static void on_usr1(int signal) { handled += signal; }
 
-enum { WORDS = 1 << 18 };
+enum { WORDS = 1 << 16 };
+
+static int rounds, passes, pause_us;
 
 static uint64_t mix(uint64_t x) {
     x ^= x >> 33;
@@ -23,19 +26,20 @@ static uint64_t mix(uint64_t x) {
 }
 
 // Each level keeps a partial result in its frame; the rounds are done at the innermost one.
-static uint64_t descend(int depth, uint64_t seed, uint64_t *table, FILE *out, int rounds) {
+static uint64_t descend(int depth, uint64_t seed, uint64_t *table, FILE *out) {
     volatile uint64_t own[8];
     for (int i = 0; i < 8; i++) own[i] = mix(seed + i);
     uint64_t sum = 0;
     if (depth > 0) {
-        sum = descend(depth - 1, mix(seed), table, out, rounds);
+        sum = descend(depth - 1, mix(seed), table, out);
     } else {
         double angle = 0.5;
         for (int round = 0; round < rounds; round++) {
-            for (int pass = 0; pass < 40; pass++)
+            for (int pass = 0; pass < passes; pass++)
                 for (size_t i = 0; i < WORDS; i++) table[i] = mix(table[i] + i + pass);
             angle = sqrt(angle * 1.7 + round) / 1.3;
             sum += table[round % WORDS];
+            if (pause_us) usleep(pause_us);
             fprintf(out, "round %d: %016llx %.12f\n", round, (unsigned long long)sum, angle);
         }
     }
@@ -44,7 +48,8 @@ static uint64_t descend(int depth, uint64_t seed, uint64_t *table, FILE *out, in
 }
 
 int main(int argc, char **argv) {
-    if (argc != 3) return 2;
+    if (argc != 5) return 2;
+    rounds = atoi(argv[2]), passes = atoi(argv[3]), pause_us = atoi(argv[4]);
     struct sigaction action = {.sa_handler = on_usr1, .sa_flags = SA_RESTART};
     sigaction(SIGUSR1, &action, NULL);
     signal(SIGHUP, SIG_IGN);
@@ -57,7 +62,7 @@ int main(int argc, char **argv) {
     if (!out || !table) return 2;
     for (size_t i = 0; i < WORDS; i++) table[i] = i * 0x9e3779b97f4a7c15ull;
     pid_t before = getpid();
-    uint64_t sum = descend(50, 1, table, out, atoi(argv[2]));
+    uint64_t sum = descend(50, 1, table, out);
     raise(SIGUSR1);
     fprintf(out, "handled %d, same pid %d, sum %016llx\n", (int)handled, getpid() == before, (unsigned long long)sum);
     if (fclose(out)) return 1;

@@ -1,3 +1,4 @@
 //! What the whole-path tests share; most of it is the native differential verification of the semantics ([`isa`]).
 
+pub mod guest;
 pub mod isa;
