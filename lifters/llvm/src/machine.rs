@@ -130,12 +130,12 @@ fn with_machine<R>(
 fn passes(opt: OptLevel) -> &'static str {
     match opt {
         OptLevel::O0 | OptLevel::O1 => {
-            "function(sroa,early-cse<memssa>,instcombine,simplifycfg,gvn,dse,instcombine,adce)"
+            "function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,gvn,dse,instcombine<no-verify-fixpoint>,adce)"
         }
         OptLevel::O2 => {
-            "function(sroa,early-cse<memssa>,instcombine,simplifycfg,\
-             loop-mssa(loop-rotate,licm),gvn,instcombine,\
-             loop-mssa(licm),dse,adce,simplifycfg,instcombine)"
+            "function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,\
+             loop-mssa(loop-rotate,licm),gvn,instcombine<no-verify-fixpoint>,\
+             loop-mssa(licm),dse,adce,simplifycfg,instcombine<no-verify-fixpoint>)"
         }
         OptLevel::O3 => "default<O3>",
     }
