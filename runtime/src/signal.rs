@@ -203,7 +203,7 @@ impl Fault {
             Trap::SingleStep => Self::new(libc::SIGTRAP, code::TRAP_TRACE, rip, vector),
             Trap::Breakpoint => Self::new(libc::SIGTRAP, code::KERNEL, 0, vector),
             Trap::InvalidOpcode => Self::new(libc::SIGILL, code::ILL_ILLOPN, rip, vector),
-            Trap::GeneralProtection => Self::new(libc::SIGSEGV, code::KERNEL, 0, vector),
+            Trap::GeneralProtection | Trap::Overflow => Self::new(libc::SIGSEGV, code::KERNEL, 0, vector),
             Trap::X87 => Self::new(libc::SIGFPE, x87_code(state), rip, vector),
             Trap::Alignment => Self::new(libc::SIGBUS, code::BUS_ADRALN, 0, vector),
             Trap::Simd => Self::new(libc::SIGFPE, simd_code(state), rip, vector),

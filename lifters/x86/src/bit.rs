@@ -1,7 +1,7 @@
 //! Bit and byte instructions: BT*, scans and counts, BMI1, BMI2's PDEP, PEXT and BZHI, CRC32, SETcc
 //! (Intel SDM vol. 1, 5.1.6 and 5.1.16).
 
-use iced_x86::{Code, Instruction, Mnemonic, OpKind, RflagsBits};
+use iced_x86::{Code, EncodingKind, Instruction, Mnemonic, OpKind, RflagsBits};
 use xlate_abi::state::Helper;
 
 use crate::control::condition_of;
@@ -19,6 +19,8 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         Btc => |l, i| bit_test(l, i, Some(Rmw::Xor)),
         Bsf => |l, i| scan(l, i, false),
         Bsr => |l, i| scan(l, i, true),
+        // Knights Corner has the next three in an encoding of its own.
+        Tzcnt | Lzcnt | Popcnt if code.encoding() != EncodingKind::Legacy => return None,
         Tzcnt => |l, i| count_zeros(l, i, Un::Ctz),
         Lzcnt => |l, i| count_zeros(l, i, Un::Clz),
         Popcnt => popcnt,

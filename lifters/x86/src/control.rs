@@ -125,12 +125,13 @@ fn jrcxz<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     l.branch(c, i.near_branch_target(), i.next_ip());
 }
 
-/// `int n`: Linux lets user mode use the gates of #BP and of 32-bit system calls, which aren't implemented
+/// `int n`: Linux lets user mode use the gates of #BP, #OF and of 32-bit system calls, which aren't implemented
 /// (arch/x86/kernel/idt.c); every other vector is #GP.
 fn int<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     debug_assert_eq!(i.op0_kind(), OpKind::Immediate8);
     match i.immediate8() {
         3 => trap(l, Trap::Breakpoint, i.next_ip()),
+        4 => trap(l, Trap::Overflow, i.next_ip()),
         0x80 => l.leave(ExitReason::Unimplemented, 0, i.ip()),
         _ => trap(l, Trap::GeneralProtection, i.ip()),
     }

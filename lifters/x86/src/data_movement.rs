@@ -190,8 +190,8 @@ const OTHER_FLAGS: usize = core::mem::offset_of!(CpuState, flags) + core::mem::o
 const PLACES: [(Flag, u64); 6] =
     [(Flag::Cf, 0), (Flag::Af, 4), (Flag::Zf, 6), (Flag::Sf, 7), (Flag::Df, 10), (Flag::Of, 11)];
 
-/// AC, ID and TF: their bits in [`FlagBytes::other`] and in RFLAGS.
-const OTHERS: [(u64, u64); 3] = [(0, 18), (1, 21), (2, 8)];
+/// AC, ID, TF and NT: their bits in [`FlagBytes::other`] and in RFLAGS.
+const OTHERS: [(u64, u64); 4] = [(0, 18), (1, 21), (2, 8), (3, 14)];
 
 fn pushf<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     use xlate_abi::state::rflags;
@@ -266,6 +266,8 @@ fn enter<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     }
     let pushed = if level > 0 { level + 1 } else { 1 };
     let top = l.e.address(Some(rsp), None, -slot * pushed - size);
+    // The new top must be writable; reading it finds nearly as much, and disturbs nothing.
+    l.load(ty, top);
     let frame = l.zcast(Ty::I64, ty, frame);
     l.set_reg(if ty == Ty::I16 { Register::BP } else { Register::RBP }, frame);
     l.e.set_gpr(RSP, top);

@@ -298,7 +298,7 @@ impl Emitter for Interpreter<'_> {
 
     #[inline]
     fn load(&mut self, ty: Ty, addr: u64) -> u64 {
-        match ty {
+        let v = match ty {
             // SAFETY: `run_block`'s contract: guest accesses happen as they are.
             Ty::I8 => u64::from(unsafe { (addr as *const u8).read_unaligned() }),
             // SAFETY: likewise.
@@ -307,7 +307,11 @@ impl Emitter for Interpreter<'_> {
             Ty::I32 => u64::from(unsafe { (addr as *const u32).read_unaligned() }),
             // SAFETY: likewise.
             Ty::I64 => unsafe { (addr as *const u64).read_unaligned() },
-        }
+        };
+        // Nothing, but a use: a load whose value isn't wanted may still fault.
+        // SAFETY: no instruction.
+        unsafe { core::arch::asm!("/* {0} */", in(reg) v, options(nomem, nostack, preserves_flags)) };
+        v
     }
 
     #[inline]

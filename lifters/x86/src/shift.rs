@@ -291,7 +291,7 @@ fn shift_double<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, left: bool) 
     let b = l.read(i, 1);
     let a = l.get(place);
     let n = count.value(l, Ty::I64);
-    let r = match ty {
+    let (r, carry) = match ty {
         Ty::I64 => shift_double_64(l, a, b, n, left),
         _ => shift_double_narrow(l, ty, a, b, n, left),
     };
@@ -303,30 +303,39 @@ fn shift_double<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, left: bool) 
         let changed = l.bin(Bin::Xor, ty, a, r);
         sign_bit(l, ty, changed)
     });
-    count.set_flag(l, Flag::Cf, |l| {
-        let a = l.zcast(ty, Ty::I64, a);
-        let place = if left {
-            let width = l.imm(Ty::I64, u64::from(ty.bits()));
-            l.bin(Bin::Sub, Ty::I64, width, n)
-        } else {
-            l.bin_imm(Bin::Sub, Ty::I64, n, 1)
-        };
-        bit_at(l, Ty::I64, a, place)
-    });
+    count.set_flag(l, Flag::Cf, |_| carry);
     count.set_by_result(l, ty, r);
 }
 
-fn shift_double_64<E: Emitter>(l: &mut Lifter<'_, E>, a: E::Val, b: E::Val, n: E::Val, left: bool) -> E::Val {
+/// The place of the last bit that leaves `width` bits shifted by `n`.
+fn last_out<E: Emitter>(l: &mut Lifter<'_, E>, width: u64, n: E::Val, left: bool) -> E::Val {
+    if left {
+        let width = l.imm(Ty::I64, width);
+        l.bin(Bin::Sub, Ty::I64, width, n)
+    } else {
+        l.bin_imm(Bin::Sub, Ty::I64, n, 1)
+    }
+}
+
+fn shift_double_64<E: Emitter>(
+    l: &mut Lifter<'_, E>,
+    a: E::Val,
+    b: E::Val,
+    n: E::Val,
+    left: bool,
+) -> (E::Val, E::Cond) {
     let (forth, back) = if left { (Bin::Shl, Bin::Lshr) } else { (Bin::Lshr, Bin::Shl) };
     let rest = l.bin_imm(Bin::Xor, Ty::I64, n, 63);
     let moved = l.bin(forth, Ty::I64, a, n);
     let fill = l.bin_imm(back, Ty::I64, b, 1);
     let fill = l.bin(back, Ty::I64, fill, rest);
-    l.bin(Bin::Or, Ty::I64, moved, fill)
+    let place = last_out(l, 64, n, left);
+    let carry = bit_at(l, Ty::I64, a, place);
+    (l.bin(Bin::Or, Ty::I64, moved, fill), carry)
 }
 
-/// In 64 bits. 16-bit operands stand there as destination, source, destination: counts above 16, undefined
-/// by the manual, then go on as processors do.
+/// In 64 bits, where the operands fit side by side. For 16-bit operands the source follows twice: the manual leaves
+/// counts above 16 undefined, and processors go on so.
 fn shift_double_narrow<E: Emitter>(
     l: &mut Lifter<'_, E>,
     ty: Ty,
@@ -334,36 +343,33 @@ fn shift_double_narrow<E: Emitter>(
     b: E::Val,
     n: E::Val,
     left: bool,
-) -> E::Val {
+) -> (E::Val, E::Cond) {
     let wide = Ty::I64;
     let width = u64::from(ty.bits());
     let a = l.zcast(ty, wide, a);
     let b = l.zcast(ty, wide, b);
-    let b_shifted = l.bin_imm(Bin::Shl, wide, b, width);
-    let (mut x, top) = if left {
-        let a = l.bin_imm(Bin::Shl, wide, a, width);
-        (l.bin(Bin::Or, wide, a, b), width)
-    } else {
-        (l.bin(Bin::Or, wide, b_shifted, a), 0)
+    let parts: &[E::Val] = match (ty, left) {
+        (Ty::I16, true) => &[a, b, b],
+        (Ty::I16, false) => &[b, b, a],
+        (_, true) => &[a, b],
+        (_, false) => &[b, a],
     };
-    let mut top = top;
-    if ty == Ty::I16 {
-        if left {
-            x = l.bin_imm(Bin::Shl, wide, x, 16);
-            x = l.bin(Bin::Or, wide, x, a);
-            top += 16;
-        } else {
-            let again = l.bin_imm(Bin::Shl, wide, a, 32);
-            x = l.bin(Bin::Or, wide, x, again);
-        }
+    let mut x = parts[0];
+    for part in &parts[1..] {
+        x = l.bin_imm(Bin::Shl, wide, x, width);
+        x = l.bin(Bin::Or, wide, x, *part);
     }
+    let all = width * parts.len() as u64;
+    // Beyond the destination's width CF is clear.
+    let place = last_out(l, width, n, left);
+    let carry = bit_at(l, wide, a, place);
     let r = if left {
         let r = l.bin(Bin::Shl, wide, x, n);
-        l.bin_imm(Bin::Lshr, wide, r, top)
+        l.bin_imm(Bin::Lshr, wide, r, all - width)
     } else {
         l.bin(Bin::Lshr, wide, x, n)
     };
-    l.zcast(wide, ty, r)
+    (l.zcast(wide, ty, r), carry)
 }
 
 /// SHLX, SHRX, SARX, RORX.

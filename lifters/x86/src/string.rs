@@ -114,10 +114,11 @@ fn lods<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
 
 fn cmps<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let ty = element(i);
-    let from = source(l, i);
-    let a = l.load(ty, from);
+    // In this order where both fault: so do processors.
     let to = destination(l, i);
     let b = l.load(ty, to);
+    let from = source(l, i);
+    let a = l.load(ty, from);
     let (_, [si, di, _]) = index_registers(i);
     advance(l, i, si);
     advance(l, i, di);

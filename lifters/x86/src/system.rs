@@ -25,9 +25,8 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         Wrgsbase => |l, i| write_base(l, i, GS_BASE),
         Lfence | Mfence | Sfence => |l, _| l.e.fence(),
         Nop | Reservednop | Pause | Endbr64 | Endbr32 | Prefetch | Prefetchw | Prefetchwt1 | Prefetchnta
-        | Prefetcht0 | Prefetcht1 | Prefetcht2 | Prefetchit0 | Prefetchit1 | Clflush | Clflushopt | Clwb | Cldemote => {
-            nop
-        }
+        | Prefetcht0 | Prefetcht1 | Prefetcht2 | Prefetchit0 | Prefetchit1 | Cldemote => nop,
+        Clflush | Clflushopt | Clwb => flush_line,
         // Without shadow stacks these leave their operand (SDM vol. 2, RDSSPD/RDSSPQ).
         Rdsspd | Rdsspq => nop,
         _ if is_privileged(code) => |l, i| trap(l, Trap::GeneralProtection, i.ip()),
@@ -71,6 +70,12 @@ const GS_BASE: usize = core::mem::offset_of!(CpuState, gs_base);
 
 /// A hint: nothing that a program can see.
 fn nop<E: Emitter>(_: &mut Lifter<'_, E>, _: &Instruction) {}
+
+/// Nothing that a program can see but the faults of a byte's load (SDM vol. 2, CLFLUSH).
+fn flush_line<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+    let addr = l.ea(i);
+    l.load(Ty::I8, addr);
+}
 
 /// The helper reads its arguments and writes its results in the CPU state.
 fn call_with_state<E: Emitter>(l: &mut Lifter<'_, E>, helper: Helper) {

@@ -30,6 +30,8 @@ pub mod rflags {
     pub const IF: u64 = 1 << 9;
     pub const DF: u64 = 1 << 10;
     pub const OF: u64 = 1 << 11;
+    /// Nested task: user code may set it, and nothing happens before an IRET.
+    pub const NT: u64 = 1 << 14;
     /// Alignment check and CPUID-probe bits: user code may toggle them, nothing else happens.
     pub const AC: u64 = 1 << 18;
     pub const ID: u64 = 1 << 21;
@@ -48,7 +50,7 @@ pub struct FlagBytes {
     pub sf: u8,
     pub of: u8,
     pub df: u8,
-    /// Bit 0: AC, bit 1: ID, bit 2: TF, as last loaded by POPF.
+    /// Bit 0: AC, bit 1: ID, bit 2: TF, bit 3: NT, as last loaded by POPF.
     pub other: u8,
 }
 
@@ -164,6 +166,8 @@ pub enum Trap {
     SingleStep = 1,
     /// #BP, `int3`: SIGTRAP.
     Breakpoint = 3,
+    /// #OF by `int 4`: SIGSEGV, SI_KERNEL, address 0, with `rip` behind it.
+    Overflow = 4,
     /// #UD, `ud2`: SIGILL, ILL_ILLOPN.
     InvalidOpcode = 6,
     /// #GP: SIGSEGV, SI_KERNEL, address 0 (misaligned `movaps`, privileged instructions, non-canonical addresses).
@@ -177,10 +181,11 @@ pub enum Trap {
 }
 
 impl Trap {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Divide,
         Self::SingleStep,
         Self::Breakpoint,
+        Self::Overflow,
         Self::InvalidOpcode,
         Self::GeneralProtection,
         Self::X87,
@@ -279,6 +284,7 @@ impl CpuState {
             | bit(f.other & 1 != 0, AC)
             | bit(f.other & 2 != 0, ID)
             | bit(f.other & 4 != 0, TF)
+            | bit(f.other & 8 != 0, NT)
     }
 
     /// Takes over what user mode may change of RFLAGS.
@@ -293,7 +299,7 @@ impl CpuState {
             sf: on(SF),
             of: on(OF),
             df: on(DF),
-            other: on(AC) | on(ID) << 1 | on(TF) << 2,
+            other: on(AC) | on(ID) << 1 | on(TF) << 2 | on(NT) << 3,
         };
     }
 }
@@ -416,7 +422,7 @@ mod tests {
     #[test]
     fn rflags_round_trip() {
         let mut s = CpuState::default();
-        for v in [0u64, rflags::STATUS, rflags::DF | rflags::CF, rflags::PF, rflags::AC | rflags::ID] {
+        for v in [0u64, rflags::STATUS, rflags::DF | rflags::CF, rflags::PF, rflags::AC | rflags::ID, rflags::NT] {
             s.set_rflags(v);
             assert_eq!(s.rflags(), v | rflags::RESERVED_ONE | rflags::IF);
         }

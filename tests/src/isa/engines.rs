@@ -155,6 +155,7 @@ fn fault_of(trap: Trap) -> Fault {
         Trap::Divide => Fault::Divide,
         Trap::SingleStep => Fault::SingleStep,
         Trap::Breakpoint => Fault::Breakpoint,
+        Trap::Overflow => Fault::Other(Trap::Overflow as u32),
         Trap::InvalidOpcode => Fault::InvalidOpcode,
         Trap::GeneralProtection => Fault::GeneralProtection,
         Trap::X87 => Fault::X87,

@@ -20,6 +20,7 @@ pub fn reason(code: Code) -> Option<&'static str> {
         Mnemonic::Reservednop if is_register_prefetch(code) => {
             "AMD's processors refuse the register form, Intel's ignore it"
         }
+        Mnemonic::Movsxd if code == Code::Movsxd_r16_rm16 => "Intel reads two bytes of memory, AMD four",
         _ => return None,
     })
 }

@@ -257,6 +257,7 @@ pub fn clear_id_flag() {
 
 #[inline(always)]
 pub fn breakpoint() {
+    // NT goes first: a program may have set it by POPF, and the kernel's signal return leaves it as it is.
     // SAFETY: the handler is installed; it comes back here with every register as it was.
-    unsafe { core::arch::asm!("int3") };
+    unsafe { core::arch::asm!("pushfq", "btr qword ptr [rsp], 14", "popfq", "int3") };
 }
