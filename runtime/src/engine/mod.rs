@@ -11,8 +11,11 @@ pub mod workbench;
 
 mod cache;
 mod compile;
+mod launch;
 mod pages;
+mod promote;
 mod table;
+mod tier2;
 
 use std::rc::Rc;
 
@@ -26,6 +29,7 @@ use crate::memory::Memory;
 use baseline::Compiler;
 use cache::CodeCache;
 use pages::Pages;
+use promote::Tier2;
 pub use stats::Stats;
 use table::{Entry, Table};
 
@@ -100,15 +104,18 @@ struct Thresholds {
 }
 
 impl Thresholds {
-    fn of(config: &Config) -> Self {
-        match config.engine {
-            EngineChoice::Interpreter => Self { baseline: u64::MAX, optimized: u64::MAX },
-            EngineChoice::Baseline => Self { baseline: 0, optimized: u64::MAX },
-            EngineChoice::Optimized => Self { baseline: 0, optimized: 0 },
-            EngineChoice::Auto => {
-                Self { baseline: u64::from(config.hot_baseline), optimized: u64::from(config.hot_optimized.max(1)) }
-            }
-        }
+    /// Counters cost time: blocks have them only where there is a tier 2 to promote them to.
+    fn of(config: &Config, tier2: bool) -> Self {
+        let baseline = match config.engine {
+            EngineChoice::Interpreter => u64::MAX,
+            EngineChoice::Baseline | EngineChoice::Optimized => 0,
+            EngineChoice::Auto => u64::from(config.hot_baseline),
+        };
+        let optimized = match config.engine {
+            EngineChoice::Auto if tier2 => u64::from(config.hot_optimized.max(1)),
+            _ => u64::MAX,
+        };
+        Self { baseline, optimized }
     }
 }
 
@@ -121,6 +128,7 @@ pub struct Engine {
     /// Made when the first block is compiled: neither the compiler nor its memory costs a program that never
     /// gets there.
     native: Option<(Compiler, CodeCache)>,
+    tier2: Option<Tier2>,
     stats: Stats,
 }
 
@@ -145,12 +153,14 @@ enum Via {
 
 impl Engine {
     pub fn new(config: &Config) -> Self {
+        let tier2 = Tier2::new(config);
         Self {
-            thresholds: Thresholds::of(config),
+            thresholds: Thresholds::of(config, tier2.is_some()),
             precise: false,
             table: Table::default(),
             pages: Pages::default(),
             native: None,
+            tier2,
             stats: Stats::default(),
         }
     }
@@ -178,10 +188,12 @@ impl Engine {
         // reachable for the calls into guest code below.
         let _running = fault::Running::begin(self, memory);
         let mut via = Via::Fresh;
+        self.collect_answers();
         loop {
             if pending(state) {
                 return Exit::Safepoint;
             }
+            self.poll_tier2();
             match self.step(state.rip, via, memory) {
                 Step::Native(code) => {
                     // SAFETY: code of the block ABI, installed for this address; the state is prepared; what the
@@ -210,7 +222,7 @@ impl Engine {
                     via = Via::Link(slot);
                 }
                 Some(ExitReason::Promote) => {
-                    self.promote(state.rip);
+                    self.promote(state.rip, memory);
                     via = Via::Fresh;
                 }
                 _ => {
@@ -260,6 +272,10 @@ impl Engine {
         if let Some(native) = &entry.native {
             return Ok(native.entry);
         }
+        if let Some(code) = self.region_at_once(pc, memory) {
+            return Ok(code);
+        }
+        let entry = self.table.block(pc).expect("asking for a region removes no block");
         if entry.runs >= thresholds.baseline && !entry.no_native {
             if let Some(code) = self.compile_baseline(pc) {
                 return Ok(code);
@@ -309,23 +325,17 @@ impl Engine {
         Ok(())
     }
 
-    /// A hot block's counter has reached zero.
-    fn promote(&mut self, pc: u64) {
-        if let Some(native) = self.table.block(pc).and_then(|e| e.native.as_mut())
-            && let Some(counter) = native.counter.as_mut()
-        {
-            **counter = self.thresholds.optimized;
-            native.fired += 1;
-        }
-    }
-
     /// Drops all translations made from this range of guest memory.
     pub fn invalidate(&mut self, start: u64, len: u64) {
         if len == 0 {
             return;
         }
         self.stats.invalidations += 1;
-        self.table.remove_range(start, start.saturating_add(len));
+        let end = start.saturating_add(len);
+        self.table.remove_range(start, end);
+        if let Some(tier2) = &mut self.tier2 {
+            tier2.outdate(start, end);
+        }
     }
 
     /// A page was written to that translations are made from; it isn't watched any more.
@@ -342,6 +352,9 @@ impl Engine {
             self.precise = precise;
             self.table.clear();
             self.flush_cache();
+            if let Some(tier2) = &mut self.tier2 {
+                tier2.outdate(0, u64::MAX);
+            }
         }
     }
 
@@ -361,6 +374,9 @@ impl Engine {
     /// In the child of a fork.
     pub fn after_fork_child(&mut self) {
         self.stats = Stats::default();
+        if let Some(tier2) = &mut self.tier2 {
+            tier2.forget_connection();
+        }
     }
 
     /// What each tier has done so far.

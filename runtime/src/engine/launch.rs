@@ -1,0 +1,183 @@
+//! Starting the translator service as a process that the guest never sees: not its child, none of its descriptors,
+//! no SIGCHLD.
+
+use std::ffi::{CString, OsStr};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// Where the service of this user for this build of the command listens: one directory that only the user can
+/// write to, for what comes from that socket is executed.
+pub fn socket_path(xlate: &Path) -> io::Result<PathBuf> {
+    // SAFETY: no arguments.
+    let user = unsafe { libc::getuid() };
+    let directory = PathBuf::from(format!("/tmp/xlate-{user}"));
+    match std::fs::DirBuilder::new().mode(0o700).create(&directory) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    let found = std::fs::symlink_metadata(&directory)?;
+    if !found.is_dir() || found.uid() != user || found.mode() & 0o077 != 0 {
+        let message = format!("{} isn't a directory of this user alone (mode 700)", directory.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+    }
+    let build = std::fs::metadata(xlate)?;
+    let mut hasher = DefaultHasher::new();
+    (xlate, build.len(), build.mtime(), build.mtime_nsec(), build.ino()).hash(&mut hasher);
+    Ok(directory.join(format!("serve-{:016x}", hasher.finish())))
+}
+
+/// Starts `xlate serve --socket SOCKET`.
+pub fn start_service(xlate: &Path, socket: &Path) -> io::Result<()> {
+    let words = [xlate.as_os_str(), OsStr::new("serve"), OsStr::new("--socket"), socket.as_os_str()];
+    let words: Vec<CString> = words.iter().map(|w| CString::new(w.as_bytes())).collect::<Result<_, _>>()?;
+    let mut argv: Vec<*const libc::c_char> = words.iter().map(|w| w.as_ptr()).collect();
+    argv.push(core::ptr::null());
+    // A bare environment: the guest's own may be anything.
+    let path = c"PATH=/usr/local/bin:/usr/bin:/bin";
+    let envp = [path.as_ptr(), core::ptr::null()];
+    detached(|| {
+        // SAFETY: null-terminated arrays of strings that live until the exec.
+        unsafe { libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()) };
+    })
+}
+
+/// Forks with this exit signal, by the system call itself: no handlers run, nothing else is shared.
+fn clone_process(exit_signal: i32) -> io::Result<i32> {
+    // SAFETY: without CLONE_VM the child has memory of its own; zero arguments mean "none" on both hosts.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, exit_signal as u64, 0, 0, 0, 0) };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(pid as i32)
+}
+
+/// Runs `child` in a grandchild that belongs to init, with no descriptors and default signals.
+fn detached(child: impl FnOnce()) -> io::Result<()> {
+    // SAFETY: plain system calls on local sets.
+    let old = unsafe {
+        let mut all: libc::sigset_t = core::mem::zeroed();
+        libc::sigfillset(&mut all);
+        let mut old: libc::sigset_t = core::mem::zeroed();
+        libc::sigprocmask(libc::SIG_SETMASK, &all, &mut old);
+        old
+    };
+    // An exit signal of zero keeps the child out of the guest's SIGCHLD and wait calls. Emulators know only SIGCHLD.
+    let outcome =
+        clone_process(0).map(|pid| (pid, false)).or_else(|_| clone_process(libc::SIGCHLD).map(|pid| (pid, true)));
+    if let Ok((0, _)) = outcome {
+        match clone_process(0).or_else(|_| clone_process(libc::SIGCHLD)) {
+            Ok(0) => become_service(child),
+            Ok(_) => exit_now(0),
+            Err(_) => exit_now(1),
+        }
+    }
+    let result = outcome.and_then(|(pid, signals)| reap(pid, signals));
+    // SAFETY: restores the mask saved above.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &old, core::ptr::null_mut()) };
+    result
+}
+
+/// Waits for the child in between; takes its SIGCHLD back if it sent one.
+fn reap(pid: i32, signals: bool) -> io::Result<()> {
+    let mut status = 0;
+    // SAFETY: our own child and a local variable.
+    while unsafe { libc::waitpid(pid, &mut status, libc::__WALL) } < 0 {
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    if signals {
+        // SAFETY: local sets; SIGCHLD is blocked now.
+        unsafe {
+            let mut set: libc::sigset_t = core::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, libc::SIGCHLD);
+            let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            libc::sigtimedwait(&set, core::ptr::null_mut(), &none);
+        }
+    }
+    if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0 { Ok(()) } else { Err(io::Error::other("can't fork")) }
+}
+
+fn exit_now(status: i32) -> ! {
+    // SAFETY: ends the process without touching anything it shares with its parent.
+    unsafe { libc::_exit(status) }
+}
+
+/// In the grandchild: gets rid of all that is the guest's, then becomes the service.
+fn become_service(exec: impl FnOnce()) -> ! {
+    // SAFETY: async-signal-safe system calls in a process with one thread; handlers end with the exec anyway, ignored
+    // signals and the mask must be put back by hand.
+    unsafe {
+        libc::setsid();
+        libc::chdir(c"/".as_ptr());
+        for signal in 1..=64 {
+            if signal != libc::SIGKILL && signal != libc::SIGSTOP {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+        }
+        let mut none: libc::sigset_t = core::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, core::ptr::null_mut());
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+        for fd in 0..3 {
+            libc::dup2(null, fd);
+        }
+        close_from(3);
+    }
+    exec();
+    exit_now(127)
+}
+
+/// Closes all descriptors from `first` on.
+///
+/// # Safety
+/// Nothing in this process uses them any more.
+unsafe fn close_from(first: u32) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) == 0 {
+            return;
+        }
+        let mut limit: libc::rlimit = core::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        for fd in first as i32..limit.rlim_cur.min(1 << 16) as i32 {
+            libc::close(fd);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_is_no_child_of_ours() {
+        let mark = std::env::temp_dir().join(format!("xlate-launch-{}", std::process::id()));
+        let path = CString::new(mark.as_os_str().as_bytes()).unwrap();
+        detached(|| {
+            // SAFETY: a valid path.
+            unsafe { libc::mkdir(path.as_ptr(), 0o700) };
+        })
+        .unwrap();
+        for _ in 0..200 {
+            if mark.is_dir() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(mark.is_dir());
+        std::fs::remove_dir(&mark).unwrap();
+    }
+
+    #[test]
+    fn the_socket_lies_in_a_private_directory() {
+        let path = socket_path(Path::new("/proc/self/exe")).unwrap();
+        let directory = std::fs::metadata(path.parent().unwrap()).unwrap();
+        assert_eq!(directory.mode() & 0o777, 0o700);
+    }
+}

@@ -1,0 +1,347 @@
+//! From tier 1 to tier 2: which code a hot block's region may be made of, and what becomes of the answers.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use xlate_abi::protocol::{Blob, BlockProfile, CodeBytes, CodeOptions, CompileRequest, OptLevel, Response, Target};
+use xlate_x86::decode::MAX_BLOCK;
+use xlate_x86::{Block, BlockEnd, decode_block};
+
+use super::compile::CompileError;
+use super::table::Region;
+use super::tier2::{Client, Event, host_target};
+use super::{Engine, Fetch, GuestCode};
+use crate::config::{Config, EngineChoice};
+
+/// Blocks that a request describes at most.
+const MAX_BLOCKS: usize = 160;
+/// Blocks among them that have never run: they are sent for the look behind a region's exits, or because there is no
+/// profile yet.
+const MAX_UNKNOWN: usize = 48;
+/// How long the guest waits for one answer where it has to.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The dispatcher looks for answers once in so many rounds.
+const POLL_EVERY: u32 = 64;
+
+/// A request without an answer.
+struct Pending {
+    entry: u64,
+    /// Blocks it describes: they aren't requested by themselves meanwhile.
+    blocks: HashSet<u64>,
+    /// Guest code it was made from.
+    ranges: Vec<(u64, u64)>,
+    /// The code has changed since.
+    outdated: bool,
+}
+
+/// Tier 2 as seen from the engine.
+pub struct Tier2 {
+    client: Client,
+    target: Target,
+    opt: OptLevel,
+    /// The guest waits for every answer (`--engine=optimized`).
+    synchronous: bool,
+    pending: HashMap<u64, Pending>,
+    next_id: u64,
+    rounds: u32,
+}
+
+impl Tier2 {
+    /// Tier 2, if the options want it and name a service or the means to start one.
+    pub fn new(config: &Config) -> Option<Self> {
+        let wanted = matches!(config.engine, EngineChoice::Auto | EngineChoice::Optimized);
+        if !wanted || config.opt == OptLevel::O0 {
+            return None;
+        }
+        Some(Self {
+            client: Client::new(config)?,
+            target: host_target(),
+            opt: config.opt,
+            synchronous: config.engine == EngineChoice::Optimized,
+            pending: HashMap::new(),
+            next_id: 1,
+            rounds: 0,
+        })
+    }
+
+    /// Guest code has changed: answers made from it are worth nothing.
+    pub fn outdate(&mut self, start: u64, end: u64) {
+        for p in self.pending.values_mut() {
+            p.outdated |= p.ranges.iter().any(|&(from, to)| from < end && to > start);
+        }
+    }
+
+    /// In the child of a fork.
+    pub fn forget_connection(&mut self) {
+        self.pending.clear();
+        self.client.forget_connection();
+    }
+
+    fn is_pending(&self, pc: u64) -> bool {
+        self.pending.values().any(|p| p.blocks.contains(&pc))
+    }
+}
+
+/// The code around an entry.
+#[derive(Default)]
+struct Surroundings {
+    profile: Vec<BlockProfile>,
+    blocks: HashSet<u64>,
+    ranges: Vec<(u64, u64)>,
+}
+
+impl Surroundings {
+    /// The ranges in order, joined where they touch.
+    fn joined(&self) -> Vec<(u64, u64)> {
+        let mut ranges = self.ranges.clone();
+        ranges.sort_unstable();
+        let mut joined: Vec<(u64, u64)> = Vec::new();
+        for (start, end) in ranges {
+            match joined.last_mut() {
+                Some(last) if start <= last.1 => last.1 = last.1.max(end),
+                _ => joined.push((start, end)),
+            }
+        }
+        joined
+    }
+}
+
+/// Addresses at which execution may go on behind a block, the return from a call included.
+fn continuations(block: &Block) -> Vec<u64> {
+    let mut next = block.successors();
+    let calls = block.exit == BlockEnd::Terminator
+        && block.insns.last().is_some_and(|i| {
+            use iced_x86::FlowControl::*;
+            matches!(i.raw.flow_control(), Call | IndirectCall)
+        });
+    if calls {
+        next.push(block.end);
+    }
+    next
+}
+
+impl Engine {
+    /// A hot block's counter has reached zero.
+    pub(super) fn promote(&mut self, pc: u64, memory: &dyn GuestCode) {
+        let threshold = self.thresholds.optimized;
+        if let Some(native) = self.table.block(pc).and_then(|e| e.native.as_mut())
+            && let Some(counter) = native.counter.as_mut()
+        {
+            **counter = threshold;
+            native.fired += 1;
+        }
+        self.collect_answers();
+        let wanted = !self.table.has_region(pc)
+            && self.table.block(pc).is_some_and(|e| !e.no_region)
+            && self.tier2.as_ref().is_some_and(|t| t.client.is_on() && !t.is_pending(pc));
+        if wanted {
+            self.request_region(pc, memory);
+            self.collect_answers();
+        }
+    }
+
+    /// Looks for answers now and then.
+    pub(super) fn poll_tier2(&mut self) {
+        let Some(tier2) = &mut self.tier2 else { return };
+        if tier2.pending.is_empty() {
+            return;
+        }
+        tier2.rounds += 1;
+        if tier2.rounds.is_multiple_of(POLL_EVERY) {
+            self.collect_answers();
+        }
+    }
+
+    /// Tier 2 code for a block before its first execution (`--engine=optimized`).
+    pub(super) fn region_at_once(&mut self, pc: u64, memory: &dyn GuestCode) -> Option<u64> {
+        let tier2 = self.tier2.as_ref()?;
+        if !tier2.synchronous || !tier2.client.is_on() {
+            return None;
+        }
+        let volatile = self.table.block(pc).is_some_and(|e| e.snapshot.is_some());
+        if volatile || self.table.block(pc).is_some_and(|e| e.no_region) {
+            return None;
+        }
+        let start = Instant::now();
+        let id = self.request_region(pc, memory)?;
+        loop {
+            self.collect_answers();
+            let tier2 = self.tier2.as_ref()?;
+            if !tier2.pending.contains_key(&id) {
+                break;
+            }
+            if start.elapsed() > PATIENCE {
+                self.region_failed(pc, "no answer in time");
+                break;
+            }
+            tier2.client.wait(Duration::from_millis(100));
+        }
+        self.stats.region_wait += start.elapsed();
+        self.table.has_region(pc).then(|| self.table.code(pc)).flatten()
+    }
+
+    fn request_region(&mut self, pc: u64, memory: &dyn GuestCode) -> Option<u64> {
+        let around = self.surroundings(pc, memory);
+        let ranges = around.joined();
+        let code: Vec<CodeBytes> = ranges
+            .iter()
+            .map(|&(start, end)| {
+                memory.watch_code(start, end - start);
+                read_code(memory, start, end)
+            })
+            .collect();
+        let precise = self.precise;
+        let tier2 = self.tier2.as_mut()?;
+        let id = tier2.next_id;
+        tier2.next_id += 1;
+        tier2.client.send(CompileRequest {
+            id,
+            entry: pc,
+            target: tier2.target.clone(),
+            options: CodeOptions { opt: tier2.opt, precise, tso: false },
+            profile: around.profile,
+            code,
+        });
+        let pending = Pending { entry: pc, blocks: around.blocks, ranges, outdated: false };
+        tier2.pending.insert(id, pending);
+        self.stats.regions_requested += 1;
+        Some(id)
+    }
+
+    /// The blocks that can be reached from `pc`, nearest first, with their counts.
+    fn surroundings(&mut self, pc: u64, memory: &dyn GuestCode) -> Surroundings {
+        let mut around = Surroundings::default();
+        let mut unknown = 0;
+        let mut queue = VecDeque::from([pc]);
+        let mut seen = HashSet::from([pc]);
+        while let Some(at) = queue.pop_front() {
+            if around.blocks.len() == MAX_BLOCKS {
+                break;
+            }
+            let count = self.count(at);
+            let known = self.table.block(at).map(|e| Rc::clone(&e.decoded));
+            let decoded;
+            let block = match &known {
+                Some(known) => &known.block,
+                None if unknown == MAX_UNKNOWN => continue,
+                None => {
+                    unknown += 1;
+                    decoded = decode_block(&Fetch(memory), at, MAX_BLOCK, self.precise);
+                    &decoded
+                }
+            };
+            if block.is_empty() || self.pages.is_volatile(at, block.end) {
+                continue;
+            }
+            around.blocks.insert(at);
+            around.ranges.push((at, block.end));
+            if count > 0 {
+                around.profile.push(BlockProfile { pc: at, count });
+            }
+            queue.extend(continuations(block).into_iter().filter(|next| seen.insert(*next)));
+        }
+        around
+    }
+
+    /// How often a block was run in tiers 0 and 1.
+    fn count(&mut self, pc: u64) -> u64 {
+        let threshold = self.thresholds.optimized;
+        let Some(entry) = self.table.block(pc) else {
+            return 0;
+        };
+        let counted = entry.native.as_ref().and_then(|n| {
+            let left = **n.counter.as_ref()?;
+            Some(n.fired * threshold + threshold.saturating_sub(left))
+        });
+        entry.runs + counted.unwrap_or(0)
+    }
+
+    // ---- answers -----------------------------------------------------------------------------------
+
+    pub(super) fn collect_answers(&mut self) {
+        let Some(tier2) = &mut self.tier2 else { return };
+        if tier2.pending.is_empty() {
+            return;
+        }
+        let (answers, event) = tier2.client.poll();
+        for answer in answers {
+            self.take_answer(answer);
+        }
+        if event == Some(Event::Lost) {
+            self.drop_pending("the service died or can't be reached");
+        }
+    }
+
+    fn drop_pending(&mut self, reason: &str) {
+        let Some(tier2) = &mut self.tier2 else { return };
+        for _ in tier2.pending.drain() {
+            self.stats.region_failed(reason);
+        }
+    }
+
+    fn take_answer(&mut self, answer: Response) {
+        let Some(tier2) = &mut self.tier2 else { return };
+        let (id, result) = match answer {
+            Response::Compiled { id, blob } => (id, Ok(blob)),
+            Response::Failed { id, reason } => (id, Err(reason)),
+        };
+        let Some(pending) = tier2.pending.remove(&id) else {
+            return;
+        };
+        match result {
+            _ if pending.outdated => self.stats.region_failed("its code has changed meanwhile"),
+            Err(reason) => self.region_failed(pending.entry, &reason),
+            Ok(blob) => {
+                if let Err(error) = self.install_region(pending.entry, &blob) {
+                    self.region_failed(pending.entry, &error.to_string());
+                }
+            }
+        }
+    }
+
+    fn region_failed(&mut self, pc: u64, reason: &str) {
+        tracing::debug!(pc = format_args!("{pc:#x}"), reason, "no region");
+        self.stats.region_failed(reason);
+        if let Some(entry) = self.table.block(pc) {
+            entry.no_region = true;
+        }
+    }
+
+    /// Installs a region: everything that leads to its entry leads to it from now on.
+    fn install_region(&mut self, pc: u64, blob: &Blob) -> Result<(), CompileError> {
+        if blob.entry_pc != pc {
+            return Err(CompileError::Blob("it is for another entry"));
+        }
+        self.make_room()?;
+        let entry = self.place_blob(blob)?;
+        let region = Region { entry, source: blob.source.clone() };
+        self.table.insert_region(pc, region);
+        self.stats.regions_installed += 1;
+        self.stats.region_instructions += u64::from(blob.guest_instructions);
+        self.stats.region_bytes += blob.code.len() as u64;
+        self.stats.region_time += Duration::from_micros(blob.compile_micros);
+        Ok(())
+    }
+}
+
+fn read_code(memory: &dyn GuestCode, start: u64, end: u64) -> CodeBytes {
+    let mut bytes = vec![0; (end - start) as usize];
+    let n = memory.fetch(start, &mut bytes);
+    bytes.truncate(n);
+    CodeBytes { address: start, bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_touch_are_joined() {
+        let around = Surroundings {
+            ranges: vec![(0x20, 0x30), (0x10, 0x20), (0x40, 0x50), (0x28, 0x2c)],
+            ..Surroundings::default()
+        };
+        assert_eq!(around.joined(), [(0x10, 0x30), (0x40, 0x50)]);
+    }
+}
