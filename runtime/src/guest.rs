@@ -43,7 +43,7 @@ impl Guest {
                 self.fault(signal::Fault::fetch(self.state.rip, mapped));
             }
             Exit::HostFault => {
-                if let Some(fault) = signal::take_host_fault() {
+                if let Some(fault) = signal::take_host_fault(self.state.rip) {
                     self.fault(fault);
                 }
             }

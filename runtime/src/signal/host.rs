@@ -174,11 +174,16 @@ pub(super) fn discard_taken() {
     while take().is_some() {}
 }
 
-/// Fetches the host fault behind `Exit::HostFault`.
-pub fn take_host_fault() -> Option<Fault> {
+/// Fetches the host fault behind `Exit::HostFault`. `rip` is the guest's instruction that raised it.
+pub fn take_host_fault(rip: u64) -> Option<Fault> {
     compiler_fence(Ordering::SeqCst);
     // SAFETY: the handler writes it only while guest code runs, not now.
-    unsafe { (*FAULT.0.get()).take() }
+    let mut fault = unsafe { (*FAULT.0.get()).take() }?;
+    if matches!(fault.info.signal(), libc::SIGFPE | libc::SIGILL) {
+        // These tell where the instruction is: the guest's, not the host's.
+        fault.info = SigInfo::fault(fault.info.signal(), fault.info.code(), rip);
+    }
+    Some(fault)
 }
 
 const ALT_STACK_SIZE: usize = 64 * 1024;
