@@ -62,10 +62,7 @@ fn show(file: &str, place: &str, rest: &[String]) -> Result<(), Box<dyn std::err
     let object = object::File::parse(&*bytes)?;
     let entry = match place.strip_prefix("0x") {
         Some(hex) => u64::from_str_radix(hex, 16)?,
-        None => object
-            .symbol_by_name(place)
-            .ok_or_else(|| format!("{file} has no symbol {place}"))?
-            .address(),
+        None => object.symbol_by_name(place).ok_or_else(|| format!("{file} has no symbol {place}"))?.address(),
     };
     let segments = object.segments().filter_map(|s| Some((s.address(), s.data().ok()?.to_vec())));
     let region = region(&Image(segments.collect()), entry);

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::sync::Once;
 
 use inkwell::memory_buffer::MemoryBuffer;
@@ -62,9 +62,15 @@ fn initialize() {
 
 /// Options that LLVM has only on its command line. Loop strength reduction is off: the guest's compiler has
 /// chosen the addressing already, and with the values that side exits need LLVM's choice is worse.
+///
+/// Two more are off because they are wrong here: conditional moves from memory must not become branches, for then a
+/// load that must fault may not happen; and "fixup-byte-word-insts" makes `movw (%rax), %ax` a `movzwl`, forgetting
+/// that the rest of the register lives on (LLVM 22).
 fn set_options() {
-    let arguments = [c"xlate".as_ptr(), c"-disable-lsr".as_ptr()];
-    // SAFETY: two NUL-terminated strings; called once, before any compilation.
+    let options =
+        [c"xlate", c"-disable-lsr", c"-x86-cmov-converter-force-mem-operand=false", c"-fixup-byte-word-insts=false"];
+    let arguments = options.map(CStr::as_ptr);
+    // SAFETY: NUL-terminated strings; called once, before any compilation.
     unsafe {
         inkwell::llvm_sys::support::LLVMParseCommandLineOptions(
             arguments.len() as i32,

@@ -16,7 +16,7 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         Fnstcw => |l, i| store_word(l, i, FCW),
         Fldcw => |l, i| {
             let v = l.read(i, 0);
-            l.e.state_store(Ty::I16, FCW, v);
+            set_control(l, v);
         },
         Fnstsw => |l, i| store_word(l, i, FSW),
         Fnclex => fnclex,
@@ -35,6 +35,14 @@ const FTW: usize = offset_of!(CpuState, x87) + offset_of!(X87State, ftw);
 const FOP: usize = offset_of!(CpuState, x87) + offset_of!(X87State, fop);
 const FIP: usize = offset_of!(CpuState, x87) + offset_of!(X87State, fip);
 const FDP: usize = offset_of!(CpuState, x87) + offset_of!(X87State, fdp);
+
+/// Bit 6 of the control word is reserved and reads as one; FLDCW and FLDENV can't clear it.
+const ALWAYS_SET: u64 = 1 << 6;
+
+fn set_control<E: Emitter>(l: &mut Lifter<'_, E>, v: E::Val) {
+    let v = l.bin_imm(Bin::Or, Ty::I16, v, ALWAYS_SET);
+    l.e.state_store(Ty::I16, FCW, v);
+}
 
 fn store_word<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, field: usize) {
     let v = l.e.state_load(Ty::I16, field);
@@ -159,7 +167,7 @@ fn fldenv<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let fop = l.load(Ty::I16, addr);
     let addr = at(l, base, env::FDP);
     let fdp = l.load(Ty::I32, addr);
-    l.e.state_store(Ty::I16, FCW, fcw);
+    set_control(l, fcw);
     l.e.state_store(Ty::I16, FSW, fsw);
     let fop = l.bin_imm(Bin::And, Ty::I16, fop, 0x7ff);
     l.e.state_store(Ty::I16, FOP, fop);

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use xlate_tests::isa::campaign::{Options, supervisor, worker};
 use xlate_tests::isa::engines::Kind;
+use xlate_tests::isa::explain;
 
 /// Native differential verification of the instruction set.
 #[derive(Parser)]
@@ -19,6 +20,9 @@ struct Arguments {
     /// Only instructions whose iced-x86 code name contains this, such as `Add_` or `Cvt`.
     #[arg(long)]
     filter: Option<String>,
+    /// Only blocks of several instructions.
+    #[arg(long)]
+    blocks: bool,
     /// Only these engines.
     #[arg(long, value_enum, value_delimiter = ',')]
     engine: Vec<Kind>,
@@ -31,6 +35,9 @@ struct Arguments {
     /// Worker processes; one for each processor by default.
     #[arg(long)]
     jobs: Option<u64>,
+    /// Only print what LLVM makes of these bytes of code, in hexadecimal, precise and not.
+    #[arg(long, value_name = "BYTES")]
+    explain: Option<String>,
     /// Run as a worker (internal).
     #[arg(long, hide = true)]
     worker: Option<String>,
@@ -43,6 +50,10 @@ fn main() -> Result<ExitCode> {
         worker::work(&assignment)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(bytes) = &arguments.explain {
+        explain::print(bytes)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let options = Options {
         seed: arguments.seed,
@@ -50,6 +61,7 @@ fn main() -> Result<ExitCode> {
         rounds: arguments.rounds,
         filter: arguments.filter,
         engines: if arguments.engine.is_empty() { Kind::ALL.to_vec() } else { arguments.engine },
+        blocks_only: arguments.blocks,
         states: arguments.states,
         jobs: arguments.jobs.unwrap_or(processors).max(1),
     };

@@ -23,6 +23,8 @@ pub struct Options {
     /// Only instructions whose code name contains this.
     pub filter: Option<String>,
     pub engines: Vec<Kind>,
+    /// Only blocks of several instructions.
+    pub blocks_only: bool,
     /// States for each program.
     pub states: u64,
     pub jobs: u64,
@@ -31,7 +33,12 @@ pub struct Options {
 /// One unit of work: a program with its states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    Single { code: Code, round: u64 },
+    Single {
+        code: Code,
+        round: u64,
+    },
+    /// The n-th block of several instructions.
+    Block(u64),
 }
 
 /// What is known of one mismatch.
@@ -74,11 +81,15 @@ pub struct Plan {
     pub codes: Vec<Code>,
     pub excluded: Vec<(Code, &'static str)>,
     pub lacking: Vec<(Code, String)>,
+    /// Tasks in a round: single instructions and blocks.
+    singles: u64,
+    blocks: u64,
 }
 
 impl Plan {
-    pub fn new(filter: Option<&str>) -> Self {
-        let mut plan = Self { codes: Vec::new(), excluded: Vec::new(), lacking: Vec::new() };
+    pub fn new(options: &Options) -> Self {
+        let filter = options.filter.as_deref();
+        let mut plan = Self { codes: Vec::new(), excluded: Vec::new(), lacking: Vec::new(), singles: 0, blocks: 0 };
         for (code, implemented) in isa::codes() {
             let wanted = filter.is_none_or(|f| format!("{code:?}").to_lowercase().contains(&f.to_lowercase()));
             if !wanted || !implemented || !decodable(code) {
@@ -92,17 +103,24 @@ impl Plan {
                 plan.codes.push(code);
             }
         }
+        let codes = plan.codes.len() as u64;
+        plan.singles = if options.blocks_only { 0 } else { codes };
+        plan.blocks = codes.div_ceil(5);
         plan
     }
 
     /// The `n`-th task, or `None` if there is nothing to do at all.
     pub fn task(&self, n: u64) -> Option<Task> {
-        let len = self.codes.len() as u64;
-        (len > 0).then(|| Task::Single { code: self.codes[(n % len) as usize], round: n / len })
+        let len = self.singles + self.blocks;
+        let (round, k) = (n.checked_div(len)?, n.checked_rem(len)?);
+        Some(match k.checked_sub(self.singles) {
+            None => Task::Single { code: self.codes[k as usize], round },
+            Some(k) => Task::Block(round * self.blocks + k),
+        })
     }
 
     /// Tasks in `rounds` rounds.
     pub fn tasks(&self, rounds: u64) -> u64 {
-        self.codes.len() as u64 * rounds
+        (self.singles + self.blocks) * rounds
     }
 }

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use xlate_abi::state::{CpuState, ExitReason, Trap};
 use xlate_runtime::engine::workbench::Outcome as Left;
 
+pub use blocks::reachable;
+
 use super::case::{Case, End, Fault, Outcome, Program, State, X87};
 use super::excursion::{Called, Excursions};
 

@@ -1,10 +1,14 @@
 //! Makes programs: every encoding form of one instruction code, from iced-x86's operand tables.
 
+mod block;
+
 use iced_x86::{Code, Encoder, Instruction, OpCodeOperandKind as K, OpKind, Register};
 
 use super::arena;
 use super::case::Program;
 use super::values::{Rng, integer};
+
+pub use block::{Block, block, is_well_defined};
 
 /// How many operand choices are tried until one can be encoded (a high-byte register excludes REX, say).
 const ATTEMPTS: usize = 60;
@@ -30,6 +34,15 @@ pub fn encode(i: &Instruction, address: u64) -> Option<Vec<u8>> {
     let mut encoder = Encoder::new(64);
     encoder.encode(i, address).ok()?;
     Some(encoder.take_buffer())
+}
+
+/// The program of these instructions, at an address.
+pub fn assemble(address: u64, insns: &[Instruction]) -> Option<Program> {
+    let mut bytes = Vec::new();
+    for i in insns {
+        bytes.extend(encode(i, address + bytes.len() as u64)?);
+    }
+    Program::new(address, bytes)
 }
 
 /// Fills in every operand at random.

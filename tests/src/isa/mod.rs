@@ -14,6 +14,8 @@ pub mod compare;
 pub mod engines;
 pub mod exclusions;
 pub mod excursion;
+#[cfg(feature = "llvm")]
+pub mod explain;
 pub mod generate;
 pub mod shrink;
 pub mod states;

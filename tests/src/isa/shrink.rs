@@ -1,6 +1,7 @@
 //! Makes a failing case small: what can be simplified without the failure going away is.
 
 use super::case::Case;
+use super::generate::{assemble, is_well_defined};
 
 /// Repeats simplifications while `fails` still holds.
 pub fn shrink(case: Case, fails: &mut dyn FnMut(&Case) -> bool) -> Case {
@@ -12,6 +13,11 @@ pub fn shrink(case: Case, fails: &mut dyn FnMut(&Case) -> bool) -> Case {
             *best = candidate;
         }
     };
+    for n in (0..best.program.insns.len()).rev() {
+        if best.program.insns.len() > 1 {
+            attempt(&mut best, &|c| drop_instruction(c, n));
+        }
+    }
     for n in 0..16 {
         attempt(&mut best, &|c| c.state.gpr[n] = 0);
         attempt(&mut best, &|c| c.state.gpr[n] &= 0xffff_ffff);
@@ -28,4 +34,15 @@ pub fn shrink(case: Case, fails: &mut dyn FnMut(&Case) -> bool) -> Case {
         attempt(&mut best, &|c| c.state.rflags &= !(1 << bit));
     }
     best
+}
+
+/// Removes an instruction, unless one behind it would then read an undefined flag.
+fn drop_instruction(case: &mut Case, n: usize) {
+    let mut insns = case.program.insns.clone();
+    insns.remove(n);
+    if is_well_defined(&insns)
+        && let Some(program) = assemble(case.program.address, &insns)
+    {
+        case.program = program;
+    }
 }

@@ -7,6 +7,7 @@ use xlate_x86::lifter::gpr_of;
 
 use super::arena;
 use super::case::{Case, Memory, Program, State, X87};
+use super::generate::Block;
 use super::values::{self, Lanes, Rng};
 
 /// A case of a program that is one instruction.
@@ -52,6 +53,23 @@ fn target(i: &Instruction, operand: &UsedMemory, size: u64, rng: &mut Rng) -> u6
         }
         return target;
     }
+}
+
+/// A case of a block.
+pub fn block(block: &Block, rng: &mut Rng) -> Case {
+    let program = &block.program;
+    let mut state = random_state(program.address, rng);
+    let mut memory = random_memory(rng);
+    let middle = arena::DATA + arena::DATA_LEN as u64 / 2;
+    let end = arena::DATA + arena::DATA_LEN as u64;
+    for register in block.pointers {
+        // Near the end now and then, so that an access in the middle of the block faults.
+        let place = if rng.chance(8) { end - rng.below(8) * 16 } else { middle + rng.below(32) * 64 };
+        state.gpr[gpr_of(register).0] = place;
+        memory.patches.push((place - 512, (0..16).flat_map(|_| random_bytes(64, rng)).collect()));
+    }
+    state.gpr[xlate_abi::state::RSP] = middle - 0x800 + rng.below(64) * 8;
+    Case { program: program.clone(), state, memory }
 }
 
 /// RFLAGS.NT, which means nothing in 64-bit mode until IRET.
@@ -237,6 +255,17 @@ fn relate_operands(i: &Instruction, used: &[UsedMemory], state: &mut State, memo
             memory.patches.push((at, random_bytes(512, rng)));
             memory.patches.push((at, control));
             memory.patches.push((at + 24, (mxcsr(rng) | rng.below(64) as u32).to_le_bytes().to_vec()));
+        }
+        // No exception is left pending: every mask set, no flag.
+        Fldcw => {
+            let Some(at) = operand_address(i, state) else { return };
+            memory.patches.push((at, (rng.next() as u16 | 0x3f).to_le_bytes().to_vec()));
+        }
+        Fldenv => {
+            let Some(at) = operand_address(i, state) else { return };
+            memory.patches.push((at, random_bytes(32, rng)));
+            memory.patches.push((at, (rng.next() as u16 | 0x3f).to_le_bytes().to_vec()));
+            memory.patches.push((at.wrapping_add(4), (rng.next() as u16 & 0x7f00).to_le_bytes().to_vec()));
         }
         Ldmxcsr | Vldmxcsr => {
             let value = mxcsr(rng) | rng.below(64) as u32;

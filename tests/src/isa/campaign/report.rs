@@ -10,6 +10,8 @@ use crate::isa::engines::Kind;
 
 /// Fewer native cases than this are too few.
 const ENOUGH: u64 = 200;
+/// Under which blocks of several instructions are counted.
+const BLOCKS: &str = "blocks";
 /// Mismatches of one instruction that are printed in full.
 const SHOWN: u64 = 3;
 
@@ -72,6 +74,7 @@ impl Summary {
     fn name(&self, n: u64) -> String {
         match self.plan.task(n) {
             Some(Task::Single { code, .. }) => format!("{code:?}"),
+            Some(Task::Block(_)) => BLOCKS.to_owned(),
             None => "nothing".to_owned(),
         }
     }
@@ -102,7 +105,7 @@ impl fmt::Display for Summary {
             let counts: Vec<_> = c.mismatches.iter().map(|(k, n)| format!("{} {n}", k.name())).collect();
             writeln!(f, "  {name}: {} of {} cases", counts.join(", "), c.cases)?;
         }
-        let few: Vec<_> = self.codes.iter().filter(|(_, c)| c.encodable && c.cases < ENOUGH).collect();
+        let few: Vec<_> = self.codes.iter().filter(|(n, c)| *n != BLOCKS && c.encodable && c.cases < ENOUGH).collect();
         if !few.is_empty() {
             let names: Vec<_> = few.iter().take(8).map(|(n, c)| format!("{n} {}", c.cases)).collect();
             let more = if few.len() > 8 { ", …" } else { "" };
@@ -124,9 +127,10 @@ impl fmt::Display for Summary {
         }
         writeln!(
             f,
-            "{} codes, {} native cases, {} mismatches, {} workers lost; seed {}, {:.0} s",
-            self.codes.len(),
+            "{} codes, {} native cases ({} of blocks), {} mismatches, {} workers lost; seed {}, {:.0} s",
+            self.codes.keys().filter(|name| *name != BLOCKS).count(),
             self.total(|c| c.cases),
+            self.codes.get(BLOCKS).map_or(0, |c| c.cases),
             self.total(|c| c.mismatches.values().sum()),
             self.lost,
             self.seed,

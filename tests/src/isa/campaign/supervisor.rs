@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs the whole campaign with `program --worker ASSIGNMENT` as the workers.
 pub fn run(program: &Path, options: &Options) -> Result<Summary> {
-    let plan = Plan::new(options.filter.as_deref());
+    let plan = Plan::new(options);
     let (sender, receiver) = channel();
     let mut threads = Vec::new();
     for job in 0..options.jobs {

@@ -1,0 +1,27 @@
+//! Shows what LLVM makes of a piece of code: for people who chase a mismatch.
+
+use anyhow::{Context, Result, ensure};
+use xlate_abi::protocol::{CodeOptions, OptLevel};
+use xlate_llvm::{Region, RegionBlock, explain_region, host_target};
+
+use super::arena;
+use super::case::Program;
+use super::engines::reachable;
+
+/// Prints listing, optimised IR and assembly of code given in hexadecimal.
+pub fn print(hexadecimal: &str) -> Result<()> {
+    let digits: Vec<char> = hexadecimal.chars().filter(|c| !c.is_whitespace()).collect();
+    ensure!(digits.len() % 2 == 0, "an odd number of hexadecimal digits: {hexadecimal}");
+    let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16);
+    let bytes = digits.chunks(2).map(byte).collect::<Result<Vec<_>, _>>().context("--explain takes hexadecimal")?;
+    let program = Program::new(arena::CODE, bytes).context("these bytes aren't whole, valid instructions")?;
+    println!("{}", program.listing());
+    for precise in [false, true] {
+        let blocks = reachable(&program, precise).into_iter().map(|block| RegionBlock { block, count: 0 }).collect();
+        let region = Region { entry: program.address, blocks };
+        let options = CodeOptions { opt: OptLevel::O2, precise, tso: false };
+        let (ir, assembly) = explain_region(&region, &host_target(), options)?;
+        println!("precise: {precise}\n{ir}\n{assembly}");
+    }
+    Ok(())
+}
