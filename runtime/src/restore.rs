@@ -91,9 +91,9 @@ pub fn image(path: &Path, config: Config) -> Result<Guest, RestoreError> {
     restore.map_memory()?;
     restore.replace_vdso();
     restore.neutralise_rseq(&thread, &mut state);
-    restore.reopen_files()?;
     let pids = restore.identity(&config, &thread)?;
     let program = restore.program();
+    restore.reopen_files()?;
     let mut kernel = Kernel::new(pids, program);
     restore.register_thread(&thread, &mut kernel);
     restore.limits();

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// A way of running a guest: a name for messages, and the options of `xlate run` for it.
@@ -51,6 +52,9 @@ pub fn xlate() -> PathBuf {
 
 /// Compiles `tests/{folder}/{name}.c` with `flags`, and gives the program's path. Rebuilt when the source changes.
 pub fn compile(folder: &str, name: &str, flags: &[&str]) -> PathBuf {
+    // Tests run side by side in one process, and two may want the same program.
+    static COMPILING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = COMPILING.lock();
     let source = root().join("tests").join(folder).join(format!("{name}.c"));
     let dir = root().join("target/guests");
     fs::create_dir_all(&dir).expect("target/ is writable");

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -28,7 +29,16 @@ impl Native {
     fn start(program: &Path, args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let stdout = fs::File::create(dir.path().join("stdout")).expect("writable");
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        // What this test's own parents left open is not the guest's.
+        // SAFETY: close_range only takes numbers; it is safe between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32);
+                Ok(())
+            });
+        }
+        let child = command
             .args(args)
             .env("GLIBC_TUNABLES", TUNABLES)
             .current_dir(dir.path())
@@ -174,7 +184,7 @@ fn inspect_prints_a_page_for_people() {
     assert!(native.checkpoint(&[]).status.success());
     let output = Command::new(xlate()).arg("inspect").arg(native.path("image")).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    for word in ["halfway out.txt 60", "[stack]", "out.txt", "signals", "rip", "umask"] {
+    for word in ["command ", "[stack]", "out.txt", "signals", "rip", "umask"] {
         assert!(text.contains(word), "{word:?} in {text}");
     }
 }
@@ -272,9 +282,9 @@ fn a_sigsuspend_ends_by_the_carried_timer() {
 #[test]
 fn a_process_is_never_captured_in_the_vdso() {
     let program = compile("guests", "waits", &["-O2"]);
-    let mut native = Native::start(&program, &["clock", "900"]);
+    let mut native = Native::start(&program, &["clock", "4000"]);
     sleep_ms(100);
-    for _ in 0..20 {
+    for _ in 0..12 {
         let output = native.checkpoint(&[]);
         assert!(output.status.success(), "{}", message(&output));
         let image = inspect(&native.path("image"));
@@ -330,7 +340,7 @@ fn a_traced_process_is_refused() {
     sleep_ms(100);
     let pid = nix::unistd::Pid::from_raw(native.child.id() as i32);
     nix::sys::ptrace::seize(pid, nix::sys::ptrace::Options::empty()).expect("our own child");
-    let me = std::process::id().to_string();
+    let me = nix::unistd::gettid().to_string();
     assert_left_alone(&mut native, 126, &["already traced", &me]);
 }
 

@@ -14,8 +14,22 @@ use crate::linux::{convert, descriptors};
 
 /// Numbers of the standard streams.
 const STANDARD: std::ops::RangeInclusive<RawFd> = 0..=2;
+/// More descriptors than the translator has of its own.
+const MOST_OWN: RawFd = 24;
 /// Flags that act when a file is opened and must not act again: O_CREAT, O_EXCL, O_TRUNC (the same on both hosts).
 const ONCE: i32 = libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC;
+
+/// What becomes of a descriptor; everything that can fail for want of a file is done by then.
+enum Plan {
+    /// This open file, kept at a number out of the way.
+    Open(File),
+    /// Another descriptor's open file description.
+    Same(RawFd),
+    /// The standard stream that this process was started with.
+    Keep,
+    /// Not carried.
+    Closed,
+}
 
 impl Restore<'_> {
     /// Makes the descriptors those of the image. A plain core tells none: then they stay as they are.
@@ -24,10 +38,22 @@ impl Restore<'_> {
             return Ok(());
         };
         self.hide_image()?;
-        let kept = |number: RawFd| STANDARD.contains(&number) && noted.open.iter().any(|d| d.number == number);
-        close_others(kept);
-        for descriptor in &noted.open {
-            self.reopen(descriptor, &noted.open)?;
+        // Files are opened first, at numbers above all of the guest's: messages still go to our own standard error.
+        let highest = noted.open.iter().map(|d| d.number).max().unwrap_or(0);
+        let aside = (descriptors::OWN_BASE + MOST_OWN).max(highest + 1);
+        let plans = noted
+            .open
+            .iter()
+            .map(|d| Ok((d, self.plan(d, &noted.open, aside)?)))
+            .collect::<Result<Vec<_>, RestoreError>>()?;
+        let kept = |fd: RawFd| plans.iter().any(|(d, plan)| d.number == fd && matches!(plan, Plan::Keep));
+        close_others(|fd| fd >= aside || kept(fd));
+        for (d, plan) in &plans {
+            match plan {
+                Plan::Open(file) => self.duplicate(file.as_raw_fd(), d)?,
+                Plan::Same(first) => self.duplicate(*first, d)?,
+                Plan::Keep | Plan::Closed => {}
+            }
         }
         Ok(())
     }
@@ -45,22 +71,24 @@ impl Restore<'_> {
         RestoreError::System { image: self.name.clone(), what, errno }
     }
 
-    fn reopen(&self, d: &Descriptor, all: &[Descriptor]) -> Result<(), RestoreError> {
+    fn plan(&self, d: &Descriptor, all: &[Descriptor], aside: RawFd) -> Result<Plan, RestoreError> {
         if descriptors::is_own(d.number) {
             return Err(RestoreError::OwnDescriptor { image: self.name.clone(), number: d.number });
         }
         if let Some(first) = d.same_as {
-            return self.duplicate(first, d);
+            return Ok(Plan::Same(first));
         }
-        match d.kind {
-            DescriptorKind::Regular => self.open_regular(d),
-            DescriptorKind::Directory | DescriptorKind::Device => {
-                let file = self.open(d, &d.path.0)?;
-                seek(&file, d.offset);
-                self.place(file, d)
+        let file = match d.kind {
+            DescriptorKind::Regular => self.open_regular(d, aside)?,
+            DescriptorKind::Directory | DescriptorKind::Device => self.open(d, &d.path.0, aside)?,
+            _ if STANDARD.contains(&d.number) => return Ok(Plan::Keep),
+            DescriptorKind::Terminal => {
+                // The stream on the same terminal, or the controlling one.
+                match all.iter().find(|o| STANDARD.contains(&o.number) && o.path == d.path) {
+                    Some(stream) => return Ok(Plan::Same(stream.number)),
+                    None => self.open(d, b"/dev/tty", aside)?,
+                }
             }
-            _ if STANDARD.contains(&d.number) => Ok(()),
-            DescriptorKind::Terminal => self.open_terminal(d, all),
             DescriptorKind::Pipe | DescriptorKind::Socket | DescriptorKind::Other => {
                 eprintln!(
                     "xlate: warning: {}: descriptor {} ({}) couldn't be carried and is closed",
@@ -68,13 +96,15 @@ impl Restore<'_> {
                     d.number,
                     d.path.text()
                 );
-                Ok(())
+                return Ok(Plan::Closed);
             }
-        }
+        };
+        seek(&file, d.offset);
+        Ok(Plan::Open(file))
     }
 
-    fn open_regular(&self, d: &Descriptor) -> Result<(), RestoreError> {
-        let file = self.open(d, &d.path.0)?;
+    fn open_regular(&self, d: &Descriptor, aside: RawFd) -> Result<File, RestoreError> {
+        let file = self.open(d, &d.path.0, aside)?;
         let now = file.metadata().map_err(|e| self.open_failed(d, e))?.len();
         if now != d.size {
             let changed = RestoreError::ChangedFile {
@@ -90,23 +120,11 @@ impl Restore<'_> {
             }
             eprintln!("xlate: warning: {changed}");
         }
-        seek(&file, d.offset);
-        self.place(file, d)
+        Ok(file)
     }
 
-    /// A terminal elsewhere than on the standard streams: the stream on the same terminal, or the controlling one.
-    fn open_terminal(&self, d: &Descriptor, all: &[Descriptor]) -> Result<(), RestoreError> {
-        let twin = all.iter().find(|o| STANDARD.contains(&o.number) && o.path == d.path);
-        match twin {
-            Some(stream) => self.duplicate(stream.number, d),
-            None => {
-                let file = self.open(d, b"/dev/tty")?;
-                self.place(file, d)
-            }
-        }
-    }
-
-    fn open(&self, d: &Descriptor, path: &[u8]) -> Result<File, RestoreError> {
+    /// Opens a file with the descriptor's flags, at a number from `aside` on.
+    fn open(&self, d: &Descriptor, path: &[u8], aside: RawFd) -> Result<File, RestoreError> {
         let flags = convert::open_flags_to_host(u64::from(d.flags)) as i32 & !ONCE;
         let mut text = path.to_vec();
         text.push(0);
@@ -116,7 +134,14 @@ impl Restore<'_> {
             return Err(self.open_failed(d, io::Error::last_os_error()));
         }
         // SAFETY: the descriptor was just opened and is ours alone.
-        Ok(unsafe { File::from_raw_fd(fd) })
+        let file = unsafe { File::from_raw_fd(fd) };
+        // SAFETY: as above; the duplicate is a new descriptor.
+        let moved = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, aside) };
+        if moved < 0 {
+            return Err(self.open_failed(d, io::Error::last_os_error()));
+        }
+        // SAFETY: the duplicate is ours alone.
+        Ok(unsafe { File::from_raw_fd(moved) })
     }
 
     fn open_failed(&self, d: &Descriptor, error: io::Error) -> RestoreError {
@@ -125,22 +150,6 @@ impl Restore<'_> {
     }
 
     /// Gives an open file the guest's number.
-    fn place(&self, file: File, d: &Descriptor) -> Result<(), RestoreError> {
-        let fd = file.into_raw_fd();
-        if fd != d.number {
-            let moved = self.duplicate(fd, d);
-            // SAFETY: it was ours, and the guest has its own now.
-            unsafe { libc::close(fd) };
-            return moved;
-        }
-        let flags = if d.close_on_exec { libc::FD_CLOEXEC } else { 0 };
-        // SAFETY: sets the flags of a descriptor that is open.
-        if unsafe { libc::fcntl(fd, libc::F_SETFD, flags) } < 0 {
-            return Err(self.failed("fcntl", Errno::last()));
-        }
-        Ok(())
-    }
-
     fn duplicate(&self, from: RawFd, d: &Descriptor) -> Result<(), RestoreError> {
         let flags = if d.close_on_exec { libc::O_CLOEXEC } else { 0 };
         // SAFETY: the guest's number is free, or a standard stream that gives way.
