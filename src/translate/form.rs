@@ -18,7 +18,7 @@ use super::liveness;
 
 /// Most instructions in one region. LLVM's time grows a little faster than linearly; at this size a region takes
 /// some tens of milliseconds.
-const MAX_INSTRUCTIONS: usize = 400;
+const MAX_INSTRUCTIONS: usize = 256;
 
 /// Most blocks, for regions of very short ones.
 const MAX_BLOCKS: usize = 96;

@@ -6,10 +6,11 @@ use object::read::elf::ElfFile64;
 use object::{
     Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SectionIndex, SectionKind, SymbolIndex, elf,
 };
-use xlate_abi::protocol::{Blob, BlobSlot};
+use xlate_abi::protocol::{Blob, BlobSlot, PcMapRow};
 use xlate_abi::state::LinkSlot;
 
 use crate::CompileError;
+use crate::emitter::PC_SECTION;
 use crate::region::{FUNCTION, SLOTS};
 
 type Elf<'d> = ElfFile64<'d, object::Endianness>;
@@ -24,6 +25,7 @@ pub fn from_object(bytes: &[u8], slots: &[u64]) -> Result<Blob, CompileError> {
     layout.relocate(&object)?;
     let entry = object.symbol_by_name(FUNCTION).ok_or_else(|| CompileError::UndefinedSymbol(FUNCTION.to_owned()))?;
     let entry_offset = layout.symbol(&object, entry.index())? as u32;
+    let pc_map = layout.pc_map(&object)?;
     Ok(Blob {
         entry_pc: 0,
         code: layout.code,
@@ -35,7 +37,7 @@ pub fn from_object(bytes: &[u8], slots: &[u64]) -> Result<Blob, CompileError> {
             .enumerate()
             .map(|(n, guest_pc)| BlobSlot { offset: (n * size_of::<LinkSlot>()) as u32, guest_pc: *guest_pc })
             .collect(),
-        pc_map: Vec::new(),
+        pc_map,
         source: Vec::new(),
         guest_instructions: 0,
         compile_micros: 0,
@@ -52,6 +54,9 @@ impl Layout {
     fn new(object: &Elf<'_>) -> Result<Self, CompileError> {
         let mut layout = Self { code: Vec::new(), sections: HashMap::new() };
         for section in object.sections() {
+            if section.name() == Ok(PC_SECTION) {
+                continue;
+            }
             match section.kind() {
                 // Relative read-only data (jump tables) come as such, too.
                 SectionKind::Text | SectionKind::ReadOnlyData | SectionKind::ReadOnlyString => {
@@ -86,6 +91,25 @@ impl Layout {
             .and_then(|s| self.sections.get(&s))
             .map(|base| base + symbol.address())
             .ok_or_else(|| CompileError::UndefinedSymbol(name.to_owned()))
+    }
+
+    /// Rows of [`PC_SECTION`]: a relocated distance of four bytes to the instruction, then the guest address.
+    fn pc_map(&self, object: &Elf<'_>) -> Result<Vec<PcMapRow>, CompileError> {
+        let Some(section) = object.section_by_name(PC_SECTION) else { return Ok(Vec::new()) };
+        let data = section.data()?;
+        let mut rows = Vec::new();
+        for (offset, relocation) in section.relocations() {
+            let RelocationTarget::Symbol(symbol) = relocation.target() else { continue };
+            let place = self.symbol(object, symbol)? as i64 + relocation.addend();
+            let at = offset as usize + 4;
+            if let Some(pc) = data.get(at..at + 8) {
+                let guest_pc = u64::from_le_bytes(pc.try_into().expect("eight bytes are eight bytes"));
+                rows.push(PcMapRow { host_offset: place as u32, guest_pc });
+            }
+        }
+        rows.sort_unstable_by_key(|r| (r.host_offset, r.guest_pc));
+        rows.dedup_by_key(|r| r.host_offset);
+        Ok(rows)
     }
 
     fn relocate(&mut self, object: &Elf<'_>) -> Result<(), CompileError> {

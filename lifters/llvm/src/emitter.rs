@@ -30,12 +30,19 @@ impl<'c> From<IntValue<'c>> for Val<'c> {
     }
 }
 
+/// Section of the object file with the map from code to guest addresses.
+pub const PC_SECTION: &str = "xlate_pc";
+
+/// Metadata of memory accesses.
+///
 /// Alias scopes: the CPU state and the guest's memory never overlap.
 pub struct Scopes<'c> {
     state: MetadataValue<'c>,
     guest: MetadataValue<'c>,
     scope_kind: u32,
     noalias_kind: u32,
+    pc_kind: u32,
+    pc_section: MetadataValue<'c>,
 }
 
 impl<'c> Scopes<'c> {
@@ -50,12 +57,23 @@ impl<'c> Scopes<'c> {
             guest: list("guest"),
             scope_kind: cx.get_kind_id("alias.scope"),
             noalias_kind: cx.get_kind_id("noalias"),
+            pc_kind: cx.get_kind_id("pcsections"),
+            pc_section: cx.metadata_string(PC_SECTION),
         }
     }
 
     pub fn mark_state(&self, ir: &Ir<'c>, access: InstructionValue<'c>) {
         ir.set_metadata(access, self.scope_kind, self.state);
         ir.set_metadata(access, self.noalias_kind, self.guest);
+    }
+
+    /// Has the access's place and this guest address listed in the object file's [`PC_SECTION`].
+    pub fn mark_pc(&self, ir: &Ir<'c>, access: InstructionValue<'c>, pc: u64) {
+        // In two halves: LLVM's C interface takes a node of one constant for the constant itself.
+        let half = |v: u64| ir.int(Ty::I32, v & 0xffff_ffff).into();
+        let pc = ir.cx.metadata_node(&[half(pc), half(pc >> 32)]);
+        let node = ir.cx.metadata_node(&[self.pc_section.into(), pc.into()]);
+        ir.set_metadata(access, self.pc_kind, node);
     }
 
     pub fn mark_guest(&self, ir: &Ir<'c>, access: InstructionValue<'c>) {

@@ -25,6 +25,14 @@ impl<'c> Llvm<'c> {
         }
     }
 
+    fn mark_guest(&self, i: InstructionValue<'c>) {
+        self.scopes.mark_guest(&self.ir, i);
+        // In precise mode `rip` is in the CPU state.
+        if !self.options.precise {
+            self.scopes.mark_pc(&self.ir, i, self.ip);
+        }
+    }
+
     /// Accesses whose order among each other and with state writes LLVM must keep.
     fn ordered(&self) -> bool {
         self.options.precise || self.options.tso
@@ -36,7 +44,7 @@ impl<'c> Llvm<'c> {
 
     fn guest_access(&self, i: InstructionValue<'c>) {
         i.set_alignment(1).expect("one is a power of two");
-        self.scopes.mark_guest(&self.ir, i);
+        self.mark_guest(i);
         if self.ordered() {
             i.set_volatile(true).expect("an access can be volatile");
         }
@@ -97,7 +105,7 @@ impl<'c> Llvm<'c> {
     fn make_atomic(&self, i: InstructionValue<'c>, ty: Ty, ordering: AtomicOrdering) {
         i.set_alignment(ty.bytes()).expect("a power of two");
         i.set_atomic_ordering(ordering).expect("loads and stores of integers can be atomic");
-        self.scopes.mark_guest(&self.ir, i);
+        self.mark_guest(i);
         if self.ordered() {
             i.set_volatile(true).expect("an access can be volatile");
         }
@@ -184,7 +192,7 @@ impl<'c> Llvm<'c> {
 
     fn mark_atomic(&self, v: impl BasicValue<'c>) {
         let i = v.as_instruction_value().expect("an atomic operation is an instruction");
-        self.scopes.mark_guest(&self.ir, i);
+        self.mark_guest(i);
         if self.ordered() {
             i.set_volatile(true).expect("an access can be volatile");
         }

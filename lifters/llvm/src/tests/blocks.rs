@@ -123,6 +123,25 @@ fn a_loop_stays_inside_and_polls() {
 }
 
 #[test]
+fn accesses_are_in_the_map_of_addresses() {
+    let code = assemble(|a| {
+        a.mov(rax, qword_ptr(rdi)).unwrap();
+        a.add(rax, 5).unwrap();
+        a.mov(qword_ptr(rdi + 4096), rax).unwrap();
+        a.ret().unwrap();
+    });
+    for target in [hosts()[0].clone(), arm_target()] {
+        let region = region_of(&code, false);
+        let blob = compile_region(&region, &target, options(OptLevel::O2)).unwrap();
+        let pcs: Vec<u64> = blob.pc_map.iter().map(|r| r.guest_pc).collect();
+        let at = |n: usize| region.blocks[0].block.insns[n].raw.ip();
+        assert_eq!(pcs, [at(0), at(2), at(3)], "load, store and the load of the return address");
+        assert!(blob.pc_map.is_sorted_by_key(|r| r.host_offset));
+        assert!(blob.pc_map.iter().all(|r| (r.host_offset as usize) < blob.code.len()));
+    }
+}
+
+#[test]
 #[ignore = "prints code for reading"]
 fn show() {
     let code = assemble(|a| {
