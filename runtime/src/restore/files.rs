@@ -41,6 +41,7 @@ impl Restore<'_> {
         // Files are opened first, at numbers above all of the guest's: messages still go to our own standard error.
         let highest = noted.open.iter().map(|d| d.number).max().unwrap_or(0);
         let aside = (descriptors::OWN_BASE + MOST_OWN).max(highest + 1);
+        let _limit = RaisedLimit::new();
         let plans = noted
             .open
             .iter()
@@ -157,6 +158,28 @@ impl Restore<'_> {
             return Err(self.open_failed(d, io::Error::last_os_error()));
         }
         Ok(())
+    }
+}
+
+/// The soft limit on descriptors, raised to the hard one: the numbers aside may lie above it.
+struct RaisedLimit(libc::rlimit);
+
+impl RaisedLimit {
+    fn new() -> Self {
+        let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `old` is a valid place for the result; setrlimit only reads.
+        unsafe {
+            libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut old);
+            libc::setrlimit(libc::RLIMIT_NOFILE, &libc::rlimit { rlim_cur: old.rlim_max, ..old });
+        }
+        Self(old)
+    }
+}
+
+impl Drop for RaisedLimit {
+    fn drop(&mut self) {
+        // SAFETY: setrlimit only reads.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const self.0) };
     }
 }
 
