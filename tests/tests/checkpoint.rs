@@ -256,27 +256,27 @@ fn wait_is_restarted(kind: &str, limit_ms: &str, shows: &str) {
 
 #[test]
 fn a_sleep_is_restarted() {
-    wait_is_restarted("sleep", "400", "sleep: 0, errno 0, alarms 0\n");
+    wait_is_restarted("sleep", "1500", "sleep: 0, errno 0, alarms 0\n");
 }
 
 #[test]
 fn a_poll_is_restarted() {
-    wait_is_restarted("poll", "400", "poll: 0, errno 0, alarms 0\n");
+    wait_is_restarted("poll", "1500", "poll: 0, errno 0, alarms 0\n");
 }
 
 #[test]
 fn a_select_is_restarted() {
-    wait_is_restarted("select", "400", "select: 0, errno 0, alarms 0\n");
+    wait_is_restarted("select", "1500", "select: 0, errno 0, alarms 0\n");
 }
 
 #[test]
 fn a_pause_ends_by_the_carried_timer() {
-    wait_is_restarted("pause", "400", "pause: -1, errno 4, alarms 1\n");
+    wait_is_restarted("pause", "1500", "pause: -1, errno 4, alarms 1\n");
 }
 
 #[test]
 fn a_sigsuspend_ends_by_the_carried_timer() {
-    wait_is_restarted("suspend", "400", "suspend: -1, errno 4, alarms 1\n");
+    wait_is_restarted("suspend", "1500", "suspend: -1, errno 4, alarms 1\n");
 }
 
 #[test]
