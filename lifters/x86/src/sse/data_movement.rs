@@ -102,7 +102,6 @@ fn mov_half_register<E: Emitter>(l: L<E>, i: I, pick: [u8; 2]) {
 /// MOVD, MOVQ, MOVNTQ, MOVQ2DQ and MOVDQ2Q: the low element to or from anywhere; vector registers are zero-extended.
 fn mov_element<E: Emitter>(l: L<E>, i: I) {
     let (ty, v) = low_element(l, i);
-    l.enter_mmx_for(i, 1);
     match i.op0_kind() {
         OpKind::Memory => {
             let addr = l.ea(i);
@@ -114,6 +113,7 @@ fn mov_element<E: Emitter>(l: L<E>, i: I) {
         }
         _ => l.set_reg(i.op0_register(), v),
     }
+    l.enter_mmx_for(i, 1);
 }
 
 /// The moved element: as wide as the operand that isn't a vector register, 64 bits between two of them.
@@ -159,6 +159,8 @@ fn maskmov<E: Emitter>(l: L<E>, i: I) {
     let addr = maskmov_address(l, i);
     let bytes = VTy::x128(Lane::I8);
     let selected = l.e.movmask(bytes, mask);
+    // Before the stores: processors do it even if they fault.
+    l.enter_mmx_for(i, 1);
     for n in 0..i.op1_register().size() as u32 {
         let byte = l.e.extract(bytes, v, n);
         let at = l.e.address(Some(addr), None, i64::from(n));
@@ -173,7 +175,6 @@ fn maskmov<E: Emitter>(l: L<E>, i: I) {
             |_| [],
         );
     }
-    l.enter_mmx_for(i, 1);
 }
 
 fn maskmov_address<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) -> E::Val {

@@ -17,10 +17,16 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         Fxsave64 => |l, i| fxsave(l, i, true),
         Fxrstor => |l, i| fxrstor(l, i, false),
         Fxrstor64 => |l, i| fxrstor(l, i, true),
-        Emms => |l, _| l.set_tags(0),
+        Emms => emms,
         _ => return None,
     };
     Some(f)
+}
+
+/// All x87 registers empty, TOP 0 (SDM vol. 3, table 13-1).
+fn emms<E: Emitter>(l: L<E>, _: I) {
+    l.enter_mmx();
+    l.set_tags(0);
 }
 
 /// Raises #GP if a helper's answer says so.
