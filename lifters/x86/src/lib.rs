@@ -20,7 +20,7 @@ mod shift;
 mod sse;
 mod string;
 mod system;
-mod x87;
+pub mod x87;
 
 pub use decode::{Block, BlockEnd, CodeSource, Insn, decode_block};
 pub use emitter::Emitter;

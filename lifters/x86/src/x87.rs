@@ -1,4 +1,8 @@
-//! x87: control, status and environment (Intel SDM vol. 1, 5.2.7 and 8.1).
+//! x87: control, status and environment (Intel SDM vol. 1, 5.2.7 and 8.1); the register stack is in [`stack`].
+
+mod soft;
+mod stack;
+pub mod unit;
 
 use core::mem::offset_of;
 
@@ -25,7 +29,7 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         Fldenv if code == Code::Fldenv_m28byte => fldenv,
         // Exceptions are only raised where they happen, so there is never one to wait for.
         Wait => |_, _| {},
-        _ => return None,
+        _ => return stack::lookup(code),
     })
 }
 

@@ -356,6 +356,8 @@ pub enum Helper {
     /// PCMPxSTRx: a0 is the immediate, with bit 8 set if a1 and a2 are lengths; operands in `scratch[0]` and `[1]`.
     /// Leaves the mask in `scratch[2]` and returns flags and index (see `xlate_x86::string_compare`).
     StringCompare,
+    /// An instruction on the x87 register stack: a0 is the request, a1 and a2 its operand (see `xlate_x86::x87::unit`).
+    X87,
 }
 
 impl Helper {
@@ -381,6 +383,7 @@ impl Helper {
         Self::RoundF32,
         Self::RoundF64,
         Self::StringCompare,
+        Self::X87,
     ];
 
     /// Byte offset of the entry point in the helper table.
@@ -406,7 +409,7 @@ impl Helper {
 }
 
 /// Number of [`Helper`]s.
-pub const HELPER_COUNT: usize = 21;
+pub const HELPER_COUNT: usize = 22;
 
 #[cfg(test)]
 mod tests {

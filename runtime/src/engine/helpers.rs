@@ -39,6 +39,7 @@ fn entry(helper: Helper) -> u64 {
         Helper::RoundF32 => do_round_f32 as *const (),
         Helper::RoundF64 => do_round_f64 as *const (),
         Helper::StringCompare => xlate_x86::string_compare::string_compare as *const (),
+        Helper::X87 => xlate_x86::x87::unit::execute as *const (),
     };
     f as u64
 }

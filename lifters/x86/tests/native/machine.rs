@@ -2,11 +2,12 @@
 
 use core::arch::asm;
 
-use iced_x86::{Encoder, Instruction, Mnemonic};
+use iced_x86::{Code, Encoder, Instruction, MemoryOperand, Mnemonic, OpCodeOperandKind, OpKind, Register};
 use xlate_abi::state::{CpuState, ExitReason, HELPER_COUNT, Helper, rflags};
 use xlate_x86::decode::{SliceSource, decode_block};
 use xlate_x86::interpreter::{DecodedBlock, run_block};
 use xlate_x86::string_compare::string_compare;
+use xlate_x86::x87::unit;
 
 /// SplitMix64: small, and the same on every machine.
 pub struct Rng(u64);
@@ -81,6 +82,53 @@ const DOUBLES: [u64; 22] = [
     0x36a0_0000_0000_0001,
 ];
 
+/// Any register of the kind, none that the native runner or the memory operand needs (r15, rsp, rsi, rdi).
+fn register(kind: OpCodeOperandKind, rng: &mut Rng) -> Option<Register> {
+    use OpCodeOperandKind as K;
+    const GPR: [u32; 12] = [0, 1, 2, 3, 5, 8, 9, 10, 11, 12, 13, 14];
+    let base = match kind {
+        K::xmm_reg | K::xmm_rm | K::xmm_or_mem => {
+            return Some(Register::XMM0 + rng.below(16) as u32);
+        }
+        K::mm_reg | K::mm_rm | K::mm_or_mem => return Some(Register::MM0 + rng.below(8) as u32),
+        K::r32_reg | K::r32_rm | K::r32_or_mem => Register::EAX,
+        K::r64_reg | K::r64_rm | K::r64_or_mem => Register::RAX,
+        K::st0 => return Some(Register::ST0),
+        K::sti_opcode => return Some(Register::ST0 + rng.below(8) as u32),
+        _ => return None,
+    };
+    Some(base + GPR[rng.below(GPR.len() as u64) as usize])
+}
+
+/// A random instruction of this code; memory operands are at [rsi], string-like ones at [rdi].
+pub fn generate(code: Code, rng: &mut Rng) -> Instruction {
+    use OpCodeOperandKind as K;
+    let mut i = Instruction::new();
+    i.set_code(code);
+    let info = code.op_code();
+    for n in 0..info.op_count() {
+        let kind = info.op_kind(n);
+        let may_be_memory = matches!(kind, K::mem | K::xmm_or_mem | K::mm_or_mem | K::r32_or_mem | K::r64_or_mem);
+        if kind == K::imm8 {
+            i.set_op_kind(n, OpKind::Immediate8);
+            i.set_immediate8(rng.next() as u8 >> (4 * rng.below(2)));
+        } else if kind == K::seg_rDI {
+            i.set_op_kind(n, OpKind::MemorySegRDI);
+        } else if may_be_memory && (kind == K::mem || rng.below(3) == 0) {
+            i.set_op_kind(n, OpKind::Memory);
+            let at = MemoryOperand::with_base_displ(Register::RSI, 16 * rng.below(3) as i64);
+            i.set_memory_base(at.base);
+            i.set_memory_displacement64(at.displacement as u64);
+            i.set_memory_displ_size(1);
+        } else {
+            let r = register(kind, rng).unwrap_or_else(|| panic!("{code:?}: operand {kind:?}"));
+            i.set_op_kind(n, OpKind::Register);
+            i.set_op_register(n, r);
+        }
+    }
+    i
+}
+
 /// Eight bytes: noise, float edge cases, floats of moderate size, small integers.
 fn word(rng: &mut Rng, kind: u64) -> u64 {
     let single = |rng: &mut Rng| rng.next() as u32 & 0x81ff_ffff | 0x3e00_0000;
@@ -94,6 +142,26 @@ fn word(rng: &mut Rng, kind: u64) -> u64 {
         6 => rng.next() & rng.next() & 0xff00_ff80_80ff_7f00,
         _ => (rng.below(200_000) as f64 / 8.0 - 10_000.0).to_bits(),
     }
+}
+
+/// An 80-bit value: moderate, integral, extreme, special, or of a kind the unit doesn't support.
+fn extended(rng: &mut Rng) -> [u8; 10] {
+    let integer_bit = 1u64 << 63;
+    let (top, mantissa) = match rng.below(8) {
+        0 => (rng.next() as u16, rng.next()),
+        1 => (rng.pick(&[0, 0x8000, 0x3fff, 0xc000]), rng.pick(&[0, 1, integer_bit, u64::MAX])),
+        2 => (rng.pick(&[0x7fff, 0xffff]), rng.pick(&[integer_bit, integer_bit | 7, 3 << 62 | 9, u64::MAX, 5])),
+        3 => (0x3fff + 62 - rng.below(8) as u16, rng.next() | integer_bit),
+        4 => (0x403e - rng.below(70) as u16, integer_bit | rng.next() << 40),
+        5 => (0x3c00 + rng.below(0x800) as u16, rng.next() | integer_bit),
+        _ => {
+            ((0x3ff0 + rng.below(32) as u16) | rng.next() as u16 & 0x8000, integer_bit | rng.next() & rng.next() << 20)
+        }
+    };
+    let mut bytes = [0; 10];
+    bytes[..8].copy_from_slice(&mantissa.to_le_bytes());
+    bytes[8..].copy_from_slice(&top.to_le_bytes());
+    bytes
 }
 
 fn fill(rng: &mut Rng, bytes: &mut [u8]) {
@@ -237,6 +305,26 @@ impl Case {
         Self { instruction, bytes: encoder.take_buffer(), state, data }
     }
 
+    /// A case with x87 values in the registers, any TOP, some registers empty, any rounding and precision control.
+    pub fn random_x87(instruction: Instruction, rng: &mut Rng) -> Self {
+        let mut case = Self::random(instruction, rng);
+        let x = &mut case.state.x87;
+        for r in x.reg.iter_mut() {
+            *r = [0; 16];
+            r[..10].copy_from_slice(&extended(rng));
+        }
+        x.fsw = rng.next() as u16 & 0x3800;
+        x.ftw = if rng.below(3) == 0 { rng.next() as u8 } else { 0xff };
+        x.fcw = 0x7f | (rng.next() as u16 & 0xc00) | rng.pick(&[0x300, 0x300, 0x200, 0]);
+        fill(rng, &mut case.data.0[..16]);
+        if rng.below(2) == 0 {
+            for n in 0..4 {
+                case.data.0[16 * n..][..10].copy_from_slice(&extended(rng));
+            }
+        }
+        case
+    }
+
     /// Runs both; the error tells the difference.
     pub fn check(mut self, machine: &mut Machine) -> Result<(), String> {
         let data = &raw mut machine.data.0 as u64;
@@ -252,10 +340,13 @@ impl Case {
             return Ok(());
         }
         Err(format!(
-            "{:?} {:02x?} (mxcsr {:x}):\n  {}\n  before: {}",
+            "{:?} {:02x?} (mxcsr {:x}, fcw {:x}, ftw {:x}, fsw {:x}):\n  {}\n  before: {}",
             self.instruction.code(),
             self.bytes,
             self.state.mxcsr,
+            self.state.x87.fcw,
+            self.state.x87.ftw,
+            self.state.x87.fsw,
             all.join("\n  "),
             self.inputs()
         ))
@@ -266,6 +357,11 @@ impl Case {
             .map(|n| self.instruction.op_register(n))
             .filter(|r| r.is_xmm())
             .map(|r| format!("{r:?} {:032x} ", low128(&self.state, r.number())))
+            .chain((0..2).map(|n| {
+                let r = &self.state.x87.reg[physical(&self.state, n)];
+                let (top, mantissa) = (u16::from_le_bytes([r[8], r[9]]), &r[..8]);
+                format!("st{n} {top:04x} {:016x} ", u64::from_le_bytes(mantissa.try_into().expect("8 bytes")))
+            }))
             .chain([format!("memory {:02x?}", &self.data.0[..64])])
             .collect()
     }
@@ -296,6 +392,7 @@ impl Case {
         let mut state = self.state.clone();
         let mut helpers = [0; HELPER_COUNT];
         helpers[Helper::StringCompare as usize] = string_compare as *const () as u64;
+        helpers[Helper::X87 as usize] = unit::execute as *const () as u64;
         state.helpers = helpers.as_ptr() as u64;
         let host = mxcsr();
         set_mxcsr(state.mxcsr);
@@ -322,7 +419,8 @@ impl Case {
             all.push(format!("gpr {n}: {:x} not {:x}", own.gpr[n], native.gpr[n]));
         }
         for n in (0..8).filter(|n| native.x87.reg[*n][..10] != own.x87.reg[*n][..10]) {
-            all.push(format!("mm{n}: {:02x?} not {:02x?}", own.x87.reg[n], native.x87.reg[n]));
+            let value = |s: &CpuState| u128::from_le_bytes(s.x87.reg[n]);
+            all.push(format!("mm{n}: {:020x} not {:020x}", value(own), value(native)));
         }
         let words = |s: &CpuState| (s.x87.ftw, s.x87.fsw);
         if words(native) != words(own) {
@@ -356,14 +454,20 @@ fn low128(s: &CpuState, n: usize) -> u128 {
     u128::from_le_bytes(s.vec[n][..16].try_into().expect("16 bytes"))
 }
 
-/// The FXSAVE image (SDM vol. 1, table 10-2) of a state whose TOP is 0.
+/// The physical register that is ST(n).
+fn physical(s: &CpuState, n: usize) -> usize {
+    (usize::from(s.x87.fsw >> 11) + n) & 7
+}
+
+/// The FXSAVE image (SDM vol. 1, table 10-2).
 fn fx_image(s: &CpuState) -> [u8; 512] {
     let mut fx = [0; 512];
     fx[0..2].copy_from_slice(&s.x87.fcw.to_le_bytes());
+    fx[2..4].copy_from_slice(&s.x87.fsw.to_le_bytes());
     fx[4] = s.x87.ftw;
     fx[24..28].copy_from_slice(&s.mxcsr.to_le_bytes());
-    for (n, r) in s.x87.reg.iter().enumerate() {
-        fx[32 + 16 * n..][..16].copy_from_slice(r);
+    for n in 0..8 {
+        fx[32 + 16 * n..][..16].copy_from_slice(&s.x87.reg[physical(s, n)]);
     }
     for n in 0..16 {
         fx[160 + 16 * n..][..16].copy_from_slice(&s.vec[n][..16]);
@@ -376,7 +480,8 @@ fn from_fx_image(s: &mut CpuState, fx: &[u8; 512]) {
     s.x87.ftw = fx[4];
     s.mxcsr = u32::from_le_bytes(fx[24..28].try_into().expect("4 bytes"));
     for n in 0..8 {
-        s.x87.reg[n].copy_from_slice(&fx[32 + 16 * n..][..16]);
+        let r = physical(s, n);
+        s.x87.reg[r].copy_from_slice(&fx[32 + 16 * n..][..16]);
     }
     for n in 0..16 {
         s.vec[n][..16].copy_from_slice(&fx[160 + 16 * n..][..16]);

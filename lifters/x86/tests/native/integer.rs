@@ -1,12 +1,9 @@
 //! Integer instructions in the interpreter against the CPU itself, one line a form. Stack, control and faults are in
 //! `interpreter.rs`; encodings in bulk are the differential verification's.
-#![cfg(target_arch = "x86_64")]
 
-mod native;
-
+use crate::machine::{Case, Machine, Rng};
 use iced_x86::code_asm::*;
 use iced_x86::{Decoder, DecoderOptions, Instruction};
-use native::{Case, Machine, Rng};
 
 /// States for each form.
 const STATES: u32 = 300;
