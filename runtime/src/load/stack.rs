@@ -80,7 +80,7 @@ impl Builder {
     }
 
     fn align(&mut self, alignment: u64) {
-        while self.pointer() % alignment != 0 {
+        while !self.pointer().is_multiple_of(alignment) {
             self.reversed.push(0);
         }
     }
