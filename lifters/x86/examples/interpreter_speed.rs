@@ -1,5 +1,5 @@
 //! What the interpreter costs for each guest instruction, on loops of common instructions.
-//! `cargo run --release -p xlate-x86 --example interpreter_speed`
+//! `cargo run --release -p xlate-x86 --example interpreter_speed [ROUNDS]`
 
 use iced_x86::code_asm::*;
 use xlate_abi::state::CpuState;
@@ -8,7 +8,6 @@ use xlate_x86::decode_block;
 use xlate_x86::interpreter::{DecodedBlock, run_block};
 
 const PC: u64 = 0x1000;
-const ROUNDS: u64 = 2_000_000;
 
 type Body = fn(&mut CodeAssembler) -> Result<(), IcedError>;
 
@@ -18,20 +17,22 @@ fn cpu_nanoseconds() -> u64 {
     stat.split(' ').next().and_then(|n| n.parse().ok()).expect("schedstat starts with nanoseconds")
 }
 
-fn measure(name: &str, body: Body) -> Result<(), IcedError> {
+fn measure(rounds: u64, name: &str, body: Body) -> Result<(), IcedError> {
     let mut a = CodeAssembler::new(64)?;
     let mut top = a.create_label();
     a.set_label(&mut top)?;
     body(&mut a)?;
     a.sub(rcx, 1)?;
     a.jne(top)?;
+    // What follows a loop soon sets the flags again.
+    a.xor(eax, eax)?;
     let bytes = a.assemble(PC)?;
     let block = decode_block(&SliceSource { address: PC, bytes: &bytes }, PC, 64, false);
     let count = block.insns.len() as u64;
     let block = DecodedBlock::new(block);
     let mut memory = vec![0u64; 64];
     let mut state = CpuState { rip: PC, ..CpuState::default() };
-    state.gpr[1] = ROUNDS;
+    state.gpr[1] = rounds;
     state.gpr[4] = memory[32..].as_mut_ptr() as u64;
     state.gpr[6] = memory.as_mut_ptr() as u64;
     let start = cpu_nanoseconds();
@@ -39,14 +40,15 @@ fn measure(name: &str, body: Body) -> Result<(), IcedError> {
         // SAFETY: the loops touch only `memory`, through rsi and rsp.
         unsafe { run_block(&mut state, &block) };
     }
-    let ns = (cpu_nanoseconds() - start) as f64 / (ROUNDS * count) as f64;
+    let ns = (cpu_nanoseconds() - start) as f64 / (rounds * count) as f64;
     println!("{name:10} {ns:5.1} ns an instruction ({count} in the loop)");
     Ok(())
 }
 
 fn main() -> Result<(), IcedError> {
-    measure("empty", |_| Ok(()))?;
-    measure("registers", |a| {
+    let rounds = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(2_000_000);
+    measure(rounds, "empty", |_| Ok(()))?;
+    measure(rounds, "registers", |a| {
         a.mov(rax, rbx)?;
         a.add(rax, rdx)?;
         a.lea(rdx, rax + rbx * 4 + 8)?;
@@ -56,7 +58,7 @@ fn main() -> Result<(), IcedError> {
         a.movzx(r8d, dl)?;
         a.or(r9, r8)
     })?;
-    measure("memory", |a| {
+    measure(rounds, "memory", |a| {
         a.mov(rax, qword_ptr(rsi))?;
         a.add(rax, qword_ptr(rsi + 8))?;
         a.mov(qword_ptr(rsi + 16), rax)?;
@@ -66,7 +68,7 @@ fn main() -> Result<(), IcedError> {
         a.pop(rbx)?;
         a.cmp(qword_ptr(rsi), 5)
     })?;
-    measure("conditions", |a| {
+    measure(rounds, "conditions", |a| {
         a.cmp(rax, rbx)?;
         a.setl(dl)?;
         a.test(rdx, rdx)?;

@@ -53,6 +53,7 @@ fn rmw_of(op: FlagOp) -> Rmw {
 }
 
 /// ADD, ADC, SUB, SBB.
+#[inline(always)]
 fn add_sub<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, op: FlagOp, with_carry: bool) {
     let ty = l.ty(i, 0);
     let place = l.place(i, 0);
@@ -70,6 +71,7 @@ fn add_sub<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, op: FlagOp, with_
 }
 
 /// `place op= addend`, atomically under LOCK; gives the old value and the new one.
+#[inline(always)]
 fn update<E: Emitter>(
     l: &mut Lifter<'_, E>,
     i: &Instruction,

@@ -4,7 +4,6 @@
 use iced_x86::{Code, EncodingKind, Instruction, Mnemonic, OpKind, RflagsBits};
 use xlate_abi::state::Helper;
 
-use crate::control::condition_of;
 use crate::emitter::{Bin, Emitter, Flag, Pred, Rmw, Ty, Un};
 use crate::isa::Semantics;
 use crate::lifter::{FlagOp, Lifter, Place, STATUS};
@@ -44,8 +43,7 @@ fn is_bmi_bextr(code: Code) -> bool {
 }
 
 fn setcc<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
-    let (cc, negated) = condition_of(i);
-    let c = l.condition(cc, negated);
+    let c = l.condition_of(i);
     let v = l.e.cond_to_int(Ty::I8, c);
     l.write(i, 0, v);
 }

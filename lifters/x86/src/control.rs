@@ -1,6 +1,6 @@
 //! Control transfer (Intel SDM vol. 1, 5.1.7) and what leaves to the runtime: system calls and software interrupts.
 
-use iced_x86::{Code, ConditionCode, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 use xlate_abi::state::{ExitReason, RSP, Trap};
 
 use crate::emitter::{Bin, CondOp, Emitter, Indirect, Pred, Ty};
@@ -32,37 +32,13 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     })
 }
 
-/// An instruction's condition and whether it is negated.
-pub fn condition_of(i: &Instruction) -> (Cc, bool) {
-    match i.condition_code() {
-        ConditionCode::o => (Cc::O, false),
-        ConditionCode::no => (Cc::O, true),
-        ConditionCode::b => (Cc::B, false),
-        ConditionCode::ae => (Cc::B, true),
-        ConditionCode::e => (Cc::E, false),
-        ConditionCode::ne => (Cc::E, true),
-        ConditionCode::be => (Cc::Be, false),
-        ConditionCode::a => (Cc::Be, true),
-        ConditionCode::s => (Cc::S, false),
-        ConditionCode::ns => (Cc::S, true),
-        ConditionCode::p => (Cc::P, false),
-        ConditionCode::np => (Cc::P, true),
-        ConditionCode::l => (Cc::L, false),
-        ConditionCode::ge => (Cc::L, true),
-        ConditionCode::le => (Cc::Le, false),
-        ConditionCode::g => (Cc::Le, true),
-        ConditionCode::None => unreachable!("only conditional instructions come here"),
-    }
-}
-
 /// Raises an exception with `rip` at `resume`.
 pub fn trap<E: Emitter>(l: &mut Lifter<'_, E>, trap: Trap, resume: u64) {
     l.leave(ExitReason::Trap, trap as u32, resume);
 }
 
 fn jcc<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
-    let (cc, negated) = condition_of(i);
-    let c = l.condition(cc, negated);
+    let c = l.condition_of(i);
     l.branch(c, i.near_branch_target(), i.next_ip());
 }
 

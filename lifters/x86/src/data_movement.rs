@@ -3,10 +3,9 @@
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 use xlate_abi::state::{CpuState, FlagBytes, RAX, RBP, RBX, RDX, RSP};
 
-use crate::control::condition_of;
 use crate::emitter::{Bin, Emitter, Flag, Ty, Un};
 use crate::isa::Semantics;
-use crate::lifter::{Lifter, memory_ty};
+use crate::lifter::Lifter;
 use crate::system;
 
 /// The chapter's instructions, one line each.
@@ -135,8 +134,7 @@ fn cmovcc<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let ty = l.ty(i, 0);
     let new = l.read(i, 1);
     let old = l.read(i, 0);
-    let (cc, negated) = condition_of(i);
-    let c = l.condition(cc, negated);
+    let c = l.condition_of(i);
     let v = l.e.select(ty, c, new, old);
     l.write(i, 0, v);
 }
@@ -179,7 +177,7 @@ fn pop<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let through_rsp = i.memory_base().full_register() == Register::RSP;
     let shift = l.imm(Ty::I64, if through_rsp { popped as u64 } else { 0 });
     let addr = l.ea_plus(i, shift);
-    l.store(memory_ty(i), addr, v);
+    l.store(ty, addr, v);
     let new = l.e.address(Some(rsp), None, popped);
     l.e.set_gpr(RSP, new);
 }

@@ -2,6 +2,7 @@
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register, RflagsBits};
 
+use crate::operands::Operands;
 use crate::{isa, system};
 
 /// A set of flags, as a mask of iced-x86's `RflagsBits`.
@@ -51,6 +52,7 @@ impl CodeSource for SliceSource<'_> {
 #[derive(Clone, Copy, Debug)]
 pub struct Insn {
     pub raw: Instruction,
+    pub operands: Operands,
     /// Flags that something behind this instruction may read.
     pub live: Flags,
 }
@@ -188,7 +190,7 @@ pub fn decode_block(source: &dyn CodeSource, pc: u64, max: usize, precise_flags:
             break BlockEnd::Unimplemented;
         }
         end = raw.next_ip();
-        insns.push(Insn { raw, live: ALL_FLAGS });
+        insns.push(Insn { raw, operands: Operands::of(&raw), live: ALL_FLAGS });
         if ends_block(&raw) {
             break BlockEnd::Terminator;
         }

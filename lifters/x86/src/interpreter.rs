@@ -63,7 +63,7 @@ pub unsafe fn run_block(state: &mut CpuState, decoded: &DecodedBlock) {
         // Precise: flags that something reads later are in the state wherever a fault can leave.
         let mut l = Lifter::new(&mut interpreter, true);
         for (insn, semantics) in decoded.block.insns.iter().zip(&decoded.semantics) {
-            l.instruction(*semantics, &insn.raw, insn.live);
+            l.instruction(*semantics, insn);
         }
         l.finish(&decoded.block);
     }));
@@ -93,6 +93,7 @@ impl Interpreter<'_> {
         self.state.rip = rip;
     }
 
+    #[inline]
     fn flag_byte(&mut self, flag: Flag) -> &mut u8 {
         let f = &mut self.state.flags;
         match flag {
@@ -126,18 +127,22 @@ impl Emitter for Interpreter<'_> {
         self.state.gpr[reg] = v;
     }
 
+    #[inline]
     fn flag(&mut self, flag: Flag) -> bool {
         *self.flag_byte(flag) != 0
     }
 
+    #[inline]
     fn set_flag(&mut self, flag: Flag, c: bool) {
         *self.flag_byte(flag) = u8::from(c);
     }
 
+    #[inline]
     fn parity(&mut self) -> u64 {
         u64::from(self.state.flags.parity)
     }
 
+    #[inline]
     fn set_parity(&mut self, byte: u64) {
         self.state.flags.parity = byte as u8;
     }
@@ -196,6 +201,7 @@ impl Emitter for Interpreter<'_> {
         r & ty.mask()
     }
 
+    #[inline]
     fn un(&mut self, op: Un, ty: Ty, a: u64) -> u64 {
         let spare = 64 - ty.bits();
         let r = match op {
@@ -279,6 +285,13 @@ impl Emitter for Interpreter<'_> {
         if c { a } else { b }
     }
 
+    #[inline]
+    fn address(&mut self, base: Option<u64>, index: Option<(u64, u32)>, disp: i64) -> u64 {
+        let index = index.map_or(0, |(v, scale)| v.wrapping_mul(u64::from(scale)));
+        base.unwrap_or(0).wrapping_add(index).wrapping_add(disp as u64)
+    }
+
+    #[inline]
     fn if_else<C: Host<Self>, const N: usize>(
         ctx: &mut C,
         cond: bool,
@@ -502,18 +515,22 @@ impl Emitter for Interpreter<'_> {
         entry(self.state, all[0], all[1], all[2], all[3])
     }
 
+    #[inline]
     fn jump(&mut self, target: u64) {
         self.state.rip = target;
     }
 
+    #[inline]
     fn branch(&mut self, cond: bool, taken: u64, otherwise: u64) {
         self.state.rip = if cond { taken } else { otherwise };
     }
 
+    #[inline]
     fn jump_indirect(&mut self, target: u64, _kind: Indirect) {
         self.state.rip = target;
     }
 
+    #[inline]
     fn call(&mut self, target: u64, _return_to: u64) {
         self.state.rip = target;
     }

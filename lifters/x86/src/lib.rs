@@ -16,6 +16,7 @@ mod division;
 mod exchange;
 mod flag_control;
 mod logic;
+pub mod operands;
 mod shift;
 mod sse;
 mod string;

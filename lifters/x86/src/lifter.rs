@@ -1,11 +1,13 @@
 //! What semantics stand on: operand access, effective addresses and lazily computed flags, over any [`Emitter`].
 
-use iced_x86::{Instruction, MemorySize, OpKind, Register, RflagsBits};
+use iced_x86::{Instruction, OpKind, Register, RflagsBits};
 use xlate_abi::state::{CpuState, ExitReason, Trap};
 
-use crate::decode::{Block, BlockEnd, Flags};
+use crate::decode::{Block, BlockEnd, Flags, Insn};
 use crate::emitter::{Bin, CondOp, Emitter, Flag, Host, Indirect, Pred, Rmw, Ty, Upper};
 use crate::isa;
+use crate::operands::Operands;
+pub use crate::operands::{gpr_of, memory_ty};
 
 /// Condition codes by their encoding (Intel SDM vol. 2, table B-10), without the inverting low bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +78,8 @@ pub struct Lifter<'e, E: Emitter> {
     /// Flags have to be in the state at every access that may fault.
     precise: bool,
     lazy: Option<LazyFlags<E>>,
+    /// The current instruction's.
+    operands: &'e Operands,
 }
 
 impl<E: Emitter> Host<E> for Lifter<'_, E> {
@@ -86,27 +90,28 @@ impl<E: Emitter> Host<E> for Lifter<'_, E> {
 
 /// Emits a whole block, its end included. Instructions without semantics can't be in it: [`crate::decode_block`]
 /// ends a block before them.
-pub fn lift_block<E: Emitter>(e: &mut E, block: &Block, precise: bool) {
+pub fn lift_block<'e, E: Emitter>(e: &'e mut E, block: &'e Block, precise: bool) {
     let mut l = Lifter::new(e, precise);
     for insn in &block.insns {
         let semantics = isa::lookup::<E>(insn.raw.code()).expect("decode_block admits only implemented instructions");
-        l.instruction(semantics, &insn.raw, insn.live);
+        l.instruction(semantics, insn);
     }
     l.finish(block);
 }
 
 impl<'e, E: Emitter> Lifter<'e, E> {
     pub fn new(e: &'e mut E, precise: bool) -> Self {
-        Self { e, live: 0, precise, lazy: None }
+        Self { e, live: 0, precise, lazy: None, operands: &Operands::NONE }
     }
 
-    /// Emits one instruction; `live` are the flags read behind it.
+    /// Emits one instruction.
     #[inline]
-    pub fn instruction(&mut self, semantics: isa::Semantics<E>, i: &Instruction, live: Flags) {
-        self.e.begin_instruction(i.ip(), i.next_ip());
+    pub fn instruction(&mut self, semantics: isa::Semantics<E>, insn: &'e Insn) {
+        self.e.begin_instruction(insn.raw.ip(), insn.raw.next_ip());
         self.drop_dead_flags();
-        self.live = live;
-        semantics(self, i);
+        self.live = insn.live;
+        self.operands = &insn.operands;
+        semantics(self, &insn.raw);
     }
 
     /// Emits the end of a block whose last instruction doesn't transfer control itself.
@@ -210,30 +215,39 @@ impl<'e, E: Emitter> Lifter<'e, E> {
 
     // ---- operands ----------------------------------------------------------------------------------
 
-    /// The width of a general-purpose operand; an immediate has the first operand's.
+    /// The width of a general-purpose operand of the current instruction; an immediate has the first operand's.
     #[inline]
     pub fn ty(&self, i: &Instruction, op: u32) -> Ty {
-        match i.op_kind(op) {
-            OpKind::Register => gpr_of(i.op_register(op)).1,
-            OpKind::Memory => memory_ty(i),
-            _ => self.ty(i, 0),
-        }
+        debug_assert!(op < i.op_count());
+        self.operands.ty[op as usize]
+    }
+
+    /// The width of the memory operand.
+    #[inline]
+    pub fn memory_ty(&self, i: &Instruction) -> Ty {
+        self.operands.memory.unwrap_or_else(|| panic!("{:?} has no scalar memory operand", i.code()))
+    }
+
+    /// The condition of a conditional instruction.
+    #[inline]
+    pub fn condition_of(&mut self, i: &Instruction) -> E::Cond {
+        let (cc, negated) = self.operands.condition.unwrap_or_else(|| panic!("{:?} has no condition", i.code()));
+        self.condition(cc, negated)
     }
 
     /// A general-purpose operand's value in the width [`Self::ty`] gives.
-    #[inline]
+    #[inline(always)]
     pub fn read(&mut self, i: &Instruction, op: u32) -> E::Val {
         match i.op_kind(op) {
             OpKind::Register => self.reg(i.op_register(op)),
-            OpKind::Memory => {
-                let addr = self.ea(i);
-                self.load(memory_ty(i), addr)
-            }
-            _ => {
-                let ty = self.ty(i, op);
-                self.imm(ty, i.immediate(op))
-            }
+            OpKind::Memory => self.read_memory(i),
+            _ => self.imm(self.ty(i, op), self.operands.imm),
         }
+    }
+
+    fn read_memory(&mut self, i: &Instruction) -> E::Val {
+        let addr = self.ea(i);
+        self.load(self.memory_ty(i), addr)
     }
 
     /// A destination that is read and written, its address computed once.
@@ -243,7 +257,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
             Place::Reg(i.op_register(op))
         } else {
             let addr = self.ea(i);
-            Place::Mem(memory_ty(i), addr)
+            Place::Mem(self.memory_ty(i), addr)
         }
     }
 
@@ -270,7 +284,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
             self.set_reg(i.op_register(op), v);
         } else {
             let addr = self.ea(i);
-            self.store(memory_ty(i), addr, v);
+            self.store(self.memory_ty(i), addr, v);
         }
     }
 
@@ -278,14 +292,14 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     #[inline]
     pub fn ea(&mut self, i: &Instruction) -> E::Val {
         let addr = self.offset(i);
-        self.add_segment(i.memory_segment(), addr)
+        self.add_segment(self.operands.segment, addr)
     }
 
     /// The effective address with a signed displacement added to its offset: it wraps where the address does.
     pub fn ea_plus(&mut self, i: &Instruction, displacement: E::Val) -> E::Val {
         let offset = self.offset(i);
         let mut sum = self.e.address(Some(offset), Some((displacement, 1)), 0);
-        if is_narrow_address(i) {
+        if self.operands.narrow {
             sum = self.truncate_address(sum);
         }
         self.add_segment(i.memory_segment(), sum)
@@ -294,19 +308,15 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     /// The effective address without its segment base, as LEA gives it, 64 bits.
     #[inline]
     pub fn offset(&mut self, i: &Instruction) -> E::Val {
-        if i.is_ip_rel_memory_operand() {
-            return self.imm(Ty::I64, i.memory_displacement64());
+        debug_assert!(i.op_count() > 0);
+        let o = self.operands;
+        if o.base.is_none() && o.index.is_none() {
+            return self.imm(Ty::I64, o.displacement as u64);
         }
-        let base = match i.memory_base() {
-            Register::None => None,
-            r => Some(self.e.gpr(gpr_of(r).0)),
-        };
-        let index = match i.memory_index() {
-            Register::None => None,
-            r => Some((self.e.gpr(gpr_of(r).0), i.memory_index_scale())),
-        };
-        let sum = self.e.address(base, index, i.memory_displacement64() as i64);
-        if is_narrow_address(i) { self.truncate_address(sum) } else { sum }
+        let base = o.base.map(|n| self.e.gpr(usize::from(n)));
+        let index = o.index.map(|n| (self.e.gpr(usize::from(n)), u32::from(o.scale)));
+        let sum = self.e.address(base, index, o.displacement);
+        if o.narrow { self.truncate_address(sum) } else { sum }
     }
 
     /// 32-bit addressing: the sum modulo 2^32.
@@ -595,8 +605,10 @@ impl<'e, E: Emitter> Lifter<'e, E> {
 
     /// Forgets that `defined` are pending and settles the rest: a new operation is about to define them.
     fn retire(&mut self, defined: Flags) {
-        self.retire_only(defined);
-        self.flush_flags();
+        if self.lazy.is_some_and(|lazy| lazy.pending & !defined != 0) {
+            self.retire_only(defined);
+            self.flush_flags();
+        }
     }
 
     fn retire_only(&mut self, defined: Flags) {
@@ -622,7 +634,13 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     /// Writes all pending flags to the emitter.
     #[inline]
     pub fn flush_flags(&mut self) {
-        let Some(lazy) = self.lazy else { return };
+        match self.lazy {
+            Some(lazy) if lazy.pending != 0 => self.write_flags(lazy),
+            _ => (),
+        }
+    }
+
+    fn write_flags(&mut self, lazy: LazyFlags<E>) {
         for flag in [Flag::Cf, Flag::Af, Flag::Zf, Flag::Sf, Flag::Of] {
             if lazy.pending & flag_bit(flag) != 0 {
                 let c = self.compute(&lazy, flag);
@@ -732,65 +750,4 @@ pub fn flag_bit(flag: Flag) -> Flags {
         Flag::Of => RflagsBits::OF,
         Flag::Df => RflagsBits::DF,
     }
-}
-
-/// What a general-purpose register's name stands for.
-#[derive(Clone, Copy)]
-struct Gpr {
-    number: u8,
-    ty: Ty,
-    high: bool,
-    valid: bool,
-}
-
-/// By the register's number in iced-x86, which lists AL CL DL BL AH CH DH BH SPL BPL SIL DIL R8L…, then the
-/// 16-, 32- and 64-bit registers. A table, for the interpreter asks at every operand.
-static GPRS: [Gpr; 256] = gpr_table();
-
-const fn gpr_table() -> [Gpr; 256] {
-    let none = Gpr { number: 0, ty: Ty::I64, high: false, valid: false };
-    let mut table = [none; 256];
-    let mut n = 0;
-    while n < 16 {
-        table[Register::RAX as usize + n] = gpr(n, Ty::I64, false);
-        table[Register::EAX as usize + n] = gpr(n, Ty::I32, false);
-        table[Register::AX as usize + n] = gpr(n, Ty::I16, false);
-        n += 1;
-    }
-    let mut n = 0;
-    while n < 20 {
-        let number = if n < 4 { n } else { n - 4 };
-        table[Register::AL as usize + n] = gpr(number, Ty::I8, n >= 4 && n < 8);
-        n += 1;
-    }
-    table
-}
-
-const fn gpr(number: usize, ty: Ty, high: bool) -> Gpr {
-    Gpr { number: number as u8, ty, high, valid: true }
-}
-
-/// A general-purpose register's number, width, and whether it is AH, CH, DH or BH.
-#[inline]
-pub fn gpr_of(r: Register) -> (usize, Ty, bool) {
-    let g = GPRS[r as usize & 0xff];
-    assert!(g.valid, "{r:?} is not a general-purpose register");
-    (usize::from(g.number), g.ty, g.high)
-}
-
-/// Whether the memory operand uses 32-bit addressing.
-#[inline]
-fn is_narrow_address(i: &Instruction) -> bool {
-    let (base, index) = (i.memory_base(), i.memory_index());
-    if base == Register::None && index == Register::None {
-        return i.memory_displ_size() == 4;
-    }
-    base.is_gpr32() || index.is_gpr32()
-}
-
-/// The width of a general-purpose memory operand.
-#[inline]
-pub fn memory_ty(i: &Instruction) -> Ty {
-    let size = if i.memory_size() == MemorySize::Unknown { 8 } else { i.memory_size().size() };
-    Ty::from_bytes(size).unwrap_or_else(|| panic!("{:?} has no scalar memory operand", i.code()))
 }

@@ -20,6 +20,7 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     })
 }
 
+#[inline(always)]
 fn logic<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, op: Bin, rmw: Rmw) {
     let ty = l.ty(i, 0);
     if op == Bin::Xor && same_register(i) {

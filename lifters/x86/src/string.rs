@@ -10,7 +10,7 @@ use xlate_abi::state::Helper;
 use crate::decode::repeats;
 use crate::emitter::{Bin, Emitter, Flag, Pred, Ty};
 use crate::isa::Semantics;
-use crate::lifter::{Cc, FlagOp, Lifter, STATUS};
+use crate::lifter::{Cc, FlagOp, Lifter, STATUS, memory_ty};
 
 /// The chapter's instructions, one line each.
 pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
@@ -30,7 +30,7 @@ type Step<E> = fn(&mut Lifter<'_, E>, &Instruction);
 
 /// The width of an element.
 fn element(i: &Instruction) -> Ty {
-    crate::lifter::memory_ty(i)
+    memory_ty(i)
 }
 
 /// Whether the operand is addressed by a 32-bit register.
