@@ -88,15 +88,16 @@ fn in_the_way(start: u64) -> bool {
 #[cfg(target_arch = "x86_64")]
 mod x86_64 {
     use std::convert::Infallible;
-    use std::ffi::{CString, OsStr, OsString};
+    use std::ffi::{CString, OsString};
     use std::io;
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::os::unix::ffi::OsStringExt;
     use std::os::unix::process::CommandExt;
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
     use std::process::Command;
 
     use super::{LayoutError, STACK_SIZE};
     use crate::config::{Config, Placed, option};
+    use crate::load::Elf;
     use crate::memory::RUNTIME_AREA;
 
     /// Leaves the kernel's placement 2^47 - 2^46 as the top of its mappings.
@@ -129,7 +130,7 @@ mod x86_64 {
     /// First stage: sets what governs the kernel's placement and executes the dynamic loader with this program.
     pub fn restart(args: &[OsString]) -> Result<Infallible, LayoutError> {
         let runtime = std::env::current_exe().map_err(|e| LayoutError::Loader(e.to_string()))?;
-        let loader = dynamic_loader().map_err(|e| LayoutError::Loader(e.to_string()))?;
+        let loader = dynamic_loader()?;
         let limit = stack_limit();
         let before =
             Placed { stack_limit: limit.rlim_cur, personality: personality(u32::MAX), runtime: runtime.clone() };
@@ -152,12 +153,11 @@ mod x86_64 {
     }
 
     /// The interpreter this executable names in PT_INTERP.
-    fn dynamic_loader() -> io::Result<PathBuf> {
-        let missing = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-        let bytes = std::fs::read("/proc/self/exe")?;
-        let elf = goblin::elf::Elf::parse(&bytes).map_err(|e| missing(&e.to_string()))?;
-        let name = elf.interpreter.ok_or_else(|| missing("the executable is linked statically"))?;
-        Ok(Path::new(OsStr::from_bytes(name.as_bytes())).to_owned())
+    fn dynamic_loader() -> Result<PathBuf, LayoutError> {
+        let exe = "/proc/self/exe";
+        let file = std::fs::File::open(exe).map_err(|e| LayoutError::Loader(e.to_string()))?;
+        let elf = Elf::parse(&file, exe).map_err(|e| LayoutError::Loader(e.to_string()))?;
+        elf.interpreter.ok_or_else(|| LayoutError::Loader("the executable is linked statically".to_owned()))
     }
 
     /// Second stage: checks the placement, gives the process attributes back and leaves the initial stack.

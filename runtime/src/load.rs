@@ -5,6 +5,8 @@
 mod elf;
 mod stack;
 
+pub(crate) use elf::Elf;
+
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -93,11 +95,11 @@ pub fn resolve(path: &Path, args: &[OsString]) -> Result<Resolved, LoadError> {
         let file = open_executable(&path)?;
         let head = elf::read_head(&file).map_err(|e| LoadError::File(name(&path), e.into()))?;
         let Some(line) = head.strip_prefix(b"#!") else {
-            let image = elf::Elf::parse(&file, &name(&path))?;
+            let image = Elf::parse(&file, &name(&path))?;
             if let Some(interpreter) = &image.interpreter {
                 let wrap = |e| LoadError::Interpreter(name(&path), name(interpreter), Box::new(e));
                 let file = open_executable(interpreter).map_err(wrap)?;
-                elf::Elf::parse(&file, &name(interpreter)).map_err(wrap)?;
+                Elf::parse(&file, &name(interpreter)).map_err(wrap)?;
             }
             return Ok(Resolved { path, args });
         };
