@@ -236,7 +236,8 @@ fn resumed_processes_end_as_undisturbed_ones() {
 
 #[test]
 fn resumed_processes_end_as_undisturbed_ones_on_aarch64() {
-    ARM_MODES.iter().for_each(resume_in);
+    // Interpreting under an emulator takes minutes for this much; its own tests cover it on smaller programs.
+    ARM_MODES.iter().filter(|mode| !mode.name.contains("interpreter")).for_each(resume_in);
 }
 
 /// A process that waits is captured and killed in its wait; resumed, the wait ends as it would have.
