@@ -25,20 +25,20 @@ const PEEK_MAX: usize = 64;
 /// `data` must be what the request needs: see ptrace(2).
 unsafe fn request(request: u32, pid: Pid, addr: usize, data: *mut c_void) -> Result<i64, Errno> {
     // SAFETY: passed on to the caller.
-    Errno::result(unsafe { libc::ptrace(request as _, pid.as_raw(), addr, data) })
+    Errno::result(unsafe { libc::ptrace(request, pid.as_raw(), addr, data) })
 }
 
 /// All general registers.
 pub fn registers(pid: Pid) -> Result<Registers, Errno> {
     let mut regs = Registers::default();
     // SAFETY: PTRACE_GETREGS fills a user_regs_struct, which Registers is.
-    unsafe { request(libc::PTRACE_GETREGS as u32, pid, 0, (&raw mut regs).cast()) }?;
+    unsafe { request(libc::PTRACE_GETREGS, pid, 0, (&raw mut regs).cast()) }?;
     Ok(regs)
 }
 
 pub fn set_registers(pid: Pid, regs: &Registers) -> Result<(), Errno> {
     // SAFETY: PTRACE_SETREGS only reads a user_regs_struct.
-    unsafe { request(libc::PTRACE_SETREGS as u32, pid, 0, (&raw const *regs).cast_mut().cast()) }.map(drop)
+    unsafe { request(libc::PTRACE_SETREGS, pid, 0, (&raw const *regs).cast_mut().cast()) }.map(drop)
 }
 
 /// The extended state in XSAVE's standard format.
@@ -46,7 +46,7 @@ pub fn xstate(pid: Pid) -> Result<Vec<u8>, Errno> {
     let mut area = vec![0u8; XSTATE_MAX];
     let mut iov = libc::iovec { iov_base: area.as_mut_ptr().cast(), iov_len: area.len() };
     // SAFETY: PTRACE_GETREGSET writes at most iov_len bytes at iov_base and sets iov_len.
-    unsafe { request(libc::PTRACE_GETREGSET as u32, pid, NT_X86_XSTATE as usize, (&raw mut iov).cast()) }?;
+    unsafe { request(libc::PTRACE_GETREGSET, pid, NT_X86_XSTATE as usize, (&raw mut iov).cast()) }?;
     area.truncate(iov.iov_len);
     Ok(area)
 }
@@ -67,14 +67,14 @@ pub fn xsave_layout(xstate: &[u8]) -> Vec<XsaveComponent> {
 pub fn signal_mask(pid: Pid) -> Result<u64, Errno> {
     let mut mask = 0u64;
     // SAFETY: PTRACE_GETSIGMASK writes a kernel sigset of the size given in addr.
-    unsafe { request(libc::PTRACE_GETSIGMASK as u32, pid, size_of_val(&mask), (&raw mut mask).cast()) }?;
+    unsafe { request(libc::PTRACE_GETSIGMASK, pid, size_of_val(&mask), (&raw mut mask).cast()) }?;
     Ok(mask)
 }
 
 pub fn set_signal_mask(pid: Pid, mask: u64) -> Result<(), Errno> {
     let mut mask = mask;
     // SAFETY: PTRACE_SETSIGMASK reads a kernel sigset of the size given in addr.
-    unsafe { request(libc::PTRACE_SETSIGMASK as u32, pid, size_of_val(&mask), (&raw mut mask).cast()) }.map(drop)
+    unsafe { request(libc::PTRACE_SETSIGMASK, pid, size_of_val(&mask), (&raw mut mask).cast()) }.map(drop)
 }
 
 /// Signals that wait in the thread's queue, or in the process's.
@@ -89,7 +89,7 @@ pub fn pending_signals(pid: Pid, of_process: bool) -> Result<Vec<Vec<u8>>, Errno
         let mut infos = vec![0u8; PEEK_MAX * SIGINFO_SIZE];
         let addr = (&raw mut args) as usize;
         // SAFETY: PTRACE_PEEKSIGINFO reads the arguments at addr and writes at most `nr` siginfos.
-        let count = unsafe { request(libc::PTRACE_PEEKSIGINFO as u32, pid, addr, infos.as_mut_ptr().cast()) }?;
+        let count = unsafe { request(libc::PTRACE_PEEKSIGINFO, pid, addr, infos.as_mut_ptr().cast()) }?;
         all.extend(infos.chunks(SIGINFO_SIZE).take(count as usize).map(<[u8]>::to_vec));
         if (count as usize) < PEEK_MAX {
             return Ok(all);
@@ -103,7 +103,7 @@ pub fn rseq(pid: Pid) -> Option<Rseq> {
     let mut conf: libc::ptrace_rseq_configuration = unsafe { zeroed() };
     let size = size_of_val(&conf);
     // SAFETY: PTRACE_GET_RSEQ_CONFIGURATION writes a struct of the size given in addr.
-    unsafe { request(libc::PTRACE_GET_RSEQ_CONFIGURATION as u32, pid, size, (&raw mut conf).cast()) }.ok()?;
+    unsafe { request(libc::PTRACE_GET_RSEQ_CONFIGURATION, pid, size, (&raw mut conf).cast()) }.ok()?;
     (conf.rseq_abi_pointer != 0).then_some(Rseq {
         address: conf.rseq_abi_pointer,
         size: conf.rseq_abi_size,
@@ -208,7 +208,7 @@ pub fn resume(pid: Pid, how: Resume, signal: i32) -> Result<(), Errno> {
         Resume::Detach => libc::PTRACE_DETACH,
     };
     // SAFETY: these requests take a signal number as data.
-    unsafe { request(number as u32, pid, 0, signal as usize as *mut c_void) }.map(drop)
+    unsafe { request(number, pid, 0, signal as usize as *mut c_void) }.map(drop)
 }
 
 #[cfg(test)]
