@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::errno::Errno;
 use crate::guest::Guest;
+use crate::linux::descriptors::Own;
 use crate::linux::{Kernel, Pids, Program};
 use crate::memory::{MapError, Memory};
 use crate::signal::{Action, AltStack, Signals};
@@ -69,7 +70,7 @@ impl RestoreError {
 /// The parts of a restore, and its name for messages.
 struct Restore<'a> {
     name: String,
-    file: File,
+    file: Own<File>,
     image: Image,
     memory: &'a mut Memory,
 }
@@ -78,7 +79,8 @@ struct Restore<'a> {
 pub fn image(path: &Path, config: Config) -> Result<Guest, RestoreError> {
     let name = path.display().to_string();
     let failed = |e| RestoreError::Image(name.clone(), e);
-    let file = File::open(path).map_err(|e| failed(e.into()))?;
+    // Out of the way of the descriptors that the image brings.
+    let file = File::open(path).and_then(Own::new).map_err(|e| failed(e.into()))?;
     let image = Image::read(&file).map_err(failed)?;
     let [thread] = image.threads.as_slice() else {
         return Err(RestoreError::Threads(name, image.threads.len()));

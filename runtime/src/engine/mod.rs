@@ -119,6 +119,9 @@ impl Thresholds {
     }
 }
 
+/// What [`Engine::before_vfork`] puts aside.
+pub struct Parted(Option<promote::Tier2>);
+
 /// All tiers.
 pub struct Engine {
     thresholds: Thresholds,
@@ -376,6 +379,20 @@ impl Engine {
         self.stats = Stats::default();
         if let Some(tier2) = &mut self.tier2 {
             tier2.forget_connection();
+        }
+    }
+
+    /// Before a child runs in this very memory (vfork) while we wait: what belongs to this process alone is put
+    /// aside. The child uses the code there is and asks for no tier 2.
+    pub fn before_vfork(&mut self) -> Parted {
+        Parted(self.tier2.take())
+    }
+
+    /// Afterwards. Guest code may have changed meanwhile.
+    pub fn after_vfork(&mut self, parted: Parted) {
+        self.tier2 = parted.0;
+        if let Some(tier2) = &mut self.tier2 {
+            tier2.outdate(0, u64::MAX);
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,9 +16,8 @@ use xlate_abi::protocol::{Arch, CompileRequest, Request, Response, Target};
 
 use super::launch;
 use crate::config::Config;
+use crate::linux::descriptors::Own;
 
-/// The translator's own descriptors sit from here on.
-const OWN_DESCRIPTORS: i32 = 1000;
 /// How often a service is started before tier 2 is given up.
 const MAX_STARTS: u32 = 3;
 /// How long a service that was just started may take to listen.
@@ -34,7 +33,7 @@ enum Link {
         since: Instant,
         tried: Instant,
     },
-    Up(UnixStream),
+    Up(Own<UnixStream>),
     /// Given up.
     Off,
 }
@@ -264,14 +263,8 @@ impl Client {
 }
 
 /// Moves a connection out of the guest's descriptors' way, and makes it non-blocking.
-fn own(stream: UnixStream) -> io::Result<UnixStream> {
-    // SAFETY: a valid descriptor.
-    let high = unsafe { libc::fcntl(stream.as_raw_fd(), libc::F_DUPFD_CLOEXEC, OWN_DESCRIPTORS) };
-    if high < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel gave us this descriptor just now.
-    let stream = UnixStream::from(unsafe { OwnedFd::from_raw_fd(high) });
+fn own(stream: UnixStream) -> io::Result<Own<UnixStream>> {
+    let stream = Own::new(stream)?;
     stream.set_nonblocking(true)?;
     Ok(stream)
 }

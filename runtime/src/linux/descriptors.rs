@@ -1,14 +1,15 @@
 //! Descriptors: closing and duplicating them, pipes and the other kinds that have no name; and keeping the
 //! runtime's own descriptors (numbers from [`OWN_BASE`] on) out of the guest's sight.
 
-use std::os::fd::RawFd;
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use syscalls::Sysno as HostSysno;
 
 use super::convert::{open_flags_from_host, open_flags_to_host};
 use super::{Args, SysResult, call, call_now};
-use crate::errno::Errno;
 use crate::guest::Guest;
 
 /// Where the runtime's own descriptors are moved to.
@@ -21,24 +22,52 @@ static OWN: [AtomicI32; 16] = [const { AtomicI32::new(-1) }; 16];
 /// The lowest of them that there ever was: most of the guest's are below, and need no search.
 static LOWEST: AtomicI32 = AtomicI32::new(RawFd::MAX);
 
-/// Moves a descriptor of the runtime out of the guest's way and hides it; returns its new number.
-/// The old number is closed.
-pub fn hide(fd: RawFd) -> Result<RawFd, Errno> {
-    // SAFETY: duplicating and closing a descriptor that the caller gives away.
-    let moved = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, base()) };
-    if moved < 0 {
-        return Err(Errno::last());
-    }
-    // SAFETY: as above.
-    unsafe { libc::close(fd) };
-    let free = OWN.iter().any(|place| place.compare_exchange(-1, moved, Ordering::Relaxed, Ordering::Relaxed).is_ok());
-    if free {
+/// A descriptor of the runtime's, moved out of the guest's way and hidden from it for as long as this lives.
+#[derive(Debug)]
+pub struct Own<T: AsRawFd>(T);
+
+impl<T: AsRawFd + From<OwnedFd>> Own<T> {
+    /// Moves `descriptor` to a number from [`OWN_BASE`] on (close-on-exec) and hides it.
+    pub fn new(descriptor: T) -> io::Result<Self> {
+        // SAFETY: duplicates a descriptor that is open.
+        let moved = unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_DUPFD_CLOEXEC, base()) };
+        if moved < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `moved` was made above, and nobody else knows it.
+        let own = T::from(unsafe { OwnedFd::from_raw_fd(moved) });
+        let noted = OWN.iter().any(|place| exchange(place, -1, moved));
+        if !noted {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
         LOWEST.fetch_min(moved, Ordering::Relaxed);
-        return Ok(moved);
+        Ok(Self(own))
     }
-    // SAFETY: `moved` was made above.
-    unsafe { libc::close(moved) };
-    Err(Errno(libc::EMFILE))
+}
+
+fn exchange(place: &AtomicI32, old: RawFd, new: RawFd) -> bool {
+    place.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}
+
+impl<T: AsRawFd> Drop for Own<T> {
+    fn drop(&mut self) {
+        let number = self.0.as_raw_fd();
+        OWN.iter().any(|place| exchange(place, number, -1));
+    }
+}
+
+impl<T: AsRawFd> Deref for Own<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: AsRawFd> DerefMut for Own<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
 }
 
 /// [`OWN_BASE`], or as near to it as the limit on descriptors permits.
@@ -48,17 +77,6 @@ fn base() -> RawFd {
     let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } == 0;
     let room = RawFd::try_from(limit.rlim_cur).unwrap_or(RawFd::MAX);
     if known { OWN_BASE.min((room - OWN.len() as RawFd).max(0)) } else { OWN_BASE }
-}
-
-/// Forgets a descriptor that [`hide`] has returned, and closes it.
-pub fn close_own(fd: RawFd) {
-    for place in &OWN {
-        let taken = place.compare_exchange(fd, -1, Ordering::Relaxed, Ordering::Relaxed);
-        if taken.is_ok() {
-            // SAFETY: the descriptor is the runtime's and nobody knows it any more.
-            unsafe { libc::close(fd) };
-        }
-    }
 }
 
 /// Whether this is a descriptor of the runtime.
@@ -160,13 +178,14 @@ mod tests {
 
     #[test]
     fn own_descriptors_are_hidden_until_closed() {
-        // SAFETY: a new descriptor, given away to `hide`.
-        let fd = unsafe { libc::dup(0) };
-        let own = hide(fd).unwrap();
-        assert!(own >= base());
-        assert!(is_own(own));
-        assert!(!is_own(fd));
-        close_own(own);
-        assert!(!is_own(own));
+        let own = Own::new(std::fs::File::open("/dev/null").unwrap()).unwrap();
+        let number = own.as_raw_fd();
+        assert!(number >= base());
+        assert!(is_own(number));
+        assert!(!is_own(0));
+        drop(own);
+        assert!(!is_own(number));
+        // SAFETY: asks for a descriptor's flags.
+        assert_eq!(unsafe { libc::fcntl(number, libc::F_GETFD) }, -1);
     }
 }

@@ -5,6 +5,7 @@ use xlate_abi::state::{CpuState, RAX, RSP};
 
 use super::kernel::Pids;
 use super::{Args, Outcome, SysResult, call};
+use crate::engine::Parted;
 use crate::errno::Errno;
 use crate::guest::Guest;
 use crate::memory::GUEST_END;
@@ -112,6 +113,7 @@ fn start(guest: &mut Guest, request: &Request) -> SysResult {
     }
     let child = call(guest, HostSysno::clone, host_clone_args(request))?;
     if child == 0 {
+        guest.engine.after_fork_child();
         become_child(guest, request);
     }
     Ok(child)
@@ -137,7 +139,6 @@ fn clone_order(flags: u64, parent_tid: u64, child_tid: u64) -> [u64; 6] {
 fn become_child(guest: &mut Guest, request: &Request) {
     guest.kernel.pids = Pids::own();
     guest.kernel.robust_list = (0, 0);
-    guest.engine.after_fork_child();
     guest.signals.after_fork_child(&mut guest.state);
     if request.stack != 0 {
         guest.state.gpr[RSP] = request.stack;
@@ -154,16 +155,18 @@ struct Private {
     pids: Pids,
     robust_list: (u64, u64),
     number: u32,
+    engine: Parted,
 }
 
 impl Private {
-    fn take(guest: &Guest) -> Self {
+    fn take(guest: &mut Guest) -> Self {
         Self {
             state: guest.state.clone(),
             signals: guest.signals.clone(),
             pids: guest.kernel.pids,
             robust_list: guest.kernel.robust_list,
             number: guest.kernel.number,
+            engine: guest.engine.before_vfork(),
         }
     }
 
@@ -175,6 +178,7 @@ impl Private {
         guest.kernel.robust_list = self.robust_list;
         guest.kernel.number = self.number;
         guest.kernel.exec = None;
+        guest.engine.after_vfork(self.engine);
     }
 }
 

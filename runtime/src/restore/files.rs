@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 use xlate_abi::image::notes::{Descriptor, DescriptorKind};
@@ -37,7 +37,6 @@ impl Restore<'_> {
         let Some(noted) = self.image.descriptors.clone() else {
             return Ok(());
         };
-        self.hide_image()?;
         // Files are opened first, at numbers above all of the guest's: messages still go to our own standard error.
         let highest = noted.open.iter().map(|d| d.number).max().unwrap_or(0);
         let aside = (descriptors::OWN_BASE + MOST_OWN).max(highest + 1);
@@ -57,19 +56,6 @@ impl Restore<'_> {
             }
         }
         Ok(())
-    }
-
-    /// The image's own descriptor must not be in the way of the guest's.
-    fn hide_image(&mut self) -> Result<(), RestoreError> {
-        let twin = self.file.try_clone().map_err(|e| self.failed("opening the image again", e.into()))?;
-        let hidden = descriptors::hide(twin.into_raw_fd()).map_err(|e| self.failed("moving a descriptor", e))?;
-        // SAFETY: `hide` returns a descriptor that is ours alone.
-        self.file = unsafe { File::from_raw_fd(hidden) };
-        Ok(())
-    }
-
-    fn failed(&self, what: &'static str, errno: Errno) -> RestoreError {
-        RestoreError::System { image: self.name.clone(), what, errno }
     }
 
     fn plan(&self, d: &Descriptor, all: &[Descriptor], aside: RawFd) -> Result<Plan, RestoreError> {
