@@ -156,8 +156,8 @@ fn an_image_tells_what_the_process_was() {
     assert_eq!(image["process"]["comm"].as_str().map(|c| c.contains("halfway")), Some(true));
     assert_eq!(image["process"]["cwd"].as_str(), native.dir.path().canonicalize().unwrap().to_str());
     let descriptor = |path: &str| {
-        let all = image["descriptors"].as_array().unwrap().iter();
-        all.filter(|d| d["path"].as_str().unwrap().ends_with(path)).cloned().next().unwrap()
+        let mut all = image["descriptors"].as_array().unwrap().iter();
+        all.find(|d| d["path"].as_str().unwrap().ends_with(path)).cloned().unwrap()
     };
     assert_eq!(descriptor("/out.txt")["kind"], "regular");
     assert_eq!(descriptor("/dev/null")["kind"], "device");
