@@ -6,7 +6,9 @@
 //!
 //! What LLVM may still do: fold an operation whose operands are all constants it knows, as in round-to-nearest
 //! and without raising flags; commute an addition or multiplication of two NaNs. Constants of guest code
-//! come from memory, which LLVM doesn't see, so the first needs code like `cvtsi2sd` of an immediate.
+//! come from memory, which LLVM doesn't see, so the first needs code like `cvtsi2sd` of an immediate. Where a
+//! folded result would be another NaN than x86's (`pxor` and `divsd` are the C library's way to raise an
+//! invalid operation), the operand is made opaque.
 
 use inkwell::FloatPredicate;
 use inkwell::values::{BasicValue, FloatValue, InstructionOpcode as Op, IntValue, VectorValue};
@@ -70,14 +72,24 @@ impl<'c> Llvm<'c> {
             let r = self.ir.b.build_select(first, x, y, "").expect("positioned");
             return self.ir.float_to_int_bits(r.into_float_value(), ty);
         };
+        let x = if op == FBin::Div { self.opaque(x) } else { x };
         let r = self.ir.fop(opcode, x, y);
         self.with_x86_nan(ty, r, &[a, b])
     }
 
     pub fn float_sqrt(&self, ty: Fty, a: IntValue<'c>) -> IntValue<'c> {
-        let x = self.float(ty, a);
+        let x = self.opaque(self.float(ty, a));
         let r = self.ir.intrinsic("llvm.sqrt", &[x.get_type().into()], &[x.into()]).expect("a root").into_float_value();
         self.with_x86_nan(ty, r, &[a])
+    }
+
+    /// The same value, hidden from constant folding: an empty piece of assembly, of no instruction.
+    fn opaque(&self, x: FloatValue<'c>) -> FloatValue<'c> {
+        let constraints = match self.arch {
+            Arch::X86_64 => "=x,0",
+            Arch::Aarch64 => "=w,0",
+        };
+        self.ir.empty_asm(x, constraints)
     }
 
     /// The result's bits; a NaN as x86 makes it of these operands.

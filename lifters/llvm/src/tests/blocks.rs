@@ -158,3 +158,19 @@ fn show() {
     }
     let _ = (Arch::X86_64, RSP, Trap::Divide);
 }
+
+/// `pxor; divsd` is how C libraries raise an invalid operation: its NaN is x86's, not that of a folded constant.
+#[test]
+fn zero_by_zero_of_constants_is_the_indefinite() {
+    let code = assemble(|a| {
+        a.pxor(xmm0, xmm0).unwrap();
+        a.divsd(xmm0, xmm0).unwrap();
+        a.movq(rax, xmm0).unwrap();
+        a.mov(ecx, -4i32).unwrap();
+        a.cvtsi2sd(xmm1, ecx).unwrap();
+        a.sqrtsd(xmm1, xmm1).unwrap();
+        a.movq(rbx, xmm1).unwrap();
+    });
+    let after = check(&code, &CpuState::default());
+    assert_eq!((after.gpr[RAX], after.gpr[RBX]), (0xfff8_0000_0000_0000, 0xfff8_0000_0000_0000));
+}
