@@ -17,8 +17,9 @@ pub mod component {
     pub const ALL: u64 = X87 | SSE | AVX | OPMASK | ZMM_HI256 | HI16_ZMM;
 }
 
-/// Offsets in the standard format beyond the 64-byte header, as every processor with AVX-512 reports them in
-/// CPUID leaf 0xd (the architecture leaves them open, but they have never differed; AMD has its own 0x200..).
+/// Offsets in the standard format beyond the 64-byte header, as Intel's processors report them in CPUID leaf 0xd, and
+/// as the guest's CPUID has to. (The architecture leaves them open: AMD's processors have no gap for MPX, so that the
+/// AVX-512 components of an image captured there lie elsewhere.)
 const HEADER: usize = 512;
 const AVX_OFFSET: usize = 576;
 const OPMASK_OFFSET: usize = 1088;
