@@ -40,11 +40,13 @@ const FOP: usize = offset_of!(CpuState, x87) + offset_of!(X87State, fop);
 const FIP: usize = offset_of!(CpuState, x87) + offset_of!(X87State, fip);
 const FDP: usize = offset_of!(CpuState, x87) + offset_of!(X87State, fdp);
 
-/// Bit 6 of the control word is reserved and reads as one; FLDCW and FLDENV can't clear it.
-const ALWAYS_SET: u64 = 1 << 6;
+/// Reserved bits of the control word (SDM vol. 1, 8.1.5): bit 6 reads as one, the others as zero.
+const RESERVED_ONE: u64 = 1 << 6;
+const RESERVED_ZERO: u64 = 0xe080;
 
 fn set_control<E: Emitter>(l: &mut Lifter<'_, E>, v: E::Val) {
-    let v = l.bin_imm(Bin::Or, Ty::I16, v, ALWAYS_SET);
+    let v = l.bin_imm(Bin::And, Ty::I16, v, !RESERVED_ZERO);
+    let v = l.bin_imm(Bin::Or, Ty::I16, v, RESERVED_ONE);
     l.e.state_store(Ty::I16, FCW, v);
 }
 

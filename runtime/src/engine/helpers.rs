@@ -166,8 +166,8 @@ extern "C" fn do_fxrstor(state: &mut CpuState, addr: u64, rex_w: u64) -> u64 {
         return 1;
     }
     let n = if rex_w != 0 { 8 } else { 4 };
-    // Bit 6 is reserved and always set.
-    state.x87.fcw = u16_at(&m, 0) | 1 << 6;
+    // Reserved bits: bit 6 is always set, the others never (SDM vol. 1, 8.1.5).
+    state.x87.fcw = u16_at(&m, 0) & 0x1f7f | 1 << 6;
     state.x87.fsw = u16_at(&m, 2);
     state.x87.ftw = m[4];
     state.x87.fop = u16_at(&m, 6);

@@ -1,12 +1,15 @@
 //! Compares every implemented instruction with this machine's CPU, on every engine. See `xlate_tests::isa`.
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use xlate_tests::isa::campaign::{Options, supervisor, worker};
 use xlate_tests::isa::engines::Kind;
-use xlate_tests::isa::explain;
+use xlate_tests::isa::{explain, recorder};
 
 /// Native differential verification of the instruction set.
 #[derive(Parser)]
@@ -38,6 +41,9 @@ struct Arguments {
     /// Only print what LLVM makes of these bytes of code, in hexadecimal, precise and not.
     #[arg(long, value_name = "BYTES")]
     explain: Option<String>,
+    /// Record the cases of --rounds rounds, with code for AArch64, for `replay-isa`.
+    #[arg(long, value_name = "FILE", requires = "rounds")]
+    record: Option<PathBuf>,
     /// Run as a worker (internal).
     #[arg(long, hide = true)]
     worker: Option<String>,
@@ -65,6 +71,14 @@ fn main() -> Result<ExitCode> {
         states: arguments.states,
         jobs: arguments.jobs.unwrap_or(processors).max(1),
     };
+    if let (Some(path), Some(rounds)) = (&arguments.record, arguments.rounds) {
+        let file = File::create(path).with_context(|| format!("can't create {}", path.display()))?;
+        let mut to = BufWriter::new(file);
+        let cases = recorder::record(&options, rounds, &mut to)?;
+        to.flush().with_context(|| format!("can't write {}", path.display()))?;
+        println!("{cases} cases recorded in {}; seed {}", path.display(), options.seed);
+        return Ok(ExitCode::SUCCESS);
+    }
     println!("seed {}", options.seed);
     let summary = supervisor::run(&std::env::current_exe()?, &options)?;
     print!("{summary}");

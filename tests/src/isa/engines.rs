@@ -5,6 +5,7 @@ mod blocks;
 mod interpreter;
 #[cfg(feature = "llvm")]
 mod optimized;
+mod recorded;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use xlate_abi::state::{CpuState, ExitReason, Trap};
 use xlate_runtime::engine::workbench::Outcome as Left;
 
 pub use blocks::reachable;
+pub use recorded::Recorded;
 
 use super::case::{Case, End, Fault, Outcome, Program, State, X87};
 use super::excursion::{Called, Excursions};
@@ -23,10 +25,8 @@ pub enum Kind {
     Baseline,
     /// Flags are in the state at every access that may fault.
     BaselinePrecise,
-    #[cfg(feature = "llvm")]
     Optimized,
     /// Registers and flags are in the state at every access that may fault.
-    #[cfg(feature = "llvm")]
     OptimizedPrecise,
 }
 
@@ -58,9 +58,7 @@ impl Kind {
             Kind::Interpreter => "interpreter",
             Kind::Baseline => "baseline",
             Kind::BaselinePrecise => "baseline-precise",
-            #[cfg(feature = "llvm")]
             Kind::Optimized => "optimized",
-            #[cfg(feature = "llvm")]
             Kind::OptimizedPrecise => "optimized-precise",
         }
     }
@@ -70,9 +68,7 @@ impl Kind {
             Kind::Interpreter => AtFaults::Everything,
             Kind::Baseline => AtFaults::Address,
             Kind::BaselinePrecise => AtFaults::Everything,
-            #[cfg(feature = "llvm")]
             Kind::Optimized => AtFaults::Kind,
-            #[cfg(feature = "llvm")]
             Kind::OptimizedPrecise => AtFaults::Everything,
         }
     }
@@ -82,7 +78,6 @@ impl Kind {
     pub fn picks_nan(self) -> bool {
         match self {
             Kind::Interpreter | Kind::Baseline | Kind::BaselinePrecise => false,
-            #[cfg(feature = "llvm")]
             Kind::Optimized | Kind::OptimizedPrecise => true,
         }
     }
@@ -97,6 +92,8 @@ impl Kind {
             Kind::Optimized => Box::new(optimized::Engine::new(false)),
             #[cfg(feature = "llvm")]
             Kind::OptimizedPrecise => Box::new(optimized::Engine::new(true)),
+            #[cfg(not(feature = "llvm"))]
+            Kind::Optimized | Kind::OptimizedPrecise => Box::new(Recorded::default()),
         }
     }
 }

@@ -21,6 +21,8 @@ pub fn reason(code: Code) -> Option<&'static str> {
             "AMD's processors refuse the register form, Intel's ignore it"
         }
         Mnemonic::Movsxd if code == Code::Movsxd_r16_rm16 => "Intel reads two bytes of memory, AMD four",
+        // Ud0_r16_rm16 and its like are compared.
+        Mnemonic::Ud0 if code == Code::Ud0 => "the form without a ModRM byte, which the decoder never gives",
         _ => return None,
     })
 }

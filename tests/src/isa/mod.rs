@@ -8,6 +8,7 @@
 //! Everything is a pure function of the seed, the instruction code and a round number, so a case is named by them.
 
 pub mod arena;
+#[cfg(target_arch = "x86_64")]
 pub mod campaign;
 pub mod case;
 pub mod compare;
@@ -17,6 +18,10 @@ pub mod excursion;
 #[cfg(feature = "llvm")]
 pub mod explain;
 pub mod generate;
+pub mod record;
+#[cfg(all(feature = "llvm", target_arch = "x86_64"))]
+pub mod recorder;
+pub mod replay;
 pub mod shrink;
 pub mod states;
 pub mod values;

@@ -123,7 +123,7 @@ impl fmt::Display for Summary {
         for kind in &self.engines {
             let compared = self.total(|c| c.compared.get(kind).copied().unwrap_or(0));
             let wrong = self.total(|c| c.mismatches.get(kind).copied().unwrap_or(0));
-            writeln!(f, "{:<12} {compared} cases compared, {wrong} mismatches", kind.name())?;
+            writeln!(f, "{:<18} {compared} cases compared, {wrong} mismatches", kind.name())?;
         }
         writeln!(
             f,

@@ -143,7 +143,7 @@ impl Bench {
 
     /// Whether a block's result may differ because a floating-point addition or multiplication in it meets two NaNs in
     /// a lane: found out by running the block up to each of them on the CPU.
-    fn is_licensed(&mut self, case: &Case, kind: Kind) -> bool {
+    pub fn is_licensed(&mut self, case: &Case, kind: Kind) -> bool {
         if !kind.picks_nan() || case.program.insns.len() == 1 {
             return false;
         }
@@ -162,6 +162,11 @@ impl Bench {
         });
         self.native_data = kept;
         met
+    }
+
+    /// The data area as the last native run left it.
+    pub fn native_data(&self) -> &[u8] {
+        &self.native_data
     }
 
     fn step(&self, what: impl FnOnce() -> String) {

@@ -133,6 +133,7 @@ fn suits(code: Code) -> bool {
             | Fnstcw
             | Fnstsw
             | Movsxd
+            | Emms
             | Clflush
             | Clflushopt
             | Clwb

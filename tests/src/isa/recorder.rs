@@ -1,0 +1,79 @@
+//! Makes the record that is replayed on AArch64: see [`super::record`].
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use xlate_abi::protocol::{Arch, Blob, CodeOptions, OptLevel, Target};
+use xlate_llvm::{Region, RegionBlock, compile_region};
+
+use super::campaign::worker::Bench;
+use super::campaign::{Options, Plan, Task};
+use super::case::Program;
+use super::engines::{Kind, reachable};
+use super::record::{Recorded, Recording};
+use super::values::Rng;
+use super::{generate, states};
+
+/// Records every task of the options' rounds. Gives the number of cases.
+pub fn record(options: &Options, rounds: u64, to: &mut dyn Write) -> Result<u64> {
+    let plan = Plan::new(options);
+    let mut bench = Bench::new(&[])?;
+    let mut cases = 0;
+    for n in 0..plan.tasks(rounds) {
+        let Some(recording) = plan.task(n).and_then(|task| one(task, &plan, options, &mut bench)) else { continue };
+        let recording = recording?;
+        cases += recording.cases.len() as u64;
+        let bytes = postcard::to_stdvec(&recording)?;
+        to.write_all(&(bytes.len() as u32).to_le_bytes())?;
+        to.write_all(&bytes)?;
+    }
+    Ok(cases)
+}
+
+/// `None` for an instruction that has no encoding.
+fn one(task: Task, plan: &Plan, options: &Options, bench: &mut Bench) -> Option<Result<Recording>> {
+    let (name, program, mut rng, block) = match task {
+        Task::Single { code, round } => {
+            let mut rng = Rng::new(&[options.seed, code as u64, round]);
+            (format!("{code:?}"), generate::single(code, &mut rng)?, rng, None)
+        }
+        Task::Block(n) => {
+            let mut rng = Rng::new(&[options.seed, u64::MAX, n]);
+            let block = generate::block(&plan.codes, &mut rng)?;
+            ("block".to_owned(), block.program.clone(), rng, Some(block))
+        }
+    };
+    let cases = (0..options.states).map(|_| {
+        let case = match &block {
+            None => states::single(&program, &mut rng),
+            Some(block) => states::block(block, &mut rng),
+        };
+        let outcome = bench.native(&case);
+        let data = bench.native_data().to_vec();
+        let picks_nan = bench.is_licensed(&case, Kind::Optimized);
+        Recorded::new(&case, &outcome, &data, picks_nan)
+    });
+    let cases = cases.collect();
+    let blobs = compile(&program, false).and_then(|plain| Ok((plain, compile(&program, true)?)));
+    Some(blobs.map(|(blobs, precise_blobs)| Recording {
+        name,
+        address: program.address,
+        bytes: program.bytes.clone(),
+        blobs,
+        precise_blobs,
+        cases,
+    }))
+}
+
+/// Tier 2 code for AArch64, one blob for each block as the entry.
+fn compile(program: &Program, precise: bool) -> Result<Vec<Blob>> {
+    let target = Target { arch: Arch::Aarch64, cpu: String::new(), features: String::new() };
+    let options = CodeOptions { opt: OptLevel::O2, precise, tso: false };
+    let blocks = reachable(program, precise);
+    let compile = |entry: u64| {
+        let blocks = blocks.iter().map(|b| RegionBlock { block: b.clone(), count: 0 }).collect();
+        compile_region(&Region { entry, blocks }, &target, options)
+            .with_context(|| format!("for AArch64:\n{}", program.listing()))
+    };
+    blocks.iter().map(|b| compile(b.pc)).collect()
+}

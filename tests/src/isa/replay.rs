@@ -1,0 +1,118 @@
+//! Replays recorded cases on this host: interpreter, baseline, and the tier 2 code in the record.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use anyhow::{Context, Result, bail};
+
+use super::arena::Arena;
+use super::case::Program;
+use super::compare;
+use super::engines::{self, Engine, Kind, Recorded as RecordedCode};
+use super::excursion::Excursions;
+use super::record::Recording;
+
+/// Mismatches of each instruction and engine that are told in full.
+const SHOWN: u64 = 2;
+
+/// What came out.
+#[derive(Default)]
+pub struct Summary {
+    pub programs: u64,
+    pub cases: u64,
+    /// By engine: compared, different.
+    pub engines: BTreeMap<&'static str, (u64, u64)>,
+    different: BTreeMap<(String, &'static str), u64>,
+}
+
+impl Summary {
+    pub fn is_clean(&self) -> bool {
+        self.cases > 0 && self.engines.values().all(|(_, different)| *different == 0)
+    }
+}
+
+/// What the recorded cases run in.
+struct Replayer {
+    arena: Arena,
+    excursions: Excursions,
+    engines: Vec<(Kind, Box<dyn Engine>)>,
+    recorded: [(Kind, RecordedCode); 2],
+}
+
+/// Replays a whole record; differences are printed.
+pub fn replay(from: &mut dyn Read) -> Result<Summary> {
+    let mut replayer = Replayer {
+        arena: Arena::map()?,
+        excursions: Excursions::install()?,
+        engines: [Kind::Interpreter, Kind::Baseline, Kind::BaselinePrecise].map(|k| (k, k.create())).into(),
+        recorded: [(Kind::Optimized, RecordedCode::default()), (Kind::OptimizedPrecise, RecordedCode::default())],
+    };
+    let mut summary = Summary::default();
+    while let Some(recording) = next(from)? {
+        replayer.one(&recording, &mut summary)?;
+    }
+    Ok(summary)
+}
+
+fn next(from: &mut dyn Read) -> Result<Option<Recording>> {
+    let mut len = [0; 4];
+    match from.read_exact(&mut len) {
+        Ok(()) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(e) => return Err(e).context("reading the record"),
+    }
+    let mut bytes = vec![0; u32::from_le_bytes(len) as usize];
+    from.read_exact(&mut bytes).context("the record ends in the middle of a program")?;
+    Ok(Some(postcard::from_bytes(&bytes).context("the record is damaged")?))
+}
+
+impl Replayer {
+    fn one(&mut self, recording: &Recording, summary: &mut Summary) -> Result<()> {
+        let Some(program) = Program::new(recording.address, recording.bytes.clone()) else {
+            bail!("the recorded program for {} doesn't decode", recording.name);
+        };
+        for ((_, engine), blobs) in self.recorded.iter_mut().zip([&recording.blobs, &recording.precise_blobs]) {
+            engine.set_blobs(blobs);
+        }
+        let Self { arena, excursions, engines, recorded } = self;
+        summary.programs += 1;
+        summary.cases += recording.cases.len() as u64;
+        // The record's tier 2 code is for AArch64.
+        let usable = if cfg!(target_arch = "aarch64") { recorded.len() } else { 0 };
+        let all = engines.iter_mut().map(|(k, e)| (*k, e.as_mut()));
+        for (kind, engine) in all.chain(recorded[..usable].iter_mut().map(|(k, e)| (*k, e as &mut dyn Engine))) {
+            if let Err(message) = engine.load(&program) {
+                println!("MISMATCH {} {}\n{}    {message}", kind.name(), recording.name, program.listing());
+                summary.engines.entry(kind.name()).or_default().1 += 1;
+                continue;
+            }
+            for recorded in &recording.cases {
+                let case = recorded.case(&program);
+                let (outcome, data) = recorded.outcome(&case);
+                case.memory.write_to(arena.data());
+                let ours = engines::run(engine, &case, excursions);
+                let found = compare::differences(&case, (&outcome, &data), (&ours, arena.data()), kind);
+                let tally = summary.engines.entry(kind.name()).or_default();
+                tally.0 += 1;
+                if found.is_empty() || kind.picks_nan() && recorded.picks_nan {
+                    continue;
+                }
+                tally.1 += 1;
+                let count = summary.different.entry((recording.name.clone(), kind.name())).or_default();
+                *count += 1;
+                if *count <= SHOWN {
+                    let lines: String = found.iter().map(|line| format!("    {line}\n")).collect();
+                    println!(
+                        "MISMATCH {} {}\n{}    from {:x?}",
+                        kind.name(),
+                        recording.name,
+                        program.listing(),
+                        case.state
+                    );
+                    println!("    native end: {:?}\n{lines}", outcome.end);
+                }
+            }
+        }
+        Ok(())
+    }
+}
