@@ -34,11 +34,12 @@ pub fn single(program: &Program, rng: &mut Rng) -> Case {
 }
 
 /// Whether it is left to each CPU which of an instruction's accesses fault: for masked-out bytes (Intel SDM vol. 2,
-/// MASKMOVDQU), for the two bytes behind those that MOVSXD uses of 16 bits. Flushing a line that isn't there is an
+/// MASKMOVDQU), for the two bytes behind those that MOVSXD uses of 16 bits, and for FLDENV's last two, which are
+/// reserved. Flushing a line that isn't there is an
 /// error on the CPU, and nothing here: no program can mean it.
 fn faults_freely(i: &Instruction) -> bool {
     use Mnemonic::*;
-    matches!(i.mnemonic(), Maskmovdqu | Maskmovq | Movsxd | Clflush | Clflushopt | Clwb)
+    matches!(i.mnemonic(), Maskmovdqu | Maskmovq | Movsxd | Fldenv | Clflush | Clflushopt | Clwb)
 }
 
 /// Where a memory operand is to point.
