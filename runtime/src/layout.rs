@@ -34,6 +34,7 @@ pub enum LayoutError {
 }
 
 /// Size of the translator's own stack; only touched pages cost anything.
+#[cfg(target_arch = "x86_64")]
 const STACK_SIZE: usize = 64 << 20;
 
 /// Places the process and goes on in `main` on a stack that isn't in the guest's way. `args` is the whole command

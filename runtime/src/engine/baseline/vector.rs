@@ -37,10 +37,8 @@ impl Wide {
 
     /// Part by part with another vector.
     pub(super) fn zip(self, other: Self, mut f: impl FnMut(Value, Value) -> Value) -> Self {
-        let mut parts = [None; 4];
-        for n in 0..part_count(self.bits) {
-            parts[n] = Some(f(self.part(n), other.part(n)));
-        }
+        let count = part_count(self.bits);
+        let parts = std::array::from_fn(|n| (n < count).then(|| f(self.part(n), other.part(n))));
         Self { bits: self.bits, parts }
     }
 }
