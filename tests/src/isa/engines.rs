@@ -116,6 +116,7 @@ pub fn run(engine: &mut dyn Engine, case: &Case, excursions: &mut Excursions) ->
     let mut last = None;
     // SAFETY: the state outlives the call, which is the only one to use it meanwhile.
     let called = excursions.call(address, &mut || {
+        // SAFETY: as above; the closure runs within the call.
         let state = unsafe { &mut *address };
         for _ in 0..MAX_STEPS {
             last = engine.step(state);

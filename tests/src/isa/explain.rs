@@ -11,7 +11,7 @@ use super::engines::reachable;
 /// Prints listing, optimised IR and assembly of code given in hexadecimal.
 pub fn print(hexadecimal: &str) -> Result<()> {
     let digits: Vec<char> = hexadecimal.chars().filter(|c| !c.is_whitespace()).collect();
-    ensure!(digits.len() % 2 == 0, "an odd number of hexadecimal digits: {hexadecimal}");
+    ensure!(digits.len().is_multiple_of(2), "an odd number of hexadecimal digits: {hexadecimal}");
     let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16);
     let bytes = digits.chunks(2).map(byte).collect::<Result<Vec<_>, _>>().context("--explain takes hexadecimal")?;
     let program = Program::new(arena::CODE, bytes).context("these bytes aren't whole, valid instructions")?;

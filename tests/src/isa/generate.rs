@@ -57,12 +57,11 @@ fn random_instruction(code: Code, address: u64, rng: &mut Rng) -> Option<Instruc
     match code.mnemonic() {
         // Results of counts beyond the width are undefined (Intel SDM vol. 2, SHLD).
         Shld | Shrd
-            if i.op0_kind() != OpKind::Memory && i.op0_register().size() == 2
-                || i.op0_kind() == OpKind::Memory && i.memory_size().size() == 2 =>
+            if i.op2_kind() == OpKind::Immediate8
+                && (i.op0_kind() != OpKind::Memory && i.op0_register().size() == 2
+                    || i.op0_kind() == OpKind::Memory && i.memory_size().size() == 2) =>
         {
-            if i.op2_kind() == OpKind::Immediate8 {
-                i.set_immediate8(rng.below(17) as u8 | (rng.next() as u8 & 0xe0));
-            }
+            i.set_immediate8(rng.below(17) as u8 | (rng.next_u64() as u8 & 0xe0));
         }
         // A frame that stays within the data area.
         Enter => i.set_immediate16(rng.below(200) as u16),

@@ -83,7 +83,7 @@ pub fn random_state(rip: u64, rng: &mut Rng) -> State {
     let mut state = State {
         gpr: std::array::from_fn(|_| values::integer(rng)),
         rip,
-        rflags: rng.next() & (rflags::STATUS | rflags::DF) | rflags::RESERVED_ONE | rflags::IF,
+        rflags: rng.next_u64() & (rflags::STATUS | rflags::DF) | rflags::RESERVED_ONE | rflags::IF,
         xmm: std::array::from_fn(|_| {
             let lanes = if mixed { Lanes::any(rng) } else { lanes };
             values::vector(rng, lanes)
@@ -111,7 +111,7 @@ fn mxcsr(rng: &mut Rng) -> u32 {
 /// no x87 exception pending.
 fn x87(rng: &mut Rng, lanes: Lanes) -> X87 {
     let mmx = rng.chance(70);
-    let exponent = if mmx { 0xffff } else { rng.next() & 0xffff };
+    let exponent = if mmx { 0xffff } else { rng.next_u64() & 0xffff };
     X87 {
         reg: std::array::from_fn(|_| {
             let low = values::vector(rng, lanes) as u64;
@@ -119,7 +119,7 @@ fn x87(rng: &mut Rng, lanes: Lanes) -> X87 {
         }),
         control: 0x37f,
         status: if mmx { 0 } else { (rng.below(8) as u16) << 11 },
-        tag: if mmx { 0xff } else { rng.next() as u8 },
+        tag: if mmx { 0xff } else { rng.next_u64() as u8 },
     }
 }
 
@@ -127,7 +127,7 @@ pub fn random_memory(rng: &mut Rng) -> Memory {
     let mut background = [0; 64];
     // Runs of few byte values make string comparisons go on for a while.
     match rng.below(4) {
-        0 => background.fill(rng.next() as u8),
+        0 => background.fill(rng.next_u64() as u8),
         1 => background.iter_mut().for_each(|b| *b = rng.below(2) as u8),
         _ => background.copy_from_slice(&random_bytes(64, rng)),
     }
@@ -144,13 +144,13 @@ fn tame_registers(i: &Instruction, state: &mut State, rng: &mut Rng) {
     use Mnemonic::*;
     let count = if rng.chance(95) { rng.below(40) } else { rng.below(3000) };
     if repeats(i) {
-        let garbage = if address_size(i) == 4 { rng.next() << 32 } else { 0 };
+        let garbage = if address_size(i) == 4 { rng.next_u64() << 32 } else { 0 };
         state.gpr[RCX] = count | garbage;
         return;
     }
     match i.mnemonic() {
         Loop | Loope | Loopne | Jcxz | Jecxz | Jrcxz if rng.chance(70) => {
-            state.gpr[RCX] = rng.below(3) | if rng.chance(30) { rng.next() << 32 } else { 0 };
+            state.gpr[RCX] = rng.below(3) | if rng.chance(30) { rng.next_u64() << 32 } else { 0 };
         }
         // The offset reaches beyond the operand: some 100 bytes to either side.
         // Results of counts beyond the width are undefined (Intel SDM vol. 2, SHLD).
@@ -245,14 +245,14 @@ fn relate_operands(i: &Instruction, used: &[UsedMemory], state: &mut State, memo
         }
         // A single step or an alignment check would be the tracer's business, not the instruction's.
         Popf | Popfd | Popfq => {
-            let value = rng.next() & !(rflags::TF | rflags::AC | NESTED_TASK);
+            let value = rng.next_u64() & !(rflags::TF | rflags::AC | NESTED_TASK);
             memory.patches.push((state.gpr[xlate_abi::state::RSP], value.to_le_bytes().to_vec()));
         }
         Fxrstor | Fxrstor64 => {
             // Control words that don't raise anything later (Intel SDM vol. 1, table 10-2).
             let Some(at) = operand_address(i, state).filter(|_| rng.chance(90)) else { return };
             let top = (rng.below(8) as u16) << 11;
-            let control = [0x37fu16.to_le_bytes(), top.to_le_bytes(), [rng.next() as u8, 0]].concat();
+            let control = [0x37fu16.to_le_bytes(), top.to_le_bytes(), [rng.next_u64() as u8, 0]].concat();
             memory.patches.push((at, random_bytes(512, rng)));
             memory.patches.push((at, control));
             memory.patches.push((at + 24, (mxcsr(rng) | rng.below(64) as u32).to_le_bytes().to_vec()));
@@ -260,13 +260,13 @@ fn relate_operands(i: &Instruction, used: &[UsedMemory], state: &mut State, memo
         // No exception is left pending: every mask set, no flag.
         Fldcw => {
             let Some(at) = operand_address(i, state) else { return };
-            memory.patches.push((at, (rng.next() as u16 | 0x3f).to_le_bytes().to_vec()));
+            memory.patches.push((at, (rng.next_u64() as u16 | 0x3f).to_le_bytes().to_vec()));
         }
         Fldenv => {
             let Some(at) = operand_address(i, state) else { return };
             memory.patches.push((at, random_bytes(32, rng)));
-            memory.patches.push((at, (rng.next() as u16 | 0x3f).to_le_bytes().to_vec()));
-            memory.patches.push((at.wrapping_add(4), (rng.next() as u16 & 0x7f00).to_le_bytes().to_vec()));
+            memory.patches.push((at, (rng.next_u64() as u16 | 0x3f).to_le_bytes().to_vec()));
+            memory.patches.push((at.wrapping_add(4), (rng.next_u64() as u16 & 0x7f00).to_le_bytes().to_vec()));
         }
         Ldmxcsr | Vldmxcsr => {
             let value = mxcsr(rng) | rng.below(64) as u32;
@@ -324,12 +324,12 @@ fn relate_division(i: &Instruction, state: &mut State, memory: &Memory, rng: &mu
     let dividend = if signed {
         let divisor = i128::from((divisor << shift) as i64 >> shift);
         let quotient = i128::from((quotient << shift) as i64 >> shift);
-        let remainder = rng.next() as i128 % divisor.max(1);
+        let remainder = rng.next_u64() as i128 % divisor.max(1);
         (quotient * divisor + remainder) as u128
     } else {
         let divisor = u128::from(divisor);
         let quotient = u128::from(quotient << shift >> shift);
-        quotient * divisor + u128::from(rng.next()) % divisor.max(1)
+        quotient * divisor + u128::from(rng.next_u64()) % divisor.max(1)
     };
     let mask = u64::MAX >> shift;
     let (low, high) = (dividend as u64 & mask, (dividend >> bits) as u64 & mask);

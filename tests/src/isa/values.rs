@@ -10,12 +10,12 @@ impl Rng {
         let mut rng = Self(0x243f_6a88_85a3_08d3);
         for part in parts {
             rng.0 ^= *part;
-            rng.0 = rng.next();
+            rng.0 = rng.next_u64();
         }
         rng
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -25,7 +25,7 @@ impl Rng {
 
     /// A number below `n`.
     pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
+        self.next_u64() % n
     }
 
     /// True in `percent` of 100 cases.
@@ -41,8 +41,8 @@ impl Rng {
 /// An integer with a liking for the edges of all widths.
 pub fn integer(rng: &mut Rng) -> u64 {
     let v = match rng.below(12) {
-        0..=3 => rng.next(),
-        4 => rng.next() & 0xffff_ffff,
+        0..=3 => rng.next_u64(),
+        4 => rng.next_u64() & 0xffff_ffff,
         5 => rng.below(70),
         6 => 0u64.wrapping_sub(rng.below(70)),
         7 | 8 => (1u64 << rng.below(64)).wrapping_add(rng.below(3)).wrapping_sub(1),
@@ -72,7 +72,7 @@ pub fn integer(rng: &mut Rng) -> u64 {
         0 => v as u8 as i8 as u64,
         1 => v as u16 as i16 as u64,
         2 => v as u32 as i32 as u64,
-        3 => v << 32 | v >> 32,
+        3 => v.rotate_right(32),
         _ => v,
     }
 }
@@ -118,7 +118,7 @@ pub fn single(rng: &mut Rng) -> u32 {
     ];
     match rng.below(10) {
         0..=3 => rng.pick(SPECIAL),
-        4..=6 => rng.next() as u32,
+        4..=6 => rng.next_u64() as u32,
         7 => (integer(rng) as i32 as f32).to_bits(),
         // Near a half, where rounding to an integer decides.
         8 => ((rng.below(64) as f32 - 32.0) + rng.pick(&[0.5f32, -0.5, 0.25, 0.75])).to_bits(),
@@ -171,12 +171,12 @@ pub fn double(rng: &mut Rng) -> u64 {
     ];
     match rng.below(10) {
         0..=3 => rng.pick(SPECIAL),
-        4..=5 => rng.next(),
+        4..=5 => rng.next_u64(),
         6 => (integer(rng) as i64 as f64).to_bits(),
         // A value in the range of single precision, so that narrowing has something to round.
-        7 => (f64::from(f32::from_bits(single(rng))).to_bits()) ^ (rng.next() & 0x3fff_ffff),
+        7 => (f64::from(f32::from_bits(single(rng))).to_bits()) ^ (rng.next_u64() & 0x3fff_ffff),
         8 => ((rng.below(64) as f64 - 32.0) + rng.pick(&[0.5f64, -0.5, 0.25, 0.75])).to_bits(),
-        _ => (1.0f64 + rng.next() as f64 / u64::MAX as f64).to_bits(),
+        _ => (1.0f64 + rng.next_u64() as f64 / u64::MAX as f64).to_bits(),
     }
 }
 
@@ -224,7 +224,7 @@ pub fn vector(rng: &mut Rng, lanes: Lanes) -> u128 {
         Lanes::Bits => match rng.below(4) {
             0 => 0,
             1 => u128::MAX,
-            _ => u128::from(rng.next()) << 64 | u128::from(rng.next()),
+            _ => u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64()),
         },
     }
 }
