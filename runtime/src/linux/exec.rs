@@ -131,7 +131,12 @@ fn plan(guest: &Guest, program: &Path, argv: u64, envp: u64) -> Result<Plan, Err
         // Linux gives such a program one empty argument.
         None => (OsString::new(), &[][..]),
     };
-    let line = guest.config.successor_args(program, &name, rest);
+    let mut line = guest.config.successor_args(program, &name, rest);
+    let pids = guest.kernel.pids;
+    if pids.guest != pids.host {
+        // An exec keeps the number, the resumed one too; options follow the runtime's own path.
+        line.insert(guest.config.exec_prefix.len() + 1, format!("--guest-pid={}", pids.guest).into());
+    }
     let file = find_command(&line[0]);
     Ok(Plan {
         file: CString::new(file.into_os_string().into_vec()).map_err(|_| Errno(libc::ENOENT))?,

@@ -10,13 +10,15 @@ use std::path::PathBuf;
 pub struct Pids {
     pub guest: i32,
     pub host: i32,
+    /// The same of the resumed process that this one descends from.
+    ancestor: Option<(i32, i32)>,
 }
 
 impl Pids {
     /// A process that has the number the host gave it.
     pub fn own() -> Self {
         let pid = std::process::id() as i32;
-        Self { guest: pid, host: pid }
+        Self { guest: pid, host: pid, ancestor: None }
     }
 
     /// A resumed process, which keeps its old number.
@@ -24,18 +26,29 @@ impl Pids {
         Self { guest, ..Self::own() }
     }
 
+    /// In a child of this process: it knows its parent by the parent's own number.
+    pub fn child(self) -> Self {
+        let differs = self.guest != self.host;
+        Self { ancestor: if differs { Some((self.guest, self.host)) } else { self.ancestor }, ..Self::own() }
+    }
+
+    fn pairs(self) -> impl Iterator<Item = (i32, i32)> {
+        std::iter::once((self.guest, self.host)).chain(self.ancestor)
+    }
+
     /// A number the guest passes: of itself, its group or session (a leader's number), or of others.
     pub fn to_host(self, pid: i32) -> i32 {
-        match pid {
-            p if p == self.guest => self.host,
-            p if p == -self.guest => -self.host,
-            p => p,
-        }
+        let known = |(guest, host): (i32, i32)| match pid {
+            p if p == guest => Some(host),
+            p if p == -guest => Some(-host),
+            _ => None,
+        };
+        self.pairs().find_map(known).unwrap_or(pid)
     }
 
     /// A number the host returns.
     pub fn to_guest(self, pid: i32) -> i32 {
-        if pid == self.host { self.guest } else { pid }
+        self.pairs().find(|(_, host)| *host == pid).map_or(pid, |(guest, _)| guest)
     }
 }
 
@@ -120,7 +133,7 @@ mod tests {
 
     #[test]
     fn only_the_own_number_is_translated() {
-        let pids = Pids { guest: 100, host: 7 };
+        let pids = Pids { guest: 100, host: 7, ancestor: None };
         assert_eq!(pids.to_host(100), 7);
         assert_eq!(pids.to_host(-100), -7);
         assert_eq!(pids.to_host(0), 0);
@@ -128,5 +141,15 @@ mod tests {
         assert_eq!(pids.to_host(8), 8);
         assert_eq!(pids.to_guest(7), 100);
         assert_eq!(pids.to_guest(8), 8);
+    }
+
+    #[test]
+    fn a_child_knows_its_parent() {
+        let child = Pids { guest: 100, host: 7, ancestor: None }.child();
+        assert_eq!(child.guest, child.host);
+        assert_eq!(child.to_guest(7), 100);
+        assert_eq!(child.to_host(100), 7);
+        assert_eq!(child.child().to_guest(7), 100, "and so does its own child");
+        assert_eq!(Pids::own().child().ancestor, None);
     }
 }

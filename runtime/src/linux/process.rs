@@ -137,7 +137,7 @@ fn clone_order(flags: u64, parent_tid: u64, child_tid: u64) -> [u64; 6] {
 
 /// In a new process: it has another number, nothing pending, and perhaps a stack and thread pointer of its own.
 fn become_child(guest: &mut Guest, request: &Request) {
-    guest.kernel.pids = Pids::own();
+    guest.kernel.pids = guest.kernel.pids.child();
     guest.kernel.robust_list = (0, 0);
     guest.signals.after_fork_child(&mut guest.state);
     if request.stack != 0 {

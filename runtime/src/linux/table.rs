@@ -335,7 +335,7 @@ pub static TABLE: &[Row] = &[
     emulate!(waitid, 5, process::waitid),
     pass!(getpid, 0, returns_pid: true),
     pass!(gettid, 0, returns_pid: true),
-    pass!(getppid, 0),
+    pass!(getppid, 0, returns_pid: true),
     pass!(getpgid, 1, pids: PID0, returns_pid: true),
     emulate!(getpgrp, 0, process::getpgrp),
     pass!(setpgid, 2, pids: PID0 | PID1),
