@@ -180,6 +180,8 @@ fn register(kind: K, rng: &mut Rng) -> Option<Register> {
         K::dx => Register::DX,
         K::eax => Register::EAX,
         K::rax => Register::RAX,
+        K::st0 => Register::ST0,
+        K::sti_opcode => nth(Register::ST0, rng.below(8)),
         K::fs => Register::FS,
         K::gs => Register::GS,
         K::seg_reg => nth(Register::ES, rng.below(6)),
