@@ -8,7 +8,7 @@ use xlate_x86::Block;
 
 use super::baseline::{BaselineError, Code, Compiler, Options};
 use super::cache::{CacheError, CodeCache, Place};
-use super::table::Native;
+use super::table::{Counter, Native};
 use super::{Engine, Thresholds, entry};
 
 /// Code memory of one process.
@@ -55,15 +55,12 @@ impl Engine {
         let decoded = Rc::clone(&entry.decoded);
         let snapshot = entry.snapshot.clone();
         let counted = counted(self.thresholds) && snapshot.is_none();
-        let mut counter = counted.then(|| Box::new(self.thresholds.optimized));
-        let options = Options {
-            precise: self.precise,
-            counter: counter.as_mut().map(|c| &raw mut **c),
-            check: snapshot.as_deref(),
-        };
+        let mut counter = counted.then(|| Counter::new(self.thresholds.optimized));
+        let options =
+            Options { precise: self.precise, counter: counter.as_mut().map(Counter::cell), check: snapshot.as_deref() };
         let address = self.make_code(&decoded.block, options)?;
         let entry = self.table.block(pc).expect("still there");
-        entry.native = Some(Native { entry: address, counter, fired: 0 });
+        entry.native = Some(Native { entry: address, counter });
         Ok(address)
     }
 

@@ -124,12 +124,9 @@ fn continuations(block: &Block) -> Vec<u64> {
 impl Engine {
     /// A hot block's counter has reached zero.
     pub(super) fn promote(&mut self, pc: u64, memory: &dyn GuestCode) {
-        let threshold = self.thresholds.optimized;
-        if let Some(native) = self.table.block(pc).and_then(|e| e.native.as_mut())
-            && let Some(counter) = native.counter.as_mut()
-        {
-            **counter = threshold;
-            native.fired += 1;
+        let native = self.table.block(pc).and_then(|e| e.native.as_mut());
+        if let Some(counter) = native.and_then(|n| n.counter.as_mut()) {
+            counter.restart();
         }
         self.collect_answers();
         let wanted = !self.table.has_region(pc)
@@ -246,14 +243,11 @@ impl Engine {
 
     /// How often a block was run in tiers 0 and 1.
     fn count(&mut self, pc: u64) -> u64 {
-        let threshold = self.thresholds.optimized;
         let Some(entry) = self.table.block(pc) else {
             return 0;
         };
-        let counted = entry.native.as_ref().and_then(|n| {
-            let left = **n.counter.as_ref()?;
-            Some(n.fired * threshold + threshold.saturating_sub(left))
-        });
+        let counter = entry.native.as_ref().and_then(|n| n.counter.as_ref());
+        let counted = counter.map(|c| c.count());
         entry.runs + counted.unwrap_or(0)
     }
 

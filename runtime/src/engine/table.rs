@@ -40,10 +40,42 @@ pub type AddressMap<T> = HashMap<u64, T, BuildHasherDefault<AddressHasher>>;
 /// Tier 1 code of a block.
 pub struct Native {
     pub entry: u64,
-    /// Counts down to promotion; boxed, for the code holds its address.
-    pub counter: Option<Box<u64>>,
-    /// How often the counter has reached zero.
-    pub fired: u64,
+    pub counter: Option<Counter>,
+}
+
+/// A cell that a block's code counts down at each entry; at zero it asks for promotion.
+pub struct Counter {
+    /// Boxed, for the code holds its address.
+    left: Box<u64>,
+    /// What the current countdown began with.
+    round: u64,
+    /// Executions in the countdowns before.
+    before: u64,
+}
+
+/// A block that wasn't promoted asks again after so many executions at the least: asking leaves translated code.
+const SHORTEST_ROUND: u64 = 4096;
+
+impl Counter {
+    pub fn new(threshold: u64) -> Self {
+        Self { left: Box::new(threshold), round: threshold, before: 0 }
+    }
+
+    pub fn cell(&mut self) -> *mut u64 {
+        &raw mut *self.left
+    }
+
+    /// Executions so far.
+    pub fn count(&self) -> u64 {
+        self.before + self.round.saturating_sub(*self.left)
+    }
+
+    /// Begins the next countdown.
+    pub fn restart(&mut self) {
+        self.before = self.count();
+        self.round = self.round.max(SHORTEST_ROUND);
+        *self.left = self.round;
+    }
 }
 
 /// A block that was executed.
@@ -354,7 +386,7 @@ mod tests {
         table.insert_block(Entry {
             decoded: Rc::new(DecodedBlock::new(decode_block(&source, pc, 64, false))),
             runs: 0,
-            native: Some(Native { entry, counter: None, fired: 0 }),
+            native: Some(Native { entry, counter: None }),
             snapshot: None,
             no_native: false,
             no_region: false,
@@ -380,6 +412,18 @@ mod tests {
         assert_eq!(unsafe { (*slot).code }, entry::link_stub());
         assert_eq!(table.code(0x1000), None);
         assert_eq!(table.lookup[lookup_index(0x1000)].guest_pc, u64::MAX);
+    }
+
+    #[test]
+    fn counters_go_on_counting_after_they_fired() {
+        let mut counter = Counter::new(2);
+        // SAFETY: the counter's own cell, as code would count it down.
+        unsafe { *counter.cell() -= 2 };
+        assert_eq!(counter.count(), 2);
+        counter.restart();
+        // SAFETY: as above.
+        unsafe { *counter.cell() -= 5 };
+        assert_eq!(counter.count(), 7);
     }
 
     #[test]
