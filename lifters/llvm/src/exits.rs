@@ -20,11 +20,12 @@ use crate::state::Registers;
 pub const PRESERVE_NONE: u32 = 21;
 
 /// Arguments in front of the state pointer: with `preserve_none` they take the registers up to the one that
-/// the block ABI has it in (x86-64: r12 to r15, then rdi and rsi; AArch64: x20 to x28, then x0 and x1).
+/// the block ABI has it in (x86-64: r12 to r15, then rdi and rsi; AArch64: x20 to x28, x0 and x1, then x2 and x3,
+/// where Cranelift's `Tail` convention has its first two).
 pub fn leading_arguments(arch: Arch) -> usize {
     match arch {
         Arch::X86_64 => 4,
-        Arch::Aarch64 => 9,
+        Arch::Aarch64 => 11,
     }
 }
 
