@@ -158,17 +158,30 @@ fn u64_at(m: &[u8], at: usize, n: usize) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
+/// A loaded status word: ES, and B with it, say whether an exception flag is set that the control word doesn't mask,
+/// whatever the image says (SDM vol. 1, 8.1.3.3).
+fn summarised(fsw: u16, fcw: u16) -> u16 {
+    const FLAGS: u16 = 0x3f;
+    const ES_AND_B: u16 = 0x8080;
+    if fsw & !fcw & FLAGS != 0 { fsw | ES_AND_B } else { fsw & !ES_AND_B }
+}
+
 extern "C" fn do_fxrstor(state: &mut CpuState, addr: u64, rex_w: u64) -> u64 {
+    /// The operand's size; what lies behind the part that means something must be accessible too.
+    const AREA: u64 = 512;
     let mut m = [0; fx::WRITTEN];
-    // SAFETY: a guest access; faults are the guest's (see the module).
-    unsafe { core::ptr::copy_nonoverlapping(addr as *const u8, m.as_mut_ptr(), m.len()) };
+    // SAFETY: guest accesses; faults are the guest's (see the module).
+    unsafe {
+        core::ptr::read_volatile((addr.wrapping_add(AREA - 1)) as *const u8);
+        core::ptr::copy_nonoverlapping(addr as *const u8, m.as_mut_ptr(), m.len());
+    }
     if !set_mxcsr(state, u64_at(&m, fx::MXCSR, 4) as u32) {
         return 1;
     }
     let n = if rex_w != 0 { 8 } else { 4 };
     // Reserved bits: bit 6 is always set, the others never (SDM vol. 1, 8.1.5).
     state.x87.fcw = u16_at(&m, 0) & 0x1f7f | 1 << 6;
-    state.x87.fsw = u16_at(&m, 2);
+    state.x87.fsw = summarised(u16_at(&m, 2), state.x87.fcw);
     state.x87.ftw = m[4];
     state.x87.fop = u16_at(&m, 6);
     state.x87.fip = u64_at(&m, fx::FIP, n);
@@ -461,6 +474,12 @@ mod tests {
         assert_eq!((t.x87, t.vec[5]), (s.x87, s.vec[5]));
         image.0[fx::MXCSR + 2] = 1;
         assert_eq!(do_fxrstor(&mut t, image.0.as_ptr() as u64, 1), 1);
+    }
+
+    #[test]
+    fn a_loaded_status_word_says_whether_an_exception_is_unmasked() {
+        assert_eq!(summarised(0xe4ca, 0x037f), 0x644a);
+        assert_eq!(summarised(0x644a, 0x037d), 0xe4ca);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use core::mem::offset_of;
 use iced_x86::{Code, Instruction, MemorySize, Mnemonic, OpKind, Register};
 use xlate_abi::state::{CpuState, Helper};
 
-use super::unit::{Op, Request, Source};
+use super::unit::{Op, Request, STATUS_IN_SCRATCH, Source};
 use crate::emitter::{Emitter, Flag, Ty};
 use crate::isa::Semantics;
 use crate::lifter::{Cc, Lifter};
@@ -182,6 +182,8 @@ fn store_answer<E: Emitter>(l: L<E>, i: I, op: Op, ty: Ty, pops: u8) {
         l.store(Ty::I16, at, top);
     }
     l.store(ty, addr, v);
+    let status = l.e.state_load(Ty::I16, offset_of!(CpuState, scratch) + STATUS_IN_SCRATCH);
+    l.e.state_store(Ty::I16, super::FSW, status);
     if pops != 0 {
         ask(l, Request { pops, ..Request::new(Op::Pop) }, &[]);
     }

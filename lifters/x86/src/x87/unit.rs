@@ -24,7 +24,8 @@ pub enum Op {
     Load,
     /// Pushes the constant whose number is the operand.
     Constant,
-    /// Returns ST(0) in a format; the upper word of an F80 goes to `scratch[0]`.
+    /// Returns ST(0) in a format; the upper word of an F80 goes to `scratch[0]`. The status word is left as it is, for
+    /// the store may fault; the one to set behind the store goes to `scratch[0]` at [`STATUS_IN_SCRATCH`].
     StoreF32,
     StoreF64,
     StoreF80,
@@ -116,6 +117,17 @@ impl Op {
     };
 }
 
+impl Op {
+    /// Whether the answer is for memory, and the state must not change before it is there.
+    fn stores_to_memory(self) -> bool {
+        use Op::*;
+        matches!(
+            self,
+            StoreF32 | StoreF64 | StoreF80 | StoreInt16 | StoreInt32 | StoreInt64 | CutInt16 | CutInt32 | CutInt64
+        )
+    }
+}
+
 /// Where the source comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -171,12 +183,20 @@ impl Request {
     }
 }
 
+/// Where in `scratch[0]` the store requests leave the new status word.
+pub const STATUS_IN_SCRATCH: usize = 8;
+
 /// [`xlate_abi::state::Helper::X87`]: a request and its operand (two words for the 80-bit format).
 pub extern "C" fn execute(state: &mut CpuState, request: u64, low: u64, high: u64) -> u64 {
     let request = Request::decode(request);
+    let before = state.x87.fsw;
     let mut unit = Unit { env: Env::new(state.x87.fcw), x: &mut state.x87 };
     let (answer, second) = unit.run(request, low, high);
     state.scratch[0][..8].copy_from_slice(&second.to_le_bytes());
+    if request.op.stores_to_memory() {
+        let after = std::mem::replace(&mut state.x87.fsw, before);
+        state.scratch[0][STATUS_IN_SCRATCH..STATUS_IN_SCRATCH + 2].copy_from_slice(&after.to_le_bytes());
+    }
     answer
 }
 
@@ -245,12 +265,11 @@ impl Unit<'_> {
     fn run(&mut self, r: Request, low: u64, high: u64) -> (u64, u64) {
         use Op::*;
         let mut answer = (0, 0);
+        let underflow = self.is_empty(0) || self.is_empty(r.index);
         match r.op {
             Load => self.load(r, low, high),
             Constant => self.push(constant(low as usize, self.env.mode)),
-            StoreF32 | StoreF64 | StoreF80 | StoreInt16 | StoreInt32 | StoreInt64 | CutInt16 | CutInt32 | CutInt64 => {
-                answer = self.store(r.op)
-            }
+            op if op.stores_to_memory() => answer = self.store(op),
             StoreRegister => self.store_register(r),
             Add | Mul | Sub | SubReversed | Div | DivReversed => self.arithmetic(r, low, high),
             Compare | CompareQuiet | CompareFlags | CompareFlagsQuiet | Test => answer.0 = self.compare(r, low, high),
@@ -263,13 +282,19 @@ impl Unit<'_> {
             Free => self.free(r.index),
             Increment => self.set_top(self.top() + 1),
             Decrement => self.set_top(self.top().wrapping_sub(1)),
-            Pop => {}
+            // Pop; the stores have been matched above.
+            _ => {}
         }
-        if !matches!(r.op, Free | Pop) {
-            let c1 = if self.env.rounded_up { C1 } else { 0 };
-            if r.op != Examine {
-                self.set_codes(C1, c1);
-            }
+        let keeps_c1 = match r.op {
+            Free | Pop | Examine => true,
+            // Only a stack underflow touches C1 (SDM vol. 2, FCMOVcc).
+            MoveIf => !underflow,
+            // Likewise on AMD's processors; Intel's manual has FCOMI clear C1.
+            CompareFlags | CompareFlagsQuiet => !underflow,
+            _ => false,
+        };
+        if !keeps_c1 {
+            self.set_codes(C1, if self.env.rounded_up { C1 } else { 0 });
         }
         self.x.fsw |= self.env.flags;
         (0..r.pops).for_each(|_| self.pop());
@@ -464,7 +489,9 @@ impl Unit<'_> {
         let (r, quotient) = a.remainder(&mut self.env, b, op == Op::RemainderNearest);
         let bit = |n: u32, code: u16| if quotient.unwrap_or(0) >> n & 1 == 1 { code } else { 0 };
         let more = if quotient.is_none() { C2 } else { 0 };
-        self.set_codes(C0 | C2 | C3, bit(2, C0) | bit(1, C3) | more);
+        // Without a quotient there is nothing for C0 and C3 to tell: processors leave them alone.
+        let mask = if r.is_nan() { C2 } else { C0 | C2 | C3 };
+        self.set_codes(mask, bit(2, C0) | bit(1, C3) | more);
         self.env.rounded_up = bit(0, C1) != 0;
         self.set(0, r);
     }
@@ -531,6 +558,25 @@ mod tests {
             let back = Request::decode(r.encode());
             assert_eq!((back.op, back.source, back.index, back.pops, back.to_register), (op, Source::F64, 5, 2, true));
         }
+    }
+
+    #[test]
+    fn a_store_request_leaves_the_status_word_for_later() {
+        let mut s = CpuState::default();
+        execute(&mut s, Request::new(Op::StoreF64).encode(), 0, 0);
+        assert_eq!(s.x87.fsw, 0, "the store may yet fault");
+        assert_eq!(s.scratch[0][STATUS_IN_SCRATCH], (STACK_FAULT | flag::INVALID) as u8);
+    }
+
+    #[test]
+    fn an_invalid_remainder_leaves_c0_and_c3() {
+        let mut s = CpuState::default();
+        let load = Request { source: Source::Int, ..Request::new(Op::Load) }.encode();
+        execute(&mut s, load, 0, 0);
+        execute(&mut s, load, 1, 0);
+        s.x87.fsw |= C0 | C2 | C3;
+        execute(&mut s, Request::new(Op::Remainder).encode(), 0, 0);
+        assert_eq!(s.x87.fsw & (C0 | C2 | C3 | flag::INVALID), C0 | C3 | flag::INVALID);
     }
 
     #[test]
