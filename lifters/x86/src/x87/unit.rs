@@ -286,7 +286,7 @@ impl Unit<'_> {
             _ => {}
         }
         let keeps_c1 = match r.op {
-            Free | Pop | Examine => true,
+            Pop | Examine => true,
             // Only a stack underflow touches C1 (SDM vol. 2, FCMOVcc).
             MoveIf => !underflow,
             // Likewise on AMD's processors; Intel's manual has FCOMI clear C1.
