@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use xlate_tests::guest::{ARM_MODES, LIMIT, MODES, Mode, compile, run, xlate};
+use xlate_tests::guest::{ARM_MODES, LIMIT, MODES, Mode, OPTIMIZED, compile, run, xlate};
 
 /// Keeps the process's libc to code that every engine has so far.
 const TUNABLES: &str = "glibc.cpu.hwcaps=-XSAVE,-XSAVEC,-AVX512F,-AVX2,-AVX,-FMA,-FMA4,-SSE4_2,-SSE4_1,-SSSE3,\
@@ -231,7 +231,7 @@ fn resume_in(mode: &Mode) {
 
 #[test]
 fn resumed_processes_end_as_undisturbed_ones() {
-    MODES.iter().for_each(resume_in);
+    MODES.iter().chain(&OPTIMIZED).for_each(resume_in);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Guest programs compiled at test time give the same output and end the same way natively and under every
 //! mix of tiers. The compute programs run on small sizes: it is their code paths that count here.
 
-use xlate_tests::guest::{MODES, compile, same_in};
+use xlate_tests::guest::{MODES, OPTIMIZED, compile, same_in};
 
 /// One test a program: folder, name, arguments.
 macro_rules! guests {
@@ -10,6 +10,8 @@ macro_rules! guests {
         fn $name() {
             let program = compile(stringify!($folder), stringify!($name), &["-O2"]);
             same_in(&MODES, &program, &[$($arg),*]);
+            let program = compile(stringify!($folder), stringify!($name), &["-O2", "-static"]);
+            same_in(&OPTIMIZED, &program, &[$($arg),*]);
         })*
     };
 }

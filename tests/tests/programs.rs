@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use xlate_tests::guest::{ARM_MODES, MODES, same_in};
+use xlate_tests::guest::{ARM_MODES, MODES, OPTIMIZED, same_in};
 
 macro_rules! programs {
     ($($name:ident $path:literal [$($arg:expr),*];)*) => {
@@ -24,7 +24,8 @@ programs! {
     true_ "/bin/true" [];
     false_ "/bin/false" [];
     echo "/bin/echo" ["one", "two"];
-    ls "/bin/ls" ["-la", "/"];
+    // Not "/": the link count of /proc is the number of processes.
+    ls "/bin/ls" ["-la", "/usr"];
     ls_missing "/bin/ls" ["/nonexistent"];
     sort "/bin/sort" ["-r", "/etc/passwd"];
     sha256sum "/usr/bin/sha256sum" ["/etc/services"];
@@ -36,4 +37,11 @@ programs! {
     sed "/bin/sed" ["-n", "s/tcp/TCP/p", "/etc/services"];
     date "/bin/date" ["-u", "-d", "@86400", "+%F %T"];
     seq "/usr/bin/seq" ["-f", "%.2f", "1", "0.5", "5"];
+}
+
+/// Tier 2 from the first execution, on few programs: it compiles all of each one's start.
+#[test]
+fn optimized_from_the_first_execution() {
+    same_in(&OPTIMIZED, Path::new("/bin/true"), &[]);
+    same_in(&OPTIMIZED, Path::new("/bin/ls"), &["/etc"]);
 }
