@@ -1,14 +1,14 @@
 //! Guest code through decoding, lifting and compilation, against the interpreter.
 
 use iced_x86::code_asm::*;
-use xlate_abi::protocol::{Arch, OptLevel};
-use xlate_abi::state::{CpuState, ExitReason, RAX, RBX, RCX, RDI, RSP, Trap};
+use xlate_abi::protocol::OptLevel;
+use xlate_abi::state::{CpuState, ExitReason, RAX, RBX, RCX, RDI};
 use xlate_x86::decode::SliceSource;
 use xlate_x86::decode_block;
 use xlate_x86::interpreter::{DecodedBlock, run_block};
 
 use super::harness::*;
-use crate::{Region, RegionBlock, compile_region, explain_region};
+use crate::{Region, RegionBlock, compile_region};
 
 const BASE: u64 = 0x40_0000;
 
@@ -139,24 +139,6 @@ fn accesses_are_in_the_map_of_addresses() {
         assert!(blob.pc_map.is_sorted_by_key(|r| r.host_offset));
         assert!(blob.pc_map.iter().all(|r| (r.host_offset as usize) < blob.code.len()));
     }
-}
-
-#[test]
-#[ignore = "prints code for reading"]
-fn show() {
-    let code = assemble(|a| {
-        let mut top = a.create_label();
-        a.set_label(&mut top).unwrap();
-        a.add(rax, qword_ptr(rdi)).unwrap();
-        a.add(rdi, 8).unwrap();
-        a.cmp(rdi, rbx).unwrap();
-        a.jne(top).unwrap();
-    });
-    for target in [hosts()[0].clone(), arm_target()] {
-        let (ir, asm) = explain_region(&region_of(&code, false), &target, options(OptLevel::O2)).unwrap();
-        println!("{ir}\n{asm}");
-    }
-    let _ = (Arch::X86_64, RSP, Trap::Divide);
 }
 
 /// `pxor; divsd` is how C libraries raise an invalid operation: its NaN is x86's, not that of a folded constant.
