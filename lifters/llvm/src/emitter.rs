@@ -528,9 +528,8 @@ impl<'c> Emitter for Llvm<'c> {
         self.float_round(mode, inexact, ty, v.int).into()
     }
 
-    fn int_to_float(&mut self, _from: Ty, to: Fty, v: Val<'c>) -> Val<'c> {
-        let f = self.ir.cast(InstructionOpcode::SIToFP, v.int, self.ir.float_type(to)).into_float_value();
-        self.ir.float_to_int_bits(f, to).into()
+    fn int_to_float(&mut self, from: Ty, to: Fty, v: Val<'c>) -> Val<'c> {
+        self.float_from_int(from, to, v.int).into()
     }
 
     fn float_to_int(&mut self, round: Round, from: Fty, to: Ty, v: Val<'c>) -> Val<'c> {

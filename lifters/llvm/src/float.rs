@@ -4,11 +4,14 @@
 //! signalling operands and its default NaN is positive, so NaN results are redone there, out of the way of
 //! ordinary ones (Intel SDM vol. 1, 4.8.3.5 and table 4-7; Arm ARM, A1.5.5).
 //!
-//! What LLVM may still do: fold an operation whose operands are all constants it knows, as in round-to-nearest
-//! and without raising flags; commute an addition or multiplication of two NaNs. Constants of guest code
-//! come from memory, which LLVM doesn't see, so the first needs code like `cvtsi2sd` of an immediate. Where a
-//! folded result would be another NaN than x86's (`pxor` and `divsd` are the C library's way to raise an
-//! invalid operation), the operand is made opaque.
+//! LLVM folds an operation on constants as in round-to-nearest, with NaNs of its own and without raising flags,
+//! while the guest may have chosen another rounding mode. So each operation whose result can be rounded gets an
+//! *opaque* operand: one that an empty piece of assembly hides from folding, at the cost of no instruction. It is
+//! the first, which SSE's two-operand instructions overwrite, so that no copy is needed either and a second one in
+//! memory stays there. Conversions that are always exact, and comparisons, are left for folding.
+//!
+//! What LLVM may still do: commute an addition or multiplication of two NaNs, and take `x - 0.0` of a zero it
+//! has seen made for `x`, which it is but for signalling NaNs and for a positive zero in round-down mode.
 
 use inkwell::FloatPredicate;
 use inkwell::values::{BasicValue, FloatValue, InstructionOpcode as Op, IntValue, VectorValue};
@@ -72,28 +75,51 @@ impl<'c> Llvm<'c> {
             let r = self.ir.b.build_select(first, x, y, "").expect("positioned");
             return self.ir.float_to_int_bits(r.into_float_value(), ty);
         };
-        let x = if op == FBin::Div { self.opaque(x) } else { x };
+        let x = self.opaque(x);
         let r = self.ir.fop(opcode, x, y);
-        self.with_x86_nan(ty, r, &[a, b])
+        self.with_x86_nan(ty, r, &[x, y])
     }
 
     pub fn float_sqrt(&self, ty: Fty, a: IntValue<'c>) -> IntValue<'c> {
         let x = self.opaque(self.float(ty, a));
         let r = self.ir.intrinsic("llvm.sqrt", &[x.get_type().into()], &[x.into()]).expect("a root").into_float_value();
-        self.with_x86_nan(ty, r, &[a])
+        self.with_x86_nan(ty, r, &[x])
     }
 
-    /// The same value, hidden from constant folding: an empty piece of assembly, of no instruction.
+    /// The same value, hidden from constant folding.
     fn opaque(&self, x: FloatValue<'c>) -> FloatValue<'c> {
-        let constraints = match self.arch {
+        self.ir.empty_asm(x, self.float_register()).into_float_value()
+    }
+
+    /// The same vector, hidden from constant folding, in parts that fit into registers.
+    fn opaque_lanes(&self, v: VectorValue<'c>) -> VectorValue<'c> {
+        let lanes = v.get_type().get_size();
+        if self.vec_bits(v) <= self.register_bits() {
+            return self.ir.empty_asm(v, self.float_register()).into_vector_value();
+        }
+        let half = |from| self.opaque_lanes(self.ir.shuffle(v, v, from..from + lanes / 2));
+        let (low, high) = (half(0), half(lanes / 2));
+        self.ir.shuffle(low, high, 0..lanes)
+    }
+
+    /// Assembly's constraints for a value that stays in its floating-point or vector register.
+    fn float_register(&self) -> &'static str {
+        match self.arch {
             Arch::X86_64 => "=x,0",
             Arch::Aarch64 => "=w,0",
-        };
-        self.ir.empty_asm(x, constraints)
+        }
+    }
+
+    fn register_bits(&self) -> u32 {
+        match self.arch {
+            Arch::X86_64 if self.has("avx512f") => 512,
+            Arch::X86_64 if self.has("avx") => 256,
+            _ => 128,
+        }
     }
 
     /// The result's bits; a NaN as x86 makes it of these operands.
-    fn with_x86_nan(&self, ty: Fty, r: FloatValue<'c>, operands: &[IntValue<'c>]) -> IntValue<'c> {
+    fn with_x86_nan(&self, ty: Fty, r: FloatValue<'c>, operands: &[FloatValue<'c>]) -> IntValue<'c> {
         let ir = &self.ir;
         let bits = ir.float_to_int_bits(r, ty);
         if self.arch == Arch::X86_64 {
@@ -106,10 +132,9 @@ impl<'c> Llvm<'c> {
         ir.at_end(redo);
         let (quiet, indefinite) = quiet_and_indefinite(ty);
         let quiet = ir.int(ty.ty(), quiet);
-        let nan = operands.iter().rev().fold(ir.int(ty.ty(), indefinite), |other, &v| {
-            let f = self.float(ty, v);
+        let nan = operands.iter().rev().fold(ir.int(ty.ty(), indefinite), |other, &f| {
             let is_nan = ir.fcmp(FloatPredicate::UNO, f, f);
-            ir.select(is_nan, ir.op(Op::Or, v, quiet), other)
+            ir.select(is_nan, ir.op(Op::Or, ir.float_to_int_bits(f, ty), quiet), other)
         });
         ir.br(join);
         ir.at_end(join);
@@ -124,12 +149,20 @@ impl<'c> Llvm<'c> {
 
     pub fn float_resize(&self, from: Fty, to: Fty, v: IntValue<'c>) -> IntValue<'c> {
         let x = self.float(from, v);
-        let op = match (from, to) {
-            (Fty::F32, Fty::F64) => Op::FPExt,
-            (Fty::F64, Fty::F32) => Op::FPTrunc,
+        let (op, x) = match (from, to) {
+            (Fty::F32, Fty::F64) => (Op::FPExt, x),
+            (Fty::F64, Fty::F32) => (Op::FPTrunc, self.opaque(x)),
             _ => return v,
         };
         let r = self.ir.cast(op, x, self.ir.float_type(to)).into_float_value();
+        self.ir.float_to_int_bits(r, to)
+    }
+
+    /// Only 32 bits in a double are always exact.
+    pub fn float_from_int(&self, from: Ty, to: Fty, v: IntValue<'c>) -> IntValue<'c> {
+        let exact = from == Ty::I32 && to == Fty::F64;
+        let v = if exact { v } else { self.ir.empty_asm(v, "=r,0").into_int_value() };
+        let r = self.ir.cast(Op::SIToFP, v, self.ir.float_type(to)).into_float_value();
         self.ir.float_to_int_bits(r, to)
     }
 
@@ -166,6 +199,7 @@ impl<'c> Llvm<'c> {
         let x = match round {
             Round::Truncate => x,
             Round::Current => {
+                let x = self.opaque(x);
                 ir.intrinsic("llvm.rint", &[x.get_type().into()], &[x.into()]).expect("a float").into_float_value()
             }
         };
@@ -191,6 +225,7 @@ impl<'c> Llvm<'c> {
             Rounding::Current => "llvm.nearbyint",
         };
         let x = self.float(ty, v);
+        let x = if mode == Rounding::Current { self.opaque(x) } else { x };
         let r = self.ir.intrinsic(name, &[x.get_type().into()], &[x.into()]).expect("a float");
         self.ir.float_to_int_bits(r.into_float_value(), ty)
     }
@@ -216,6 +251,7 @@ impl<'c> Llvm<'c> {
         let (a, b) = (self.float_lanes(ty, a), self.float_lanes(ty, b));
         match opcode(op) {
             Some(opcode) => {
+                let a = self.opaque_lanes(a);
                 let r = self.ir.vop(opcode, a, b);
                 self.lanes_with_x86_nan(ty, r, &[a, b])
             }
@@ -227,7 +263,7 @@ impl<'c> Llvm<'c> {
     }
 
     pub fn float_lanes_sqrt(&self, ty: VTy, a: VectorValue<'c>) -> VectorValue<'c> {
-        let a = self.float_lanes(ty, a);
+        let a = self.opaque_lanes(self.float_lanes(ty, a));
         let r = self.ir.intrinsic("llvm.sqrt", &[a.get_type().into()], &[a.into()]).expect("roots").into_vector_value();
         self.lanes_with_x86_nan(ty, r, &[a])
     }

@@ -263,11 +263,12 @@ impl<'c> Ir<'c> {
     }
 
     /// Empty assembly that takes a value in a register and gives it back there.
-    pub fn empty_asm(&self, x: FloatValue<'c>, constraints: &str) -> FloatValue<'c> {
+    pub fn empty_asm(&self, x: impl BasicValue<'c>, constraints: &str) -> BasicValueEnum<'c> {
+        let x = x.as_basic_value_enum();
         let ty = x.get_type().fn_type(&[x.get_type().into()], false);
         let asm = self.cx.create_inline_asm(ty, String::new(), constraints.to_owned(), false, false, None, false);
         let call = self.b.build_indirect_call(ty, asm, &[x.into()], "").expect(BUILT);
-        call.try_as_basic_value().basic().expect("it gives a value").into_float_value()
+        call.try_as_basic_value().basic().expect("it gives a value")
     }
 
     /// An intrinsic with two vector operands and a result of its first overload's type.

@@ -4,6 +4,8 @@ use core::mem::offset_of;
 
 use xlate_abi::protocol::{Blob, CodeOptions, OptLevel, Target};
 use xlate_abi::state::{CpuState, ExitReason, HELPER_COUNT, Helper, LOOKUP_ENTRIES, LinkSlot, LookupEntry};
+use xlate_x86::emitter::{Fty, Rounding};
+use xlate_x86::interpreter::float;
 
 use crate::host_target;
 
@@ -107,24 +109,11 @@ extern "C" fn cpuid(state: *mut CpuState) -> u64 {
 }
 
 extern "C" fn round_f32(_: *mut CpuState, v: u64, mode: u64) -> u64 {
-    round(f64::from(f32::from_bits(v as u32)), mode).map_or(v | 1 << 22, |r| u64::from((r as f32).to_bits()))
+    float::round(Rounding::ALL[mode as usize & 7], mode & 8 != 0, Fty::F32, v)
 }
 
 extern "C" fn round_f64(_: *mut CpuState, v: u64, mode: u64) -> u64 {
-    round(f64::from_bits(v), mode).map_or(v | 1 << 51, f64::to_bits)
-}
-
-/// `None` for a NaN, which is to be quieted. The tests run in round-to-nearest.
-fn round(v: f64, mode: u64) -> Option<f64> {
-    if v.is_nan() {
-        return None;
-    }
-    Some(match mode & 7 {
-        1 => v.floor(),
-        2 => v.ceil(),
-        3 => v.trunc(),
-        _ => v.round_ties_even(),
-    })
+    float::round(Rounding::ALL[mode as usize & 7], mode & 8 != 0, Fty::F64, v)
 }
 
 extern "C" fn no_helper() -> u64 {
@@ -149,13 +138,26 @@ pub fn run(blob: &Blob, state: &mut CpuState) {
     state.lookup = lookup.as_ptr() as u64;
     state.helpers = table.as_ptr() as u64;
     state.exit_stub = xlate_llvm_test_exit as *const () as u64;
-    // SAFETY: the blob keeps to the block ABI, and all it reaches through the state lives until it has left.
-    unsafe { xlate_llvm_test_enter(state, installed.entry) };
+    in_mode(state.mxcsr, || {
+        // SAFETY: the blob keeps to the block ABI, and all it reaches through the state lives until it has left.
+        unsafe { xlate_llvm_test_enter(state, installed.entry) }
+    });
     if state.exit_reason == ExitReason::Link as u32 {
         // SAFETY: the link stub has just stored the address of a slot in the blob's data.
         state.rip = unsafe { (*(state.link_slot as *const LinkSlot)).guest_pc };
         state.exit_reason = ExitReason::Continue as u32;
     }
+}
+
+/// Runs something with the guest's rounding and flush modes in the host's control register, as guest code does.
+pub fn in_mode<R>(mxcsr: u32, f: impl FnOnce() -> R) -> R {
+    let mut host = 0u32;
+    // SAFETY: STMXCSR and LDMXCSR access four bytes; the guest's word has no reserved bits.
+    unsafe { core::arch::asm!("stmxcsr [{}]", "ldmxcsr [{}]", in(reg) &raw mut host, in(reg) &mxcsr) };
+    let result = f();
+    // SAFETY: as above; the host's own value comes back.
+    unsafe { core::arch::asm!("ldmxcsr [{}]", in(reg) &host) };
+    result
 }
 
 /// The host with all its features, and without any beyond the base.

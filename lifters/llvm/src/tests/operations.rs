@@ -80,11 +80,13 @@ fn interpret(program: &impl Program, state: &mut CpuState) {
     let table = helpers();
     state.helpers = table.as_ptr() as u64;
     state.exit_reason = ExitReason::Continue as u32;
-    let raised = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let mut e = Interpreter { state };
-        e.begin_instruction(PC, PC + 1);
-        program.emit(&mut e);
-    }));
+    let raised = in_mode(state.mxcsr, || {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut e = Interpreter { state };
+            e.begin_instruction(PC, PC + 1);
+            program.emit(&mut e);
+        }))
+    });
     if raised.is_ok() && state.rip == PC {
         state.rip = PC + 1;
     }
@@ -115,7 +117,8 @@ fn check(program: impl Program, states: &[CpuState]) {
                 let mut s = state.clone();
                 s.gpr[OUT_REGISTER] = buffer.as_mut_ptr() as u64;
                 run(&blob, &mut s);
-                let what = format!("{options:?} on {} from {:x?}", target.cpu, &state.gpr[..4]);
+                let what =
+                    format!("{options:?} on {} from {:x?}, mxcsr {:#x}", target.cpu, &state.gpr[..4], state.mxcsr);
                 for at in (0..OUT).step_by(8) {
                     let word = |b: &[u8]| u64::from_le_bytes(b[at..at + 8].try_into().unwrap());
                     assert_eq!(
@@ -686,4 +689,84 @@ fn floats() {
             check(FloatLanes(VTy { lane, bits }), &float_states(f));
         }
     }
+}
+
+/// Operations on constants that LLVM knows: it would fold them as in round-to-nearest. The constants are bits, as
+/// this code, too, runs in the guest's mode.
+struct Constants;
+
+impl Constants {
+    fn scalars<E: Emitter>(&self, e: &mut E, out: &mut Out<E::Val>, f: Fty) {
+        let ty = f.ty();
+        let (third, tenth) = match f {
+            Fty::F32 => (0x3eaa_aaab, 0x3dcc_cccd),
+            Fty::F64 => (0x3fd5_5555_5555_5555, 0x3fb9_9999_9999_999a),
+        };
+        for (a, b) in [(third, tenth), (tenth, third), (third | 1 << (ty.bits() - 1), tenth)] {
+            let (a, b) = (e.iconst(ty, a), e.iconst(ty, b));
+            for op in FBINS {
+                let r = e.fbin(op, f, a, b);
+                out.int(e, ty, r);
+            }
+            let r = e.fsqrt(f, b);
+            out.int(e, ty, r);
+            for mode in Rounding::ALL {
+                let r = e.fround(mode, false, f, a);
+                out.int(e, ty, r);
+            }
+            for to in [Ty::I32, Ty::I64] {
+                let r = e.float_to_int(Round::Current, f, to, a);
+                out.int(e, to, r);
+            }
+        }
+        for n in [1, u64::MAX, 0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3211] {
+            for from in [Ty::I32, Ty::I64] {
+                let n = e.iconst(from, n);
+                let r = e.int_to_float(from, f, n);
+                out.int(e, ty, r);
+                // What the constant became goes on to other operations.
+                let r = e.fbin(FBin::Mul, f, r, r);
+                out.int(e, ty, r);
+            }
+        }
+    }
+
+    fn lanes<E: Emitter>(&self, e: &mut E, out: &mut Out<E::Val>, ty: VTy) {
+        let lane = |n: u32| match ty.lane {
+            Lane::F32 => (0x3eaa_aaab + n * 0x0012_3457).to_le_bytes().to_vec(),
+            _ => (0x3fd5_5555_5555_5555 + u64::from(n) * 0x0001_2345_6789_abcd).to_le_bytes().to_vec(),
+        };
+        let constant = |from| (from..from + ty.lanes()).flat_map(lane).collect::<Vec<u8>>();
+        let (a, b) = (e.vconst(&constant(0)), e.vconst(&constant(20)));
+        for op in FBINS {
+            let r = e.vfbin(op, ty, a, b);
+            out.vec(e, ty.bits, r);
+        }
+        let r = e.vfsqrt(ty, a);
+        out.vec(e, ty.bits, r);
+    }
+}
+
+impl Program for Constants {
+    fn emit<E: Emitter>(&self, e: &mut E) {
+        let mut out = Out::new(e);
+        for f in [Fty::F32, Fty::F64] {
+            self.scalars(e, &mut out, f);
+        }
+        let third = e.iconst(Ty::I64, 0x3fd5_5555_5555_5555);
+        let r = e.float_to_float(Fty::F64, Fty::F32, third);
+        out.int(e, Ty::I32, r);
+        for bits in [128, 256, 512] {
+            for lane in [Lane::F32, Lane::F64] {
+                self.lanes(e, &mut out, VTy { lane, bits });
+            }
+        }
+    }
+}
+
+#[test]
+fn constants_are_rounded_as_the_guest_wants() {
+    // Masked exceptions; to nearest, down, up, towards zero (SDM vol. 1, figure 10-3).
+    let states = [0x1f80, 0x3f80, 0x5f80, 0x7f80].map(|mxcsr| CpuState { mxcsr, rip: PC, ..CpuState::default() });
+    check(Constants, &states);
 }
