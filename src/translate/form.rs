@@ -7,7 +7,7 @@
 
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
-use iced_x86::{FlowControl, OpKind};
+use iced_x86::FlowControl;
 use xlate_abi::protocol::{CompileRequest, OptLevel};
 use xlate_llvm::{Region, RegionBlock};
 use xlate_x86::decode::MAX_BLOCK;
@@ -126,13 +126,11 @@ impl<'a> Growth<'a> {
     }
 }
 
-/// Where control may go on inside a region: direct successors, and behind a direct call.
+/// Where control may go on inside a region: direct successors; behind a call, which is a call of the host's, the
+/// address that it returns to.
 fn continuations(block: &Block) -> Vec<u64> {
-    let mut all = block.successors();
-    let called = block
-        .insns
-        .last()
-        .filter(|i| i.raw.flow_control() == FlowControl::Call && i.raw.op0_kind() == OpKind::NearBranch64);
-    all.extend(called.map(|i| i.raw.next_ip()));
-    all
+    match block.insns.last().map(|i| (i.raw.flow_control(), i.raw.next_ip())) {
+        Some((FlowControl::Call | FlowControl::IndirectCall, next)) if block.exit == BlockEnd::Terminator => vec![next],
+        _ => block.successors(),
+    }
 }

@@ -101,8 +101,6 @@ pub struct Llvm<'c> {
     pub blocks: HashMap<u64, (usize, BasicBlock<'c>)>,
     /// Each guest block's count in the profile.
     pub counts: Vec<u64>,
-    /// Where the region's inner calls return to.
-    pub returns: Vec<u64>,
     /// Guest addresses of the link slots.
     pub link_slots: Vec<u64>,
     pub sites: Vec<Site<'c>>,
@@ -558,8 +556,8 @@ impl<'c> Emitter for Llvm<'c> {
         self.end_indirect(target, kind);
     }
 
-    fn call(&mut self, target: u64, _return_to: u64) {
-        self.end_jump(target);
+    fn call(&mut self, target: u64, return_to: u64) {
+        self.end_call(target, return_to);
     }
 
     fn leave(&mut self, reason: ExitReason, arg: u32, resume: u64) {

@@ -7,7 +7,7 @@ use core::mem::offset_of;
 
 use inkwell::IntPredicate;
 use inkwell::basic_block::BasicBlock;
-use inkwell::values::{BasicMetadataValueEnum, IntValue, LLVMTailCallKind, PointerValue};
+use inkwell::values::{BasicMetadataValueEnum, CallSiteValue, IntValue, LLVMTailCallKind, PointerValue};
 use xlate_abi::protocol::Arch;
 use xlate_abi::state::{CpuState, ExitReason, Helper, LOOKUP_ENTRIES, LinkSlot, LookupEntry, Trap};
 use xlate_x86::emitter::{Indirect, Ty};
@@ -35,6 +35,8 @@ pub struct Site<'c> {
     /// Index of the guest block it belongs to, and what that had written so far.
     from: usize,
     written: Registers,
+    /// Nothing needs to be written back.
+    bare: bool,
     kind: SiteKind<'c>,
 }
 
@@ -43,6 +45,8 @@ enum SiteKind<'c> {
     Link(usize),
     /// Leaves to an address that is looked up.
     Indirect(IntValue<'c>),
+    /// Returns to the host's caller with the guest's return address.
+    Return(IntValue<'c>),
     /// Leaves to the runtime.
     Leave { reason: ExitReason, arg: u32, resume: IntValue<'c> },
     /// Writes back and goes on.
@@ -54,8 +58,23 @@ enum SiteKind<'c> {
 impl<'c> Llvm<'c> {
     fn site(&mut self, kind: SiteKind<'c>, name: &str) -> BasicBlock<'c> {
         let block = self.ir.block(name);
-        self.sites.push(Site { block, from: self.index, written: self.written, kind });
+        self.sites.push(Site { block, from: self.index, written: self.written, bare: false, kind });
         block
+    }
+
+    /// A way out where the CPU state holds everything already.
+    fn bare_site(&mut self, kind: SiteKind<'c>, name: &str) -> BasicBlock<'c> {
+        let block = self.site(kind, name);
+        self.sites.last_mut().expect("just recorded").bare = true;
+        block
+    }
+
+    /// Writes back what is dirty and goes on.
+    fn sync(&mut self) {
+        let next = self.ir.block("");
+        let sync = self.site(SiteKind::Sync(next), "sync");
+        self.ir.br(sync);
+        self.ir.at_end(next);
     }
 
     // ---- direct edges ------------------------------------------------------------------------------
@@ -143,33 +162,68 @@ impl<'c> Llvm<'c> {
         }
     }
 
-    // ---- indirect edges ----------------------------------------------------------------------------
+    // ---- indirect edges, calls and returns ---------------------------------------------------------
 
     pub fn end_indirect(&mut self, target: Val<'c>, kind: Indirect) {
         let pc = target.int;
-        let go = self.ir.block("indirect");
-        self.poll(pc, go);
-        self.ir.at_end(go);
-        if kind == Indirect::Ret {
-            self.inner_returns(pc);
+        match kind {
+            Indirect::Jump => {
+                let go = self.site(SiteKind::Indirect(pc), "lookup");
+                self.poll(pc, go);
+            }
+            Indirect::Ret => {
+                let go = self.site(SiteKind::Return(pc), "return");
+                self.poll(pc, go);
+            }
+            Indirect::Call { return_to } => {
+                self.sync();
+                self.check_stack(pc);
+                let (code, entry) = self.look_up(pc);
+                self.call(code, entry, return_to);
+            }
         }
-        let exit = self.site(SiteKind::Indirect(pc), "lookup");
-        self.ir.br(exit);
         self.end();
     }
 
-    /// A return to behind one of the region's own calls stays inside.
-    fn inner_returns(&mut self, pc: IntValue<'c>) {
-        for return_to in self.returns.clone() {
-            let Some(&(index, block)) = self.blocks.get(&return_to) else {
-                continue;
-            };
-            self.edges.push((self.index, index));
-            let same = self.ir.icmp(IntPredicate::EQ, pc, self.ir.i64(return_to));
-            let next = self.ir.block("return");
-            self.ir.cond_br(same, block, next, Likely::Weights(4, 1));
-            self.ir.at_end(next);
+    /// A guest call to a known address.
+    pub fn end_call(&mut self, target: u64, return_to: u64) {
+        self.sync();
+        // Recursion has a backward call somewhere, or an indirect one.
+        if target <= self.block_pc {
+            self.check_stack(self.ir.i64(target));
         }
+        let slot = self.slot_of(target);
+        let (code, slot) = self.link(slot);
+        self.call(code, slot, return_to);
+        self.end();
+    }
+
+    /// Calls code as the guest calls, everything being in the CPU state; goes on behind the call if it returns there.
+    fn call(&mut self, code: PointerValue<'c>, slot: PointerValue<'c>, return_to: u64) {
+        let call = self.block_abi_call(code, slot);
+        let returned = call.try_as_basic_value().basic().expect("code gives an address").into_int_value();
+        let same = self.ir.icmp(IntPredicate::EQ, returned, self.ir.i64(return_to));
+        let back = match self.blocks.get(&return_to) {
+            Some(&(_, block)) => self.site(SiteKind::Reload(block), "back"),
+            None => {
+                let slot = self.slot_of(return_to);
+                self.bare_site(SiteKind::Link(slot), "back")
+            }
+        };
+        let elsewhere = self.bare_site(SiteKind::Indirect(returned), "elsewhere");
+        self.ir.cond_br(same, back, elsewhere, Likely::Always);
+    }
+
+    /// Leaves for `target` if calls have filled the host's stack. Everything is in the CPU state.
+    fn check_stack(&mut self, target: IntValue<'c>) {
+        let sp = self.ir.stack_pointer(self.arch);
+        let limit = self.state_read(self.ir.cx.i64_type(), offset_of!(CpuState, stack_limit)).into_int_value();
+        let full = self.ir.icmp(IntPredicate::ULE, sp, limit);
+        let kind = SiteKind::Leave { reason: ExitReason::Continue, arg: 0, resume: target };
+        let leave = self.bare_site(kind, "full");
+        let next = self.ir.block("");
+        self.ir.cond_br(full, leave, next, Likely::Never);
+        self.ir.at_end(next);
     }
 
     // ---- leaving -----------------------------------------------------------------------------------
@@ -195,10 +249,7 @@ impl<'c> Llvm<'c> {
         if helper.is_pure() {
             return self.helper_call(helper, args);
         }
-        let call = self.ir.block("helper");
-        let sync = self.site(SiteKind::Sync(call), "sync");
-        self.ir.br(sync);
-        self.ir.at_end(call);
+        self.sync();
         self.write_rip(self.ir.i64(self.ip));
         let result = self.helper_call(helper, args);
         let next = self.ir.block("");
@@ -244,7 +295,7 @@ impl<'c> Llvm<'c> {
         self.ir.br(entry);
         let dirty = self.dirty_at_entry();
         for site in core::mem::take(&mut self.sites) {
-            let registers = dirty[site.from].union(site.written);
+            let registers = if site.bare { Registers::default() } else { dirty[site.from].union(site.written) };
             self.ir.at_end(site.block);
             self.fill(site.kind, registers);
         }
@@ -268,6 +319,10 @@ impl<'c> Llvm<'c> {
             SiteKind::Indirect(pc) => {
                 self.write_back(registers);
                 self.lookup_exit(pc);
+            }
+            SiteKind::Return(pc) => {
+                self.write_back(registers);
+                self.ir.b.build_return(Some(&pc)).expect("positioned");
             }
             SiteKind::Leave { reason, arg, resume } => {
                 self.write_back(registers);
@@ -300,15 +355,22 @@ impl<'c> Llvm<'c> {
         }
     }
 
-    fn link_exit(&self, n: usize) {
+    /// The code that a link slot leads to, and the slot's address.
+    fn link(&self, n: usize) -> (PointerValue<'c>, PointerValue<'c>) {
         let at = self.ir.i64((n * size_of::<LinkSlot>() + offset_of!(LinkSlot, code)) as u64);
         let slot = self.ir.gep(self.slots_global, at);
         let code = self.ir.load(self.ir.ptr_type(), slot).into_pointer_value();
-        self.tail_call(code, slot.into());
+        (code, slot)
     }
 
-    /// Probes the table of indirect branch targets ([`xlate_abi::state::lookup_index`]), else asks the runtime.
-    fn lookup_exit(&mut self, pc: IntValue<'c>) {
+    fn link_exit(&self, n: usize) {
+        let (code, slot) = self.link(n);
+        self.tail_call(code, slot);
+    }
+
+    /// Probes the table of indirect branch targets ([`xlate_abi::state::lookup_index`]), else asks the runtime. Gives
+    /// the code and a slot's place holder. Everything is in the CPU state.
+    fn look_up(&mut self, pc: IntValue<'c>) -> (PointerValue<'c>, PointerValue<'c>) {
         use inkwell::values::InstructionOpcode::{And, LShr, Shl, Xor};
         let ir = &self.ir;
         let ptr = ir.ptr_type();
@@ -321,13 +383,17 @@ impl<'c> Llvm<'c> {
         let key = ir.load(ir.cx.i64_type(), entry).into_int_value();
         let hit = ir.icmp(IntPredicate::EQ, key, pc);
         let (found, missed) = (ir.block("hit"), ir.block("miss"));
-        ir.cond_br(hit, found, missed, Likely::Weights(1 << 20, 1));
-        ir.at_end(found);
-        let code = ir.gep(entry, ir.i64(offset_of!(LookupEntry, code) as u64));
-        let code = ir.load(ptr, code).into_pointer_value();
-        self.tail_call(code, ptr.get_poison().into());
-        self.ir.at_end(missed);
+        ir.cond_br(hit, found, missed, Likely::Always);
+        ir.at_end(missed);
         self.stub_exit(ExitReason::Continue, 0, pc);
+        self.ir.at_end(found);
+        let code = self.ir.gep(entry, self.ir.i64(offset_of!(LookupEntry, code) as u64));
+        (self.ir.load(ptr, code).into_pointer_value(), ptr.get_poison())
+    }
+
+    fn lookup_exit(&mut self, pc: IntValue<'c>) {
+        let (code, slot) = self.look_up(pc);
+        self.tail_call(code, slot);
     }
 
     fn stub_exit(&self, reason: ExitReason, arg: u32, resume: IntValue<'c>) {
@@ -335,16 +401,22 @@ impl<'c> Llvm<'c> {
         self.write_exit(reason, arg);
         let ptr = self.ir.ptr_type();
         let stub = self.state_read(ptr, offset_of!(CpuState, exit_stub)).into_pointer_value();
-        self.tail_call(stub, ptr.get_poison().into());
+        self.tail_call(stub, ptr.get_poison());
     }
 
-    fn tail_call(&self, code: PointerValue<'c>, slot: BasicMetadataValueEnum<'c>) {
+    fn block_abi_call(&self, code: PointerValue<'c>, slot: PointerValue<'c>) -> CallSiteValue<'c> {
         let mut args: Vec<BasicMetadataValueEnum> =
             vec![self.ir.cx.i64_type().get_poison().into(); leading_arguments(self.arch)];
-        args.extend([self.state.into(), slot]);
+        args.extend([self.state, slot].map(BasicMetadataValueEnum::from));
         let call = self.ir.b.build_indirect_call(self.ir.function.get_type(), code, &args, "").expect("positioned");
         call.set_call_convention(PRESERVE_NONE);
+        call
+    }
+
+    fn tail_call(&self, code: PointerValue<'c>, slot: PointerValue<'c>) {
+        let call = self.block_abi_call(code, slot);
         call.set_tail_call_kind(LLVMTailCallKind::LLVMTailCallKindMustTail);
-        self.ir.b.build_return(None).expect("positioned");
+        let returned = call.try_as_basic_value().basic().expect("code gives an address");
+        self.ir.b.build_return(Some(&returned)).expect("positioned");
     }
 }

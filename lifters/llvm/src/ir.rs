@@ -14,6 +14,7 @@ use inkwell::values::{
     IntValue, MetadataValue, PointerValue, VectorValue,
 };
 use inkwell::{AddressSpace, FloatPredicate, IntPredicate};
+use xlate_abi::protocol::Arch;
 use xlate_x86::emitter::{Fty, Lane, Ty, VTy};
 
 const BUILT: &str = "the builder has a position and operands of one type";
@@ -23,6 +24,7 @@ const BUILT: &str = "the builder has a position and operands of one type";
 pub enum Likely {
     Unknown,
     Never,
+    Always,
     /// Weights of the two sides, from the profile.
     Weights(u64, u64),
 }
@@ -93,6 +95,18 @@ impl<'c> Ir<'c> {
         VectorType::const_vector(&vec![lane; ty.lanes() as usize])
     }
 
+    /// The host's stack pointer.
+    pub fn stack_pointer(&self, arch: Arch) -> IntValue<'c> {
+        let name = match arch {
+            Arch::X86_64 => "rsp",
+            Arch::Aarch64 => "sp",
+        };
+        let register = self.cx.metadata_node(&[self.cx.metadata_string(name).into()]);
+        self.intrinsic("llvm.read_register", &[self.cx.i64_type().into()], &[register.into()])
+            .expect("a register has a value")
+            .into_int_value()
+    }
+
     // ---- blocks ------------------------------------------------------------------------------------
 
     pub fn block(&self, name: &str) -> BasicBlock<'c> {
@@ -117,6 +131,7 @@ impl<'c> Ir<'c> {
         let (yes, no) = match likely {
             Likely::Unknown => return,
             Likely::Never => (1, 1 << 20),
+            Likely::Always => (1 << 20, 1),
             Likely::Weights(yes, no) => scaled_weights(yes, no),
         };
         let weights = self.cx.metadata_node(&[

@@ -1,8 +1,9 @@
-//! One function of a region: `void region(…, ptr state, ptr slot)` with `preserve_none`.
+//! One function of a region: `i64 region(…, ptr state, ptr slot)` with `preserve_none`; it returns the address that a
+//! guest return goes to.
 
 use std::collections::HashMap;
 
-use iced_x86::{FlowControl, OpKind, Register};
+use iced_x86::{OpKind, Register};
 use inkwell::attributes::AttributeLoc;
 use inkwell::context::Context;
 use inkwell::module::{Linkage, Module};
@@ -96,7 +97,6 @@ fn emitter<'c>(cx: &'c Context, region: &Region, facets: Facets, target: &Target
         prologue,
         blocks: HashMap::new(),
         counts: region.blocks.iter().map(|b| b.count).collect(),
-        returns: inner_returns(region),
         link_slots: Vec::new(),
         sites: Vec::new(),
         edges: Vec::new(),
@@ -126,7 +126,7 @@ fn declare<'c>(cx: &'c Context, module: &Module<'c>, target: &Target) -> Functio
     let mut params: Vec<BasicMetadataTypeEnum> = vec![cx.i64_type().into(); leading];
     params.push(ptr.into());
     params.push(ptr.into());
-    let function = module.add_function(FUNCTION, cx.void_type().fn_type(&params, false), None);
+    let function = module.add_function(FUNCTION, cx.i64_type().fn_type(&params, false), None);
     function.set_call_conventions(PRESERVE_NONE);
     let flag = |name| {
         let kind = inkwell::attributes::Attribute::get_named_enum_kind_id(name);
@@ -162,23 +162,6 @@ fn declare_slots<'c>(cx: &'c Context, module: &Module<'c>) -> GlobalValue<'c> {
     slots.set_linkage(Linkage::External);
     slots.set_visibility(GlobalVisibility::Hidden);
     slots
-}
-
-/// Where calls inside the region return to, if the region goes on there.
-fn inner_returns(region: &Region) -> Vec<u64> {
-    let inside = |pc: u64| region.blocks.iter().any(|b| b.block.pc == pc);
-    let mut returns: Vec<u64> = region
-        .blocks
-        .iter()
-        .filter_map(|b| b.block.insns.last())
-        .filter(|i| i.raw.flow_control() == FlowControl::Call)
-        .filter(|i| i.raw.op0_kind() == OpKind::NearBranch64)
-        .filter(|i| inside(i.raw.near_branch_target()) && inside(i.raw.next_ip()))
-        .map(|i| i.raw.next_ip())
-        .collect();
-    returns.sort_unstable();
-    returns.dedup();
-    returns
 }
 
 /// Chooses how registers are kept, from the instructions that use them.

@@ -101,7 +101,7 @@ pub struct LinkSlot {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LookupEntry {
-    /// Guest address; `u64::MAX` (never a code address) when the entry is empty.
+    /// Guest address; one whose index is another when the entry is empty.
     pub guest_pc: u64,
     pub code: u64,
 }
@@ -229,6 +229,8 @@ pub struct CpuState {
     pub helpers: u64,
     /// The host stack pointer to return to; owned by the runtime's entry trampoline.
     pub host_sp: u64,
+    /// Host stack pointers below this one are too deep for another call: code leaves instead, which empties the stack.
+    pub stack_limit: u64,
     /// Counts blocks and instructions of tier 0, for `--stats`.
     pub interpreted: u64,
     pub x87: X87State,
@@ -257,6 +259,7 @@ impl Default for CpuState {
             link_stub: 0,
             helpers: 0,
             host_sp: 0,
+            stack_limit: 0,
             interpreted: 0,
             x87: X87State::default(),
             k: [0; 8],

@@ -1,12 +1,18 @@
 //! The doors between Rust and translated code: entry trampoline, exit stub, link stub and the bridge into tier 0.
 //!
 //! Block ABI: the state pointer is in rdi / x2, the address of the link slot just taken in rsi / x3 (on AArch64 where
-//! Cranelift's `tail` convention puts its first two arguments), every other register is dead, and the stack pointer
-//! is as at a function's entry. Code never returns: it jumps to other code or to the exit stub.
+//! Cranelift's `tail` convention puts its first two arguments), every other register but the frame pointer is dead,
+//! and the stack pointer is as at a function's entry. Code jumps to other code or to the exit stub.
+//!
+//! A guest call is a host call and a guest return a host return, so that the host predicts both. Code that returns
+//! gives the guest's return address in rax / x0, with all guest registers in the state. The caller compares it with the one that
+//! it pushed: whatever the guest has done to its stack, only speed depends on whether they are equal. So the frames on the host
+//! stack hold nothing of the guest, and whoever leaves by the exit stub drops them all. A return below the first
+//! frame comes to the trampoline, which looks the address up as for an indirect jump.
 
 use core::mem::offset_of;
 
-use xlate_abi::state::{CpuState, ExitReason};
+use xlate_abi::state::{CpuState, ExitReason, LOOKUP_ENTRIES, LookupEntry};
 use xlate_x86::interpreter::{DecodedBlock, run_block};
 
 unsafe extern "C" {
@@ -16,8 +22,8 @@ unsafe extern "C" {
     fn xlate_interpret_stub();
 }
 
-// The trampoline pushes an even number of words on x86-64 so that rsp ≡ 8 (mod 16) at the jump, as the psABI (3.2.2)
-// has it at a function's entry.
+// The trampoline pushes an odd number of words on x86-64 so that rsp ≡ 0 (mod 16) at the call, as the psABI (3.2.2)
+// wants it. The look-up is that of `xlate_abi::state::lookup_index`.
 #[cfg(target_arch = "x86_64")]
 core::arch::global_asm!(
     ".globl xlate_enter, xlate_exit_stub, xlate_link_stub, xlate_interpret_stub",
@@ -30,9 +36,26 @@ core::arch::global_asm!(
     "    push r14",
     "    push r15",
     "    mov [rdi + {host_sp}], rsp",
+    "    push rdi",
     "    mov rax, rsi",
     "    mov rsi, rdx",
-    "    jmp rax",
+    "2:",
+    "    call rax",
+    "    mov rdi, [rsp]",
+    "    mov rcx, rax",
+    "    shr rcx, 12",
+    "    xor rcx, rax",
+    "    and ecx, {mask}",
+    "    shl ecx, {shift}",
+    "    add rcx, [rdi + {lookup}]",
+    "    cmp [rcx + {key}], rax",
+    "    jne 3f",
+    "    mov rax, [rcx + {code}]",
+    "    jmp 2b",
+    "3:",
+    "    mov [rdi + {rip}], rax",
+    "    mov dword ptr [rdi + {exit_reason}], {go_on}",
+    "    jmp xlate_exit_stub",
     ".p2align 4",
     "xlate_link_stub:",
     "    mov [rdi + {link_slot}], rsi",
@@ -54,9 +77,16 @@ core::arch::global_asm!(
     "    mov rdi, rbx",
     "    jmp xlate_exit_stub",
     host_sp = const offset_of!(CpuState, host_sp),
+    rip = const offset_of!(CpuState, rip),
+    lookup = const offset_of!(CpuState, lookup),
+    mask = const LOOKUP_ENTRIES - 1,
+    shift = const size_of::<LookupEntry>().trailing_zeros(),
+    key = const offset_of!(LookupEntry, guest_pc),
+    code = const offset_of!(LookupEntry, code),
     link_slot = const offset_of!(CpuState, link_slot),
     exit_reason = const offset_of!(CpuState, exit_reason),
     link = const ExitReason::Link as u32,
+    go_on = const ExitReason::Continue as u32,
     interpret = sym interpret,
 );
 
@@ -66,7 +96,7 @@ core::arch::global_asm!(
     ".globl xlate_enter, xlate_exit_stub, xlate_link_stub, xlate_interpret_stub",
     ".p2align 4",
     "xlate_enter:",
-    "    stp x29, x30, [sp, #-160]!",
+    "    stp x29, x30, [sp, #-176]!",
     "    stp x19, x20, [sp, #16]",
     "    stp x21, x22, [sp, #32]",
     "    stp x23, x24, [sp, #48]",
@@ -76,12 +106,29 @@ core::arch::global_asm!(
     "    stp d10, d11, [sp, #112]",
     "    stp d12, d13, [sp, #128]",
     "    stp d14, d15, [sp, #144]",
+    "    str x0, [sp, #160]",
     "    mov x9, sp",
     "    str x9, [x0, #{host_sp}]",
     "    mov x9, x1",
     "    mov x3, x2",
     "    mov x2, x0",
-    "    br x9",
+    "2:",
+    "    blr x9",
+    "    ldr x2, [sp, #160]",
+    "    eor x9, x0, x0, lsr #12",
+    "    and x9, x9, #{mask}",
+    "    ldr x10, [x2, #{lookup}]",
+    "    add x10, x10, x9, lsl #{shift}",
+    "    ldr x11, [x10, #{key}]",
+    "    cmp x11, x0",
+    "    b.ne 3f",
+    "    ldr x9, [x10, #{code}]",
+    "    b 2b",
+    "3:",
+    "    str x0, [x2, #{rip}]",
+    "    mov w9, #{go_on}",
+    "    str w9, [x2, #{exit_reason}]",
+    "    b xlate_exit_stub",
     ".p2align 4",
     "xlate_link_stub:",
     "    str x3, [x2, #{link_slot}]",
@@ -99,7 +146,7 @@ core::arch::global_asm!(
     "    ldp d10, d11, [sp, #112]",
     "    ldp d12, d13, [sp, #128]",
     "    ldp d14, d15, [sp, #144]",
-    "    ldp x29, x30, [sp], #160",
+    "    ldp x29, x30, [sp], #176",
     "    ret",
     ".p2align 4",
     "xlate_interpret_stub:",
@@ -110,9 +157,16 @@ core::arch::global_asm!(
     "    mov x2, x19",
     "    b xlate_exit_stub",
     host_sp = const offset_of!(CpuState, host_sp),
+    rip = const offset_of!(CpuState, rip),
+    lookup = const offset_of!(CpuState, lookup),
+    mask = const LOOKUP_ENTRIES - 1,
+    shift = const size_of::<LookupEntry>().trailing_zeros(),
+    key = const offset_of!(LookupEntry, guest_pc),
+    code = const offset_of!(LookupEntry, code),
     link_slot = const offset_of!(CpuState, link_slot),
     exit_reason = const offset_of!(CpuState, exit_reason),
     link = const ExitReason::Link as u32,
+    go_on = const ExitReason::Continue as u32,
     interpret = sym interpret,
 );
 

@@ -12,6 +12,7 @@ use super::{Engine, GuestCode, entry};
 #[derive(Clone, Copy)]
 struct Current {
     engine: *mut Engine,
+    state: *mut CpuState,
     memory: *const dyn GuestCode,
 }
 
@@ -25,11 +26,11 @@ thread_local! {
 pub(super) struct Running(());
 
 impl Running {
-    pub(super) fn begin(engine: *mut Engine, memory: &dyn GuestCode) -> Self {
+    pub(super) fn begin(engine: *mut Engine, state: *mut CpuState, memory: &dyn GuestCode) -> Self {
         let memory: *const (dyn GuestCode + '_) = memory;
         // SAFETY: only the lifetime changes; `Drop` forgets the pointer before the borrow ends.
         let memory: *const (dyn GuestCode + 'static) = unsafe { core::mem::transmute(memory) };
-        CURRENT.set(Some(Current { engine, memory }));
+        CURRENT.set(Some(Current { engine, state, memory }));
         HOST_FAULT.set(false);
         Self(())
     }
@@ -59,6 +60,9 @@ pub fn code_write(addr: u64) -> bool {
             return false;
         }
         (*current.engine).code_written(addr);
+        // Frames on the host stack may belong to code that was made from the old bytes: the next safepoint, at
+        // the latest the next return, drops them.
+        (&raw mut (*current.state).pending).write_volatile(1);
     }
     true
 }

@@ -119,6 +119,10 @@ impl Thresholds {
     }
 }
 
+/// Host stack that calls of translated code may fill before they are cut off: a guest that recurses a hundred thousand
+/// levels deep fits.
+const CALL_STACK: u64 = 4 << 20;
+
 /// What [`Engine::before_vfork`] puts aside.
 pub struct Parted(Option<promote::Tier2>);
 
@@ -170,7 +174,7 @@ impl Engine {
 
     /// Runs guest code from `state.rip` until something needs the rest of the runtime.
     pub fn run(&mut self, state: &mut CpuState, memory: &dyn GuestCode) -> Exit {
-        self.prepare_state(state);
+        self.prepare_state(state, CALL_STACK);
         fpmode::load(state.mxcsr);
         let exit = self.dispatch(state, memory);
         state.mxcsr = fpmode::store(state.mxcsr);
@@ -179,7 +183,10 @@ impl Engine {
         exit
     }
 
-    fn prepare_state(&self, state: &mut CpuState) {
+    /// Sets the state's doors to the runtime. Code may use `stack` bytes of the host's stack from here on.
+    fn prepare_state(&self, state: &mut CpuState, stack: u64) {
+        let here = 0u8;
+        state.stack_limit = (&raw const here as u64).saturating_sub(stack);
         state.helpers = helpers::table().as_ptr() as u64;
         state.lookup = self.table.lookup_address();
         state.exit_stub = entry::exit_stub();
@@ -189,7 +196,7 @@ impl Engine {
     fn dispatch(&mut self, state: &mut CpuState, memory: &dyn GuestCode) -> Exit {
         // Taken here, not in the caller: what the fault handler changes through this pointer is then known to be
         // reachable for the calls into guest code below.
-        let _running = fault::Running::begin(self, memory);
+        let _running = fault::Running::begin(self, state, memory);
         let mut via = Via::Fresh;
         self.collect_answers();
         loop {

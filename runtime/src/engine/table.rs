@@ -130,12 +130,16 @@ fn pages(start: u64, end: u64) -> core::ops::RangeInclusive<u64> {
     start >> PAGE_SHIFT..=end.saturating_sub(1).max(start) >> PAGE_SHIFT
 }
 
-const EMPTY: LookupEntry = LookupEntry { guest_pc: u64::MAX, code: 0 };
+/// An empty entry holds an address that belongs elsewhere, so that no branch finds it.
+const fn empty(index: usize) -> LookupEntry {
+    let guest_pc = if index == lookup_index(0) { 1 } else { 0 };
+    LookupEntry { guest_pc, code: 0 }
+}
 
 impl Default for Table {
     fn default() -> Self {
-        let lookup =
-            vec![EMPTY; LOOKUP_ENTRIES].try_into().unwrap_or_else(|_| unreachable!("the vector has that length"));
+        let lookup: Box<[LookupEntry]> = (0..LOOKUP_ENTRIES).map(empty).collect();
+        let lookup = lookup.try_into().unwrap_or_else(|_| unreachable!("the slice has that length"));
         Self {
             blocks: AddressMap::default(),
             regions: AddressMap::default(),
@@ -250,9 +254,10 @@ impl Table {
             // SAFETY: as in `relink`.
             unsafe { (*slot).code = entry::link_stub() };
         }
-        let entry = &mut self.lookup[lookup_index(pc)];
+        let index = lookup_index(pc);
+        let entry = &mut self.lookup[index];
         if entry.guest_pc == pc {
-            *entry = EMPTY;
+            *entry = empty(index);
         }
     }
 
@@ -334,7 +339,7 @@ impl Table {
         self.links.clear();
         self.mapped.clear();
         self.arena = Arena::default();
-        self.lookup.fill(EMPTY);
+        self.lookup.iter_mut().enumerate().for_each(|(index, entry)| *entry = empty(index));
     }
 
     /// Forgets everything.
@@ -411,7 +416,15 @@ mod tests {
         // SAFETY: as above.
         assert_eq!(unsafe { (*slot).code }, entry::link_stub());
         assert_eq!(table.code(0x1000), None);
-        assert_eq!(table.lookup[lookup_index(0x1000)].guest_pc, u64::MAX);
+        assert_ne!(table.lookup[lookup_index(0x1000)].guest_pc, 0x1000);
+    }
+
+    #[test]
+    fn no_address_finds_an_empty_entry() {
+        let table = Table::default();
+        for (index, entry) in table.lookup.iter().enumerate() {
+            assert_ne!(lookup_index(entry.guest_pc), index);
+        }
     }
 
     #[test]

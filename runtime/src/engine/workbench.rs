@@ -10,6 +10,9 @@ use super::compile::CompileError;
 use super::{Engine, GuestCode, entry, fault, fpmode};
 use crate::config::Config;
 
+/// Host stack for calls: what a test's thread can spare.
+const STACK: u64 = 256 << 10;
+
 /// How a piece of code ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -90,8 +93,8 @@ impl Workbench {
     }
 
     fn within(&mut self, state: &mut CpuState, run: impl FnOnce(&mut CpuState)) -> Outcome {
-        self.engine.prepare_state(state);
-        let running = fault::Running::begin(&mut self.engine, &Unwatched);
+        self.engine.prepare_state(state, STACK);
+        let running = fault::Running::begin(&mut self.engine, state, &Unwatched);
         fpmode::load(state.mxcsr);
         run(state);
         state.mxcsr = fpmode::store(state.mxcsr);

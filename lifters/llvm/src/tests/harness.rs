@@ -20,14 +20,19 @@ pub fn arm_target() -> Target {
 }
 
 // enter(state, code): saves what the C convention preserves, leaves its stack pointer in the state and
-// goes into the block with the stack as at a function's entry. The exit stub undoes it.
+// goes into the block with the stack as at a function's entry. The exit stub undoes it. A return comes back here.
 #[cfg(target_arch = "x86_64")]
 core::arch::global_asm!(
     ".global xlate_llvm_test_enter, xlate_llvm_test_exit, xlate_llvm_test_link",
     "xlate_llvm_test_enter:",
     "push rbx", "push rbp", "push r12", "push r13", "push r14", "push r15",
     "mov [rdi + {host_sp}], rsp",
-    "jmp rsi",
+    "push rdi",
+    "call rsi",
+    "pop rdi",
+    "mov [rdi + {rip}], rax",
+    "mov dword ptr [rdi + {exit_reason}], {go_on}",
+    "jmp xlate_llvm_test_exit",
     "xlate_llvm_test_link:",
     "mov [rdi + {link_slot}], rsi",
     "mov dword ptr [rdi + {exit_reason}], {link}",
@@ -36,6 +41,8 @@ core::arch::global_asm!(
     "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
     "ret",
     host_sp = const offset_of!(CpuState, host_sp),
+    rip = const offset_of!(CpuState, rip),
+    go_on = const ExitReason::Continue as u32,
     link_slot = const offset_of!(CpuState, link_slot),
     exit_reason = const offset_of!(CpuState, exit_reason),
     link = const ExitReason::Link as u32,
@@ -168,7 +175,16 @@ pub fn hosts() -> [Target; 2] {
 
 /// What the guest can see of a state.
 pub fn visible(state: &CpuState) -> CpuState {
-    CpuState { lookup: 0, helpers: 0, exit_stub: 0, host_sp: 0, link_slot: 0, interpreted: 0, ..state.clone() }
+    CpuState {
+        lookup: 0,
+        helpers: 0,
+        exit_stub: 0,
+        host_sp: 0,
+        stack_limit: 0,
+        link_slot: 0,
+        interpreted: 0,
+        ..state.clone()
+    }
 }
 
 /// Panics with the first difference between two states.

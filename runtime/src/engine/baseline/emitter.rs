@@ -151,10 +151,11 @@ fn vec_offset(reg: usize, byte: u32) -> i32 {
 
 const PARITY: i32 = (offset_of!(CpuState, flags) + offset_of!(FlagBytes, parity)) as i32;
 
-/// The signature of the block ABI: state and slot, never returns.
+/// The signature of the block ABI: state and slot; what it returns is the guest address that a guest return goes to.
 pub(super) fn tail_signature() -> Signature {
     let mut sig = Signature::new(CallConv::Tail);
     sig.params = vec![AbiParam::new(types::I64); 2];
+    sig.returns = vec![AbiParam::new(types::I64)];
     sig
 }
 
@@ -310,9 +311,73 @@ impl<'f> Baseline<'f> {
         if target <= self.pc {
             self.safepoint(|e| e.store_rip(target));
         }
+        let (code, slot) = self.link(target);
+        self.b.ins().return_call_indirect(self.tail, code, &[self.state, slot]);
+    }
+
+    /// A fresh link slot: the code it leads to, and its address.
+    fn link(&mut self, target: u64) -> (Value, Value) {
         let slot = self.slots.slot(target) as u64;
         let slot = self.word(slot);
         let code = self.b.ins().load(types::I64, OWN, slot, offset_of!(LinkSlot, code) as i32);
+        (code, slot)
+    }
+
+    /// Finds the code for an address in the table of indirect branches; leaves if there is none. Gives the code and the
+    /// entry's address.
+    fn look_up(&mut self, target: Value) -> (Value, Value) {
+        // The index of `xlate_abi::state::lookup_index`, scaled to the entry's size.
+        let twelve = self.word(12);
+        let high = self.b.ins().ushr(target, twelve);
+        let mixed = self.b.ins().bxor(target, high);
+        let mask = self.word(LOOKUP_ENTRIES as u64 - 1);
+        let index = self.b.ins().band(mixed, mask);
+        let shift = self.word(u64::from(size_of::<LookupEntry>().trailing_zeros()));
+        let offset = self.b.ins().ishl(index, shift);
+        let table = self.load_state(types::I64, offset_of!(CpuState, lookup) as i32);
+        let entry = self.b.ins().iadd(table, offset);
+        let pc_field = offset_of!(LookupEntry, guest_pc) as i32;
+        let known = self.b.ins().load(types::I64, OWN, entry, pc_field);
+        let hit = self.b.ins().icmp(IntCC::Equal, known, target);
+        self.unless(hit, |e| e.go_on_at(target));
+        let code_field = offset_of!(LookupEntry, code) as i32;
+        let code = self.b.ins().load(types::I64, OWN, entry, code_field);
+        (code, entry)
+    }
+
+    /// Has the dispatcher go on at an address.
+    fn go_on_at(&mut self, target: Value) {
+        self.store_state(target, offset_of!(CpuState, rip) as i32);
+        self.exit_with(ExitReason::Continue, 0);
+    }
+
+    /// Leaves in the way `exit` emits, unless the condition holds.
+    fn unless(&mut self, cond: Value, exit: impl FnOnce(&mut Self)) {
+        let held = self.b.create_block();
+        let failed = self.b.create_block();
+        self.b.set_cold_block(failed);
+        self.b.ins().brif(cond, held, [], failed, []);
+        self.switch(failed);
+        exit(self);
+        self.switch(held);
+    }
+
+    /// Leaves for `target` if calls have filled the host's stack.
+    fn check_stack(&mut self, target: Value) {
+        let sp = self.b.ins().get_stack_pointer(types::I64);
+        let limit = self.load_state(types::I64, offset_of!(CpuState, stack_limit) as i32);
+        let room = self.b.ins().icmp(IntCC::UnsignedGreaterThan, sp, limit);
+        self.unless(room, |e| e.go_on_at(target));
+    }
+
+    /// Calls the code that a slot or an entry leads to, and goes on behind the call if it returns there.
+    fn call_code(&mut self, code: Value, slot: Value, return_to: u64) {
+        let call = self.b.ins().call_indirect(self.tail, code, &[self.state, slot]);
+        let returned = self.b.inst_results(call)[0];
+        let expected = self.word(return_to);
+        let same = self.b.ins().icmp(IntCC::Equal, returned, expected);
+        self.unless(same, |e| e.go_on_at(returned));
+        let (code, slot) = self.link(return_to);
         self.b.ins().return_call_indirect(self.tail, code, &[self.state, slot]);
     }
 
@@ -907,38 +972,35 @@ impl Emitter for Baseline<'_> {
         }
     }
 
-    fn jump_indirect(&mut self, target: Value, _kind: Indirect) {
+    fn jump_indirect(&mut self, target: Value, kind: Indirect) {
         let target = self.int(Ty::I64, target);
         let rip = offset_of!(CpuState, rip) as i32;
-        self.safepoint(|e| e.store_state(target, rip));
-        // The index of `xlate_abi::state::lookup_index`, scaled to the entry's size.
-        let twelve = self.word(12);
-        let high = self.b.ins().ushr(target, twelve);
-        let mixed = self.b.ins().bxor(target, high);
-        let mask = self.word(LOOKUP_ENTRIES as u64 - 1);
-        let index = self.b.ins().band(mixed, mask);
-        let shift = self.word(u64::from(size_of::<LookupEntry>().trailing_zeros()));
-        let offset = self.b.ins().ishl(index, shift);
-        let table = self.load_state(types::I64, offset_of!(CpuState, lookup) as i32);
-        let entry = self.b.ins().iadd(table, offset);
-        let pc_field = offset_of!(LookupEntry, guest_pc) as i32;
-        let known = self.b.ins().load(types::I64, OWN, entry, pc_field);
-        let hit = self.b.ins().icmp(IntCC::Equal, known, target);
-        let found = self.b.create_block();
-        let missed = self.b.create_block();
-        self.b.set_cold_block(missed);
-        self.b.ins().brif(hit, found, [], missed, []);
-        self.switch(found);
-        let code_field = offset_of!(LookupEntry, code) as i32;
-        let code = self.b.ins().load(types::I64, OWN, entry, code_field);
-        self.b.ins().return_call_indirect(self.tail, code, &[self.state, entry]);
-        self.switch(missed);
-        self.store_state(target, rip);
-        self.exit_with(ExitReason::Continue, 0);
+        match kind {
+            Indirect::Ret => {
+                self.safepoint(|e| e.store_state(target, rip));
+                self.b.ins().return_(&[target]);
+            }
+            Indirect::Jump => {
+                self.safepoint(|e| e.store_state(target, rip));
+                let (code, entry) = self.look_up(target);
+                self.b.ins().return_call_indirect(self.tail, code, &[self.state, entry]);
+            }
+            Indirect::Call { return_to } => {
+                self.check_stack(target);
+                let (code, entry) = self.look_up(target);
+                self.call_code(code, entry, return_to);
+            }
+        }
     }
 
-    fn call(&mut self, target: u64, _return_to: u64) {
-        self.link_exit(target);
+    fn call(&mut self, target: u64, return_to: u64) {
+        // Recursion has a backward call somewhere, or an indirect one.
+        if target <= self.pc {
+            let target = self.word(target);
+            self.check_stack(target);
+        }
+        let (code, slot) = self.link(target);
+        self.call_code(code, slot, return_to);
     }
 
     fn leave(&mut self, reason: ExitReason, arg: u32, resume: u64) {
