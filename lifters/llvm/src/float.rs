@@ -76,6 +76,7 @@ impl<'c> Llvm<'c> {
             return self.ir.float_to_int_bits(r.into_float_value(), ty);
         };
         let x = self.opaque(x);
+        let y = if a == b { x } else { y };
         let r = self.ir.fop(opcode, x, y);
         self.with_x86_nan(ty, r, &[x, y])
     }
@@ -121,9 +122,8 @@ impl<'c> Llvm<'c> {
     /// The result's bits; a NaN as x86 makes it of these operands.
     fn with_x86_nan(&self, ty: Fty, r: FloatValue<'c>, operands: &[FloatValue<'c>]) -> IntValue<'c> {
         let ir = &self.ir;
-        let bits = ir.float_to_int_bits(r, ty);
         if self.arch == Arch::X86_64 {
-            return bits;
+            return ir.float_to_int_bits(r, ty);
         }
         let (redo, join) = (ir.block("nan"), ir.block(""));
         let is_nan = ir.fcmp(FloatPredicate::UNO, r, r);
@@ -131,16 +131,18 @@ impl<'c> Llvm<'c> {
         let from = ir.here();
         ir.at_end(redo);
         let (quiet, indefinite) = quiet_and_indefinite(ty);
-        let quiet = ir.int(ty.ty(), quiet);
+        // Opaque, so that this stays off the way of ordinary results instead of becoming a chain of selections there.
+        let quiet = ir.empty_asm(ir.int(ty.ty(), quiet), "=r,0").into_int_value();
         let nan = operands.iter().rev().fold(ir.int(ty.ty(), indefinite), |other, &f| {
             let is_nan = ir.fcmp(FloatPredicate::UNO, f, f);
             ir.select(is_nan, ir.op(Op::Or, ir.float_to_int_bits(f, ty), quiet), other)
         });
+        let nan = self.float(ty, nan);
         ir.br(join);
         ir.at_end(join);
-        let phi = ir.b.build_phi(bits.get_type(), "").expect("positioned");
-        phi.add_incoming(&[(&bits, from), (&nan, redo)]);
-        phi.as_basic_value().into_int_value()
+        let phi = ir.b.build_phi(r.get_type(), "").expect("positioned");
+        phi.add_incoming(&[(&r, from), (&nan, redo)]);
+        ir.float_to_int_bits(phi.as_basic_value().into_float_value(), ty)
     }
 
     pub fn float_cmp(&self, pred: FPred, ty: Fty, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
@@ -293,7 +295,9 @@ impl<'c> Llvm<'c> {
         let f = ty.lane.fty().expect("float lanes");
         let (quiet, indefinite) = quiet_and_indefinite(f);
         let ints = ir.int_vec_type(ty);
-        let quiet = ir.splat_const(ty, quiet);
+        // As for scalars.
+        let quiet = ir.empty_asm(ir.int(f.ty(), quiet), "=r,0").into_int_value();
+        let quiet = ir.as_vec(self.lanes_splat(ty, quiet), ints);
         let nan = operands.iter().rev().fold(ir.splat_const(ty, indefinite), |other, &v| {
             let quieted = ir.vop(Op::Or, ir.as_vec(v, ints), quiet);
             ir.vselect(is_nan(v), quieted, other)

@@ -3,6 +3,7 @@
 //! inkwell's builder fails only when it stands nowhere or is handed operands of different types; both would
 //! be this crate's own mistakes, so they panic here (the module's verifier looks again behind everything).
 
+use inkwell::attributes::{Attribute, AttributeLoc};
 use inkwell::basic_block::BasicBlock;
 use inkwell::builder::Builder;
 use inkwell::context::Context;
@@ -283,6 +284,11 @@ impl<'c> Ir<'c> {
         let ty = x.get_type().fn_type(&[x.get_type().into()], false);
         let asm = self.cx.create_inline_asm(ty, String::new(), constraints.to_owned(), false, false, None, false);
         let call = self.b.build_indirect_call(ty, asm, &[x.into()], "").expect(BUILT);
+        // Without them LLVM takes assembly for something that may access all memory. `memory` is 0 for none.
+        for name in ["memory", "nounwind", "willreturn", "nosync", "nofree"] {
+            let attribute = self.cx.create_enum_attribute(Attribute::get_named_enum_kind_id(name), 0);
+            call.add_attribute(AttributeLoc::Function, attribute);
+        }
         call.try_as_basic_value().basic().expect("it gives a value")
     }
 
