@@ -9,7 +9,9 @@ packages=(
   # the AArch64 side: cross linker, Debian's rustc with its AArch64 standard library, user-mode emulation
   gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross rustc-web libstd-rust-web-dev libstd-rust-web-dev:arm64 qemu-user
   # what the tests look at images and programs with
-  gdb strace binutils gawk gzip
+  gdb strace binutils gawk
+  # the whole programs that are benchmarked
+  gzip xz-utils sqlite3 perl python3 lua5.4
 )
 
 say() { printf 'setup: %s\n' "$*" >&2; }

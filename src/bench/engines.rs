@@ -1,0 +1,124 @@
+//! The ways of running a program that are compared: natively, under each installed QEMU, and at xlate's levels.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::ValueEnum;
+
+/// What `--engines` chooses from; native is always there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Choice {
+    /// Every installed version of qemu-x86_64.
+    Qemu,
+    /// Tier 1 only.
+    #[value(name = "O0")]
+    O0,
+    /// Tier 2 over single blocks, without a cache.
+    #[value(name = "O1")]
+    O1,
+    /// Tier 2, without a cache.
+    #[value(name = "O2")]
+    O2,
+}
+
+/// Programs of QEMU's user mode that may be installed.
+const EMULATORS: [&str; 2] = ["qemu-x86_64", "qemu-x86_64-static"];
+
+/// One way of running a program.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub name: String,
+    /// The words before the program's own.
+    prefix: Vec<OsString>,
+}
+
+impl Engine {
+    fn new(name: impl Into<String>, prefix: &[&OsStr]) -> Self {
+        Self { name: name.into(), prefix: prefix.iter().map(OsString::from).collect() }
+    }
+
+    /// The command that runs a program this way.
+    pub fn command(&self, program: &Path, arguments: &[OsString]) -> Command {
+        let mut words = self.prefix.clone();
+        words.push(program.into());
+        words.extend_from_slice(arguments);
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        command
+    }
+}
+
+/// The chosen engines, native first, and the emulators that were wanted and aren't installed.
+pub fn engines(chosen: &[Choice]) -> std::io::Result<(Vec<Engine>, Vec<String>)> {
+    let mut engines = vec![Engine::new("native", &[])];
+    let mut missing = Vec::new();
+    let xlate = std::env::current_exe()?;
+    for choice in Choice::value_variants().iter().filter(|c| chosen.contains(c)) {
+        match choice {
+            Choice::Qemu => emulators(&mut engines, &mut missing),
+            Choice::O0 => engines.push(own("xlate O0", &xlate, "--opt=O0")),
+            Choice::O1 => engines.push(own("xlate O1", &xlate, "--opt=O1")),
+            Choice::O2 => engines.push(own(super::targets::COLD, &xlate, "--opt=O2")),
+        }
+    }
+    Ok((engines, missing))
+}
+
+fn own(name: &str, xlate: &Path, level: &str) -> Engine {
+    Engine::new(name, &[xlate.as_os_str(), OsStr::new("run"), OsStr::new(level)])
+}
+
+/// The static and the dynamic package of one release are one emulator; only if there is none is one missing.
+fn emulators(engines: &mut Vec<Engine>, missing: &mut Vec<String>) {
+    let mut versions = Vec::new();
+    for emulator in EMULATORS {
+        let Some(version) = version(emulator) else { continue };
+        if !versions.contains(&version) {
+            engines.push(Engine::new(format!("qemu {version}"), &[OsStr::new(emulator)]));
+            versions.push(version);
+        }
+    }
+    if versions.is_empty() {
+        missing.push(EMULATORS[0].to_owned());
+    }
+}
+
+/// `qemu-x86_64 version 7.2.22 (Debian …)`: the third word.
+fn version(emulator: &str) -> Option<String> {
+    let output = Command::new(emulator).arg("--version").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.split_whitespace().nth(2).map(str::to_owned)
+}
+
+/// An installed program by name, from the distribution's folders only: what `PATH` finds may be a shim that picks a
+/// version first.
+pub fn installed(name: &str) -> Option<PathBuf> {
+    ["/usr/bin", "/bin"].iter().map(|folder| Path::new(folder).join(name)).find(|p| p.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(command: &Command) -> Vec<String> {
+        std::iter::once(command.get_program())
+            .chain(command.get_args())
+            .map(|w| w.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn native_is_the_program_itself() {
+        let (engines, _) = engines(&[]).unwrap();
+        assert_eq!(engines.len(), 1);
+        let command = engines[0].command(Path::new("/bin/ls"), &["-l".into()]);
+        assert_eq!(words(&command), ["/bin/ls", "-l"]);
+    }
+
+    #[test]
+    fn programs_come_from_the_distribution() {
+        assert_eq!(installed("true").map(|p| p.starts_with("/usr/bin") || p.starts_with("/bin")), Some(true));
+        assert_eq!(installed("no such program"), None);
+    }
+}

@@ -1,0 +1,200 @@
+//! The benchmarks there are: their groups, what they run, and at which size.
+
+use anyhow::bail;
+use serde::{Deserialize, Serialize};
+
+/// What a benchmark is about; means are taken over a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Group {
+    /// C programs of the sources folder, one kind of computation each.
+    Compute,
+    /// Whole programs as the distribution ships them, each with real work.
+    Programs,
+    /// Programs that end at once.
+    Startup,
+}
+
+impl Group {
+    pub const ALL: [Self; 3] = [Self::Compute, Self::Programs, Self::Startup];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Compute => "compute",
+            Self::Programs => "programs",
+            Self::Startup => "startup",
+        }
+    }
+}
+
+/// How much a benchmark has to do: enough for a second natively, or just enough to see that it works.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    pub full: u64,
+    pub small: u64,
+}
+
+/// One word of a program's command line.
+#[derive(Clone, Copy, Debug)]
+pub enum Word {
+    Is(&'static str),
+    /// The benchmark's size, behind a prefix.
+    Size(&'static str),
+    /// The path of a generated text of as many bytes as the size says.
+    Text,
+    /// A file of the sources folder, behind a prefix.
+    Source(&'static str, &'static str),
+    /// A file the program may write; it is compared, too.
+    Output,
+}
+
+/// What is run.
+#[derive(Clone, Copy, Debug)]
+pub enum Program {
+    /// Compiled from `NAME.c` of the sources folder.
+    Compiled,
+    /// An installed one of this name.
+    Installed(&'static str),
+}
+
+/// One benchmark.
+#[derive(Clone, Copy, Debug)]
+pub struct Benchmark {
+    pub name: &'static str,
+    pub group: Group,
+    /// A row of the published table.
+    pub published: bool,
+    pub program: Program,
+    pub arguments: &'static [Word],
+    pub size: Size,
+}
+
+const fn compute(name: &'static str, full: u64, small: u64) -> Benchmark {
+    Benchmark {
+        name,
+        group: Group::Compute,
+        published: false,
+        program: Program::Compiled,
+        arguments: &[Word::Size(""), Word::Output],
+        size: Size { full, small },
+    }
+}
+
+const fn published(name: &'static str, full: u64, small: u64) -> Benchmark {
+    Benchmark { published: true, ..compute(name, full, small) }
+}
+
+const fn whole(
+    name: &'static str,
+    program: &'static str,
+    arguments: &'static [Word],
+    full: u64,
+    small: u64,
+) -> Benchmark {
+    Benchmark {
+        name,
+        group: Group::Programs,
+        published: false,
+        program: Program::Installed(program),
+        arguments,
+        size: Size { full, small },
+    }
+}
+
+const fn startup(name: &'static str, program: &'static str, arguments: &'static [Word]) -> Benchmark {
+    Benchmark { group: Group::Startup, ..whole(name, program, arguments, 0, 0) }
+}
+
+use Word::{Is, Source, Text};
+
+/// All benchmarks, group by group. Full sizes take one to two seconds natively, so that a translator's warming up
+/// doesn't hide its steady state.
+pub const BENCHMARKS: &[Benchmark] = &[
+    published("memory", 30, 2),
+    published("division", 180_000_000, 2_000_000),
+    published("fileout", 2_000_000, 50_000),
+    compute("sieve", 300, 5),
+    compute("matmul", 600, 5),
+    compute("nbody", 8_000_000, 100_000),
+    compute("qsort", 40, 1),
+    compute("hashmap", 130_000_000, 1_000_000),
+    compute("fib", 42, 30),
+    compute("bytecode", 40_000_000, 500_000),
+    compute("mandelbrot", 2_600, 200),
+    compute("sha256", 1_800_000, 20_000),
+    compute("crc", 900, 10),
+    compute("strings", 120_000, 1_000),
+    compute("chase", 100_000_000, 1_000_000),
+    whole("gzip", "gzip", &[Is("-9"), Is("-n"), Is("-c"), Text], 12 << 20, 200 << 10),
+    whole("xz", "xz", &[Is("-6"), Is("-T1"), Is("-c"), Text], 3 << 20, 100 << 10),
+    whole(
+        "sqlite3",
+        "sqlite3",
+        &[Is("-cmd"), Word::Size(".parameter set :rows "), Is(":memory:"), Source(".read ", "work.sql")],
+        200_000,
+        5_000,
+    ),
+    whole("python3", "python3", &[Is("-I"), Is("-S"), Source("", "work.py"), Word::Size("")], 60, 1),
+    whole("perl", "perl", &[Source("", "work.pl"), Word::Size("")], 40, 1),
+    whole("lua", "lua5.4", &[Source("", "work.lua"), Word::Size("")], 80, 1),
+    startup("true", "true", &[]),
+    startup("ls", "ls", &[Is("/usr")]),
+    startup("bash-true", "bash", &[Is("-c"), Is("true")]),
+    startup("python3-pass", "python3", &[Is("-c"), Is("pass")]),
+];
+
+/// Benchmarks by words: names, groups, `published`, `all`; the published table without any. In the set's order,
+/// each once.
+pub fn choose(words: &[String]) -> anyhow::Result<Vec<&'static Benchmark>> {
+    let published = ["published".to_owned()];
+    let words = if words.is_empty() { &published } else { words };
+    if let Some(unknown) = words.iter().find(|w| !BENCHMARKS.iter().any(|b| b.is_meant(w))) {
+        let names: Vec<&str> = BENCHMARKS.iter().map(|b| b.name).collect();
+        bail!(
+            "{unknown}: no such benchmark; there are the groups compute, programs, startup, published and all, and {}",
+            names.join(" ")
+        );
+    }
+    Ok(BENCHMARKS.iter().filter(|b| words.iter().any(|w| b.is_meant(w))).collect())
+}
+
+impl Benchmark {
+    fn is_meant(&self, word: &str) -> bool {
+        word == self.name || word == self.group.name() || word == "all" || self.published && word == "published"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(words: &[&str]) -> Vec<&'static str> {
+        let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
+        choose(&words).unwrap().iter().map(|b| b.name).collect()
+    }
+
+    #[test]
+    fn groups_and_names_mix_without_repetition() {
+        assert_eq!(names(&[]), ["memory", "division", "fileout"]);
+        assert_eq!(names(&["memory", "published"]), ["memory", "division", "fileout"]);
+        assert_eq!(names(&["startup", "fib"]), ["fib", "true", "ls", "bash-true", "python3-pass"]);
+        assert_eq!(names(&["compute"]).len(), 15);
+        assert_eq!(names(&["all"]).len(), BENCHMARKS.len());
+    }
+
+    #[test]
+    fn an_unknown_name_is_named_and_the_known_ones_are_told() {
+        let message = choose(&["fob".to_owned()]).unwrap_err().to_string();
+        assert!(message.starts_with("fob: no such benchmark") && message.contains("fib"));
+    }
+
+    #[test]
+    fn names_are_unique_and_no_group() {
+        let mut all: Vec<&str> = BENCHMARKS.iter().map(|b| b.name).collect();
+        all.extend(["compute", "programs", "startup", "published", "all"]);
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+}
