@@ -4,11 +4,12 @@
 
 use std::process::ExitCode;
 
+use iced_x86::FlowControl;
 use object::{Object, ObjectSegment, ObjectSymbol};
 use xlate_abi::protocol::{Arch, CodeOptions, OptLevel, Target};
 use xlate_llvm::{Region, RegionBlock, compile_region, explain_region, host_target};
 use xlate_x86::decode::{MAX_BLOCK, MAX_INSTRUCTION};
-use xlate_x86::{CodeSource, decode_block};
+use xlate_x86::{Block, CodeSource, decode_block};
 
 const MAX_BLOCKS: usize = 64;
 
@@ -36,10 +37,18 @@ fn region(image: &Image, entry: u64) -> Region {
         if block.is_empty() {
             continue;
         }
-        todo.extend(block.successors());
+        todo.extend(continuations(&block));
         region.blocks.push(RegionBlock { block, count: 0 });
     }
     region
+}
+
+/// A call is a call of the host's: the region goes on behind it.
+fn continuations(block: &Block) -> Vec<u64> {
+    match block.insns.last().map(|i| (i.raw.flow_control(), i.raw.next_ip())) {
+        Some((FlowControl::Call | FlowControl::IndirectCall, next)) => vec![next],
+        _ => block.successors(),
+    }
 }
 
 fn main() -> ExitCode {

@@ -11,7 +11,7 @@ use xlate_abi::state::LinkSlot;
 
 use crate::CompileError;
 use crate::emitter::PC_SECTION;
-use crate::region::{FUNCTION, SLOTS};
+use crate::region::{ENTRY, FUNCTION, SLOTS};
 
 type Elf<'d> = ElfFile64<'d, object::Endianness>;
 
@@ -23,13 +23,17 @@ pub fn from_object(bytes: &[u8], slots: &[u64]) -> Result<Blob, CompileError> {
     let object = Elf::parse(bytes)?;
     let mut layout = Layout::new(&object)?;
     layout.relocate(&object)?;
-    let entry = object.symbol_by_name(FUNCTION).ok_or_else(|| CompileError::UndefinedSymbol(FUNCTION.to_owned()))?;
-    let entry_offset = layout.symbol(&object, entry.index())? as u32;
+    let offset = |name: &str| {
+        let symbol = object.symbol_by_name(name).ok_or_else(|| CompileError::UndefinedSymbol(name.to_owned()))?;
+        Ok::<_, CompileError>(layout.symbol(&object, symbol.index())? as u32)
+    };
+    let (entry_offset, passed_offset) = (offset(ENTRY)?, offset(FUNCTION)?);
     let pc_map = layout.pc_map(&object)?;
     Ok(Blob {
         entry_pc: 0,
         code: layout.code,
         entry_offset,
+        passed_offset,
         data_align: DATA_ALIGN as u32,
         data_len: (slots.len() * size_of::<LinkSlot>()) as u32,
         slots: slots

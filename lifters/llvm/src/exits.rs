@@ -7,27 +7,14 @@ use core::mem::offset_of;
 
 use inkwell::IntPredicate;
 use inkwell::basic_block::BasicBlock;
-use inkwell::values::{BasicMetadataValueEnum, CallSiteValue, IntValue, LLVMTailCallKind, PointerValue};
-use xlate_abi::protocol::Arch;
-use xlate_abi::state::{CpuState, ExitReason, Helper, LOOKUP_ENTRIES, LinkSlot, LookupEntry, Trap};
+use inkwell::values::{BasicMetadataValueEnum, BasicValueEnum, CallSiteValue, IntValue, PointerValue};
+use xlate_abi::state::{CpuState, ExitReason, Helper, LOOKUP_ENTRIES, LinkSlot, LookupEntry, PASSED, RETURNED, Trap};
 use xlate_x86::emitter::{Indirect, Ty};
 
+use crate::abi;
 use crate::emitter::{Llvm, Val};
 use crate::ir::Likely;
 use crate::state::Registers;
-
-/// LLVM's number of the calling convention `preserve_none`.
-pub const PRESERVE_NONE: u32 = 21;
-
-/// Arguments in front of the state pointer: with `preserve_none` they take the registers up to the one that
-/// the block ABI has it in (x86-64: r12 to r15, then rdi and rsi; AArch64: x20 to x28, x0 and x1, then x2 and x3,
-/// where Cranelift's `Tail` convention has its first two).
-pub fn leading_arguments(arch: Arch) -> usize {
-    match arch {
-        Arch::X86_64 => 4,
-        Arch::Aarch64 => 11,
-    }
-}
 
 /// A place where the slots' values have to go to the CPU state, or come from it.
 pub struct Site<'c> {
@@ -35,8 +22,6 @@ pub struct Site<'c> {
     /// Index of the guest block it belongs to, and what that had written so far.
     from: usize,
     written: Registers,
-    /// Nothing needs to be written back.
-    bare: bool,
     kind: SiteKind<'c>,
 }
 
@@ -49,23 +34,29 @@ enum SiteKind<'c> {
     Return(IntValue<'c>),
     /// Leaves to the runtime.
     Leave { reason: ExitReason, arg: u32, resume: IntValue<'c> },
+    /// Calls, and goes on at this address if it returns there.
+    Call(Callee<'c>, u64),
     /// Writes back and goes on.
     Sync(BasicBlock<'c>),
     /// Loads everything and goes on.
     Reload(BasicBlock<'c>),
 }
 
+/// What a guest call calls.
+enum Callee<'c> {
+    /// The code that the link slot of this index leads to.
+    Linked { slot: usize, target: u64, backward: bool },
+    /// The code at an address that is looked up.
+    Found(IntValue<'c>),
+}
+
+/// Code to go to: its address, and that of the slot that led there.
+type Code<'c> = (PointerValue<'c>, PointerValue<'c>);
+
 impl<'c> Llvm<'c> {
     fn site(&mut self, kind: SiteKind<'c>, name: &str) -> BasicBlock<'c> {
         let block = self.ir.block(name);
-        self.sites.push(Site { block, from: self.index, written: self.written, bare: false, kind });
-        block
-    }
-
-    /// A way out where the CPU state holds everything already.
-    fn bare_site(&mut self, kind: SiteKind<'c>, name: &str) -> BasicBlock<'c> {
-        let block = self.site(kind, name);
-        self.sites.last_mut().expect("just recorded").bare = true;
+        self.sites.push(Site { block, from: self.index, written: self.written, kind });
         block
     }
 
@@ -175,55 +166,21 @@ impl<'c> Llvm<'c> {
                 let go = self.site(SiteKind::Return(pc), "return");
                 self.poll(pc, go);
             }
-            Indirect::Call { return_to } => {
-                self.sync();
-                self.check_stack(pc);
-                let (code, entry) = self.look_up(pc);
-                self.call(code, entry, return_to);
-            }
+            Indirect::Call { return_to } => self.end_in(SiteKind::Call(Callee::Found(pc), return_to), "call"),
         }
         self.end();
     }
 
     /// A guest call to a known address.
     pub fn end_call(&mut self, target: u64, return_to: u64) {
-        self.sync();
-        // Recursion has a backward call somewhere, or an indirect one.
-        if target <= self.block_pc {
-            self.check_stack(self.ir.i64(target));
-        }
-        let slot = self.slot_of(target);
-        let (code, slot) = self.link(slot);
-        self.call(code, slot, return_to);
+        let callee = Callee::Linked { slot: self.slot_of(target), target, backward: target <= self.block_pc };
+        self.end_in(SiteKind::Call(callee, return_to), "call");
         self.end();
     }
 
-    /// Calls code as the guest calls, everything being in the CPU state; goes on behind the call if it returns there.
-    fn call(&mut self, code: PointerValue<'c>, slot: PointerValue<'c>, return_to: u64) {
-        let call = self.block_abi_call(code, slot);
-        let returned = call.try_as_basic_value().basic().expect("code gives an address").into_int_value();
-        let same = self.ir.icmp(IntPredicate::EQ, returned, self.ir.i64(return_to));
-        let back = match self.blocks.get(&return_to) {
-            Some(&(_, block)) => self.site(SiteKind::Reload(block), "back"),
-            None => {
-                let slot = self.slot_of(return_to);
-                self.bare_site(SiteKind::Link(slot), "back")
-            }
-        };
-        let elsewhere = self.bare_site(SiteKind::Indirect(returned), "elsewhere");
-        self.ir.cond_br(same, back, elsewhere, Likely::Always);
-    }
-
-    /// Leaves for `target` if calls have filled the host's stack. Everything is in the CPU state.
-    fn check_stack(&mut self, target: IntValue<'c>) {
-        let sp = self.ir.stack_pointer(self.arch);
-        let limit = self.state_read(self.ir.cx.i64_type(), offset_of!(CpuState, stack_limit)).into_int_value();
-        let full = self.ir.icmp(IntPredicate::ULE, sp, limit);
-        let kind = SiteKind::Leave { reason: ExitReason::Continue, arg: 0, resume: target };
-        let leave = self.bare_site(kind, "full");
-        let next = self.ir.block("");
-        self.ir.cond_br(full, leave, next, Likely::Never);
-        self.ir.at_end(next);
+    fn end_in(&mut self, kind: SiteKind<'c>, name: &str) {
+        let site = self.site(kind, name);
+        self.ir.br(site);
     }
 
     // ---- leaving -----------------------------------------------------------------------------------
@@ -291,44 +248,97 @@ impl<'c> Llvm<'c> {
     /// Fills the prologue and all recorded sites, once every block is lifted.
     pub fn finish(&mut self, entry: BasicBlock<'c>) {
         self.ir.at_end(self.prologue);
-        self.load_registers();
+        self.load_registers(&self.passed_values());
         self.ir.br(entry);
         let dirty = self.dirty_at_entry();
         for site in core::mem::take(&mut self.sites) {
-            let registers = if site.bare { Registers::default() } else { dirty[site.from].union(site.written) };
+            let registers = dirty[site.from].union(site.written);
             self.ir.at_end(site.block);
+            self.write_back(registers);
             self.fill(site.kind, registers);
         }
         self.close_dead_blocks();
     }
 
-    fn fill(&mut self, kind: SiteKind<'c>, registers: Registers) {
+    /// Ends the current block; `dirty` registers have just been written to the CPU state.
+    fn fill(&mut self, kind: SiteKind<'c>, dirty: Registers) {
         match kind {
             SiteKind::Reload(next) => {
-                self.load_registers();
+                self.load_registers(&[]);
                 self.ir.br(next);
             }
-            SiteKind::Sync(next) => {
-                self.write_back(registers);
-                self.ir.br(next);
-            }
+            SiteKind::Sync(next) => self.ir.br(next),
             SiteKind::Link(n) => {
-                self.write_back(registers);
-                self.link_exit(n);
+                let code = self.link(n);
+                self.tail_call(code, dirty);
             }
             SiteKind::Indirect(pc) => {
-                self.write_back(registers);
-                self.lookup_exit(pc);
+                let code = self.look_up(pc);
+                self.tail_call(code, dirty);
             }
-            SiteKind::Return(pc) => {
-                self.write_back(registers);
-                self.ir.b.build_return(Some(&pc)).expect("positioned");
+            SiteKind::Call(callee, return_to) => self.fill_call(callee, return_to, dirty),
+            SiteKind::Return(pc) => self.fill_return(pc, dirty),
+            SiteKind::Leave { reason, arg, resume } => self.stub_exit(reason, arg, resume),
+        }
+    }
+
+    fn fill_return(&self, pc: IntValue<'c>, dirty: Registers) {
+        let registers = RETURNED.map(|r| self.current(r, dirty));
+        let values: Vec<_> = [pc].into_iter().chain(registers).map(BasicValueEnum::from).collect();
+        self.ir.b.build_aggregate_return(&values).expect("positioned");
+    }
+
+    fn fill_call(&mut self, callee: Callee<'c>, return_to: u64, dirty: Registers) {
+        let code = match callee {
+            Callee::Linked { slot, target, backward } => {
+                // Recursion has a backward call somewhere, or an indirect one.
+                if backward {
+                    self.check_stack(self.ir.i64(target));
+                }
+                self.link(slot)
             }
-            SiteKind::Leave { reason, arg, resume } => {
-                self.write_back(registers);
-                self.stub_exit(reason, arg, resume);
+            Callee::Found(pc) => {
+                self.check_stack(pc);
+                self.look_up(pc)
+            }
+        };
+        let call = self.block_abi_call(code, dirty);
+        let result = call.try_as_basic_value().basic().expect("code gives an address").into_struct_value();
+        let part = |n: usize| {
+            let part = self.ir.b.build_extract_value(result, n as u32, "").expect("the address and two registers");
+            part.into_int_value()
+        };
+        let returned = part(0);
+        let registers: Vec<_> = RETURNED.iter().enumerate().map(|(n, r)| (*r, part(n + 1))).collect();
+        let same = self.ir.icmp(IntPredicate::EQ, returned, self.ir.i64(return_to));
+        let (back, elsewhere) = (self.ir.block("back"), self.ir.block("elsewhere"));
+        self.ir.cond_br(same, back, elsewhere, Likely::Always);
+        self.ir.at_end(elsewhere);
+        let code = self.look_up(returned);
+        self.tail_call(code, Registers::default());
+        self.ir.at_end(back);
+        match self.blocks.get(&return_to) {
+            Some(&(_, block)) => {
+                self.load_registers(&registers);
+                self.ir.br(block);
+            }
+            None => {
+                let slot = self.slot_of(return_to);
+                self.tail_call(self.link(slot), Registers::default());
             }
         }
+    }
+
+    /// Leaves for `target` if calls have filled the host's stack. Everything is in the CPU state.
+    fn check_stack(&self, target: IntValue<'c>) {
+        let sp = self.ir.stack_pointer(self.arch);
+        let limit = self.state_read(self.ir.cx.i64_type(), offset_of!(CpuState, stack_limit)).into_int_value();
+        let full = self.ir.icmp(IntPredicate::ULE, sp, limit);
+        let (leave, next) = (self.ir.block("full"), self.ir.block(""));
+        self.ir.cond_br(full, leave, next, Likely::Never);
+        self.ir.at_end(leave);
+        self.stub_exit(ExitReason::Continue, 0, target);
+        self.ir.at_end(next);
     }
 
     /// What may differ from the CPU state at each guest block's entry: all that any path there has written.
@@ -355,22 +365,16 @@ impl<'c> Llvm<'c> {
         }
     }
 
-    /// The code that a link slot leads to, and the slot's address.
-    fn link(&self, n: usize) -> (PointerValue<'c>, PointerValue<'c>) {
+    fn link(&self, n: usize) -> Code<'c> {
         let at = self.ir.i64((n * size_of::<LinkSlot>() + offset_of!(LinkSlot, code)) as u64);
         let slot = self.ir.gep(self.slots_global, at);
         let code = self.ir.load(self.ir.ptr_type(), slot).into_pointer_value();
         (code, slot)
     }
 
-    fn link_exit(&self, n: usize) {
-        let (code, slot) = self.link(n);
-        self.tail_call(code, slot);
-    }
-
-    /// Probes the table of indirect branch targets ([`xlate_abi::state::lookup_index`]), else asks the runtime. Gives
-    /// the code and a slot's place holder. Everything is in the CPU state.
-    fn look_up(&mut self, pc: IntValue<'c>) -> (PointerValue<'c>, PointerValue<'c>) {
+    /// Probes the table of indirect branch targets ([`xlate_abi::state::lookup_index`]), else asks the runtime.
+    /// Everything is in the CPU state.
+    fn look_up(&self, pc: IntValue<'c>) -> Code<'c> {
         use inkwell::values::InstructionOpcode::{And, LShr, Shl, Xor};
         let ir = &self.ir;
         let ptr = ir.ptr_type();
@@ -386,14 +390,9 @@ impl<'c> Llvm<'c> {
         ir.cond_br(hit, found, missed, Likely::Always);
         ir.at_end(missed);
         self.stub_exit(ExitReason::Continue, 0, pc);
-        self.ir.at_end(found);
-        let code = self.ir.gep(entry, self.ir.i64(offset_of!(LookupEntry, code) as u64));
-        (self.ir.load(ptr, code).into_pointer_value(), ptr.get_poison())
-    }
-
-    fn lookup_exit(&mut self, pc: IntValue<'c>) {
-        let (code, slot) = self.look_up(pc);
-        self.tail_call(code, slot);
+        ir.at_end(found);
+        let code = ir.gep(entry, ir.i64(offset_of!(LookupEntry, passed) as u64));
+        (ir.load(ptr, code).into_pointer_value(), ptr.get_poison())
     }
 
     fn stub_exit(&self, reason: ExitReason, arg: u32, resume: IntValue<'c>) {
@@ -401,22 +400,30 @@ impl<'c> Llvm<'c> {
         self.write_exit(reason, arg);
         let ptr = self.ir.ptr_type();
         let stub = self.state_read(ptr, offset_of!(CpuState, exit_stub)).into_pointer_value();
-        self.tail_call(stub, ptr.get_poison());
+        let word = self.ir.cx.i64_type();
+        self.ir.tail_call(stub, &self.arguments(ptr.get_poison(), [word.get_poison(); PASSED.len()]));
     }
 
-    fn block_abi_call(&self, code: PointerValue<'c>, slot: PointerValue<'c>) -> CallSiteValue<'c> {
-        let mut args: Vec<BasicMetadataValueEnum> =
-            vec![self.ir.cx.i64_type().get_poison().into(); leading_arguments(self.arch)];
-        args.extend([self.state, slot].map(BasicMetadataValueEnum::from));
-        let call = self.ir.b.build_indirect_call(self.ir.function.get_type(), code, &args, "").expect("positioned");
-        call.set_call_convention(PRESERVE_NONE);
-        call
+    fn tail_call(&self, (code, slot): Code<'c>, dirty: Registers) {
+        let registers = PASSED.map(|r| self.current(r, dirty));
+        self.ir.tail_call(code, &self.arguments(slot, registers));
     }
 
-    fn tail_call(&self, code: PointerValue<'c>, slot: PointerValue<'c>) {
-        let call = self.block_abi_call(code, slot);
-        call.set_tail_call_kind(LLVMTailCallKind::LLVMTailCallKindMustTail);
-        let returned = call.try_as_basic_value().basic().expect("code gives an address");
-        self.ir.b.build_return(Some(&returned)).expect("positioned");
+    fn block_abi_call(&self, (code, slot): Code<'c>, dirty: Registers) -> CallSiteValue<'c> {
+        let registers = PASSED.map(|r| self.current(r, dirty));
+        self.ir.call(code, &self.arguments(slot, registers))
+    }
+
+    fn arguments(&self, slot: PointerValue<'c>, registers: [IntValue<'c>; PASSED.len()]) -> Vec<BasicMetadataValueEnum<'c>> {
+        abi::arguments(&self.ir, self.arch, self.state, slot, registers)
+    }
+
+    /// Guest registers that were passed to this function, by number.
+    fn passed_values(&self) -> Vec<(usize, IntValue<'c>)> {
+        let parameter = |n: usize| {
+            let at = abi::passed_index(self.arch, n) as u32;
+            self.ir.function.get_nth_param(at).expect("declared").into_int_value()
+        };
+        PASSED.iter().enumerate().map(|(n, r)| (*r, parameter(n))).collect()
     }
 }

@@ -11,12 +11,14 @@ use inkwell::intrinsics::Intrinsic;
 use inkwell::module::Module;
 use inkwell::types::{BasicType, BasicTypeEnum, FloatType, IntType, PointerType, VectorType};
 use inkwell::values::{
-    BasicMetadataValueEnum, BasicValue, BasicValueEnum, FloatValue, FunctionValue, InstructionOpcode, InstructionValue,
-    IntValue, MetadataValue, PointerValue, VectorValue,
+    BasicMetadataValueEnum, BasicValue, BasicValueEnum, CallSiteValue, FloatValue, FunctionValue, InstructionOpcode, InstructionValue,
+    IntValue, LLVMTailCallKind, MetadataValue, PointerValue, VectorValue,
 };
 use inkwell::{AddressSpace, FloatPredicate, IntPredicate};
 use xlate_abi::protocol::Arch;
 use xlate_x86::emitter::{Fty, Lane, Ty, VTy};
+
+use crate::abi::PRESERVE_NONE;
 
 const BUILT: &str = "the builder has a position and operands of one type";
 
@@ -94,6 +96,23 @@ impl<'c> Ir<'c> {
     pub fn splat_const(&self, ty: VTy, bits: u64) -> VectorValue<'c> {
         let lane = self.int(ty.lane.ty(), bits);
         VectorType::const_vector(&vec![lane; ty.lanes() as usize])
+    }
+
+    // ---- functions of the blob's kind --------------------------------------------------------------
+
+    /// Calls code by the type and convention of [`crate::abi`].
+    pub fn call(&self, code: PointerValue<'c>, args: &[BasicMetadataValueEnum<'c>]) -> CallSiteValue<'c> {
+        let call = self.b.build_indirect_call(self.function.get_type(), code, args, "").expect(BUILT);
+        call.set_call_convention(PRESERVE_NONE);
+        call
+    }
+
+    /// Jumps there and ends the block.
+    pub fn tail_call(&self, code: PointerValue<'c>, args: &[BasicMetadataValueEnum<'c>]) {
+        let call = self.call(code, args);
+        call.set_tail_call_kind(LLVMTailCallKind::LLVMTailCallKindMustTail);
+        let returned = call.try_as_basic_value().basic().expect("functions of this kind return");
+        self.b.build_return(Some(&returned)).expect(BUILT);
     }
 
     /// The host's stack pointer.

@@ -5,6 +5,7 @@
 //! that the result needs nothing from outside but the CPU state. Which blocks make up a region is the
 //! caller's choice.
 
+mod abi;
 mod blob;
 mod emitter;
 mod exits;

@@ -1,28 +1,28 @@
-//! One function of a region: `i64 region(…, ptr state, ptr slot)` with `preserve_none`; it returns the address that a
-//! guest return goes to.
+//! The functions of a region: its code, with guest registers passed to it, and the entry for those who don't pass them
+//! ([`crate::abi`]).
 
+use core::mem::offset_of;
 use std::collections::HashMap;
 
 use iced_x86::{OpKind, Register};
-use inkwell::attributes::AttributeLoc;
 use inkwell::context::Context;
 use inkwell::module::{Linkage, Module};
-use inkwell::types::BasicMetadataTypeEnum;
-use inkwell::values::{FunctionValue, GlobalValue};
+use inkwell::values::GlobalValue;
 use inkwell::{AddressSpace, GlobalVisibility};
-use xlate_abi::protocol::{CodeOptions, Target};
-use xlate_abi::state::{CpuState, RSP};
+use xlate_abi::protocol::{Arch, CodeOptions, Target};
+use xlate_abi::state::{CpuState, PASSED, RSP};
 use xlate_x86::decode::{Insn, falls_through};
 use xlate_x86::{Block, BlockEnd, lift_block};
 
+use crate::abi;
 use crate::emitter::{Llvm, Scopes};
-use crate::exits::{PRESERVE_NONE, leading_arguments};
 use crate::ir::Ir;
 use crate::state::{Facets, Registers, Slots};
 use crate::{CompileError, Region};
 
 /// Names in the object file.
 pub const FUNCTION: &str = "region";
+pub const ENTRY: &str = "entry";
 pub const SLOTS: &str = "link_slots";
 
 /// A region's module and the guest addresses of its link slots.
@@ -62,8 +62,23 @@ pub fn build_with<'c>(
         e.block_written.push(e.written);
     }
     e.finish(entry);
+    build_entry(cx, &e, target.arch);
     e.ir.module.verify().map_err(|m| CompileError::InvalidIr { entry: region.entry, message: m.to_string() })?;
     Ok(Built { module: e.ir.module, slots: e.link_slots })
+}
+
+/// The function for callers that haven't the passed registers at hand: it loads them.
+fn build_entry<'c>(cx: &'c Context, e: &Llvm<'c>, arch: Arch) {
+    let function = abi::declare(cx, &e.ir.module, arch, ENTRY);
+    let state = abi::state(function, arch);
+    let slot = cx.ptr_type(AddressSpace::default()).get_poison();
+    e.ir.at_end(cx.append_basic_block(function, "entry"));
+    let registers = PASSED.map(|r| {
+        let field = e.ir.gep(state, e.ir.i64((offset_of!(CpuState, gpr) + 8 * r) as u64));
+        e.ir.load(cx.i64_type(), field).into_int_value()
+    });
+    let region = e.ir.function.as_global_value().as_pointer_value();
+    e.ir.tail_call(region, &abi::arguments(&e.ir, arch, state, slot, registers));
 }
 
 fn begin(e: &mut Llvm<'_>, index: usize, block: &Block) {
@@ -79,10 +94,9 @@ fn begin(e: &mut Llvm<'_>, index: usize, block: &Block) {
 
 fn emitter<'c>(cx: &'c Context, region: &Region, facets: Facets, target: &Target, options: CodeOptions) -> Llvm<'c> {
     let module = cx.create_module("");
-    let function = declare(cx, &module, target);
+    let function = abi::declare(cx, &module, target.arch, FUNCTION);
     let slots_global = declare_slots(cx, &module);
-    let arguments = leading_arguments(target.arch) as u32;
-    let state = function.get_nth_param(arguments).expect("it was just declared").into_pointer_value();
+    let state = abi::state(function, target.arch);
     let ir = Ir::new(cx, module, function);
     let prologue = ir.block("prologue");
     Llvm {
@@ -118,41 +132,6 @@ fn make_blocks(e: &mut Llvm<'_>, region: &Region) -> Result<(), CompileError> {
         }
     }
     Ok(())
-}
-
-fn declare<'c>(cx: &'c Context, module: &Module<'c>, target: &Target) -> FunctionValue<'c> {
-    let ptr = cx.ptr_type(AddressSpace::default());
-    let leading = leading_arguments(target.arch);
-    let mut params: Vec<BasicMetadataTypeEnum> = vec![cx.i64_type().into(); leading];
-    params.push(ptr.into());
-    params.push(ptr.into());
-    let function = module.add_function(FUNCTION, cx.i64_type().fn_type(&params, false), None);
-    function.set_call_conventions(PRESERVE_NONE);
-    let flag = |name| {
-        let kind = inkwell::attributes::Attribute::get_named_enum_kind_id(name);
-        cx.create_enum_attribute(kind, 0)
-    };
-    // Guests may map page 0; library functions don't exist here; the guest chooses how denormals are treated.
-    for attribute in [
-        flag("nounwind"),
-        flag("null_pointer_is_valid"),
-        cx.create_string_attribute("no-builtins", ""),
-        cx.create_string_attribute("denormal-fp-math", "dynamic,dynamic"),
-    ] {
-        function.add_attribute(AttributeLoc::Function, attribute);
-    }
-    let number = |name, value| {
-        let kind = inkwell::attributes::Attribute::get_named_enum_kind_id(name);
-        cx.create_enum_attribute(kind, value)
-    };
-    for attribute in [
-        flag("noundef"),
-        number("align", align_of::<CpuState>() as u64),
-        number("dereferenceable", size_of::<CpuState>() as u64),
-    ] {
-        function.add_attribute(AttributeLoc::Param(leading as u32), attribute);
-    }
-    function
 }
 
 /// The link slots stand behind the code ([`xlate_abi::protocol::Blob`]); their number isn't known yet, and

@@ -286,11 +286,16 @@ impl<'c> Llvm<'c> {
 
     // ---- all at once -------------------------------------------------------------------------------
 
-    /// Fills the slots from the CPU state, at the builder's position.
-    pub fn load_registers(&mut self) {
+    /// Fills the slots at the builder's position: from the general-purpose registers at hand, else from the CPU state.
+    pub fn load_registers(&mut self, at_hand: &[(usize, IntValue<'c>)]) {
         let touched = self.slots.touched();
         for n in touched.gprs() {
-            let v = self.state_read(self.gpr_type(n), gpr_offset(n));
+            let at_hand = at_hand.iter().find(|(r, _)| *r == n).map(|(_, v)| *v);
+            let v: BasicValueEnum = match at_hand {
+                Some(v) if self.slots.facets.pointers >> n & 1 != 0 => self.ir.int_to_ptr(v).into(),
+                Some(v) => v.into(),
+                None => self.state_read(self.gpr_type(n), gpr_offset(n)),
+            };
             self.ir.store(self.slots.gpr[n].expect("touched"), v);
         }
         for n in touched.flag_numbers() {
@@ -302,6 +307,18 @@ impl<'c> Llvm<'c> {
         for n in touched.vecs() {
             let v = self.state_read(self.vec_slot_type(n), vec_offset(n));
             self.ir.store(self.slots.vec[n].expect("touched"), v);
+        }
+    }
+
+    /// A general-purpose register's value: from its slot if it is dirty, else from the CPU state, which spares the ways
+    /// here from keeping it.
+    pub fn current(&self, n: usize, dirty: Registers) -> IntValue<'c> {
+        if dirty.gpr >> n & 1 == 0 {
+            return self.state_read(self.ir.cx.i64_type(), gpr_offset(n)).into_int_value();
+        }
+        match self.ir.load(self.gpr_type(n), self.slots.gpr[n].expect("dirty")) {
+            BasicValueEnum::PointerValue(p) => self.ir.ptr_to_int(p),
+            other => other.into_int_value(),
         }
     }
 

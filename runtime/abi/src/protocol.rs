@@ -95,6 +95,8 @@ pub struct Blob {
     pub code: Vec<u8>,
     /// Offset in `code` of the block-ABI entry (state pointer in the first argument register).
     pub entry_offset: u32,
+    /// Offset of the entry with the registers of [`crate::state::PASSED`] in host registers: only blobs jump there.
+    pub passed_offset: u32,
     pub data_align: u32,
     pub data_len: u32,
     pub slots: Vec<BlobSlot>,

@@ -97,14 +97,25 @@ pub struct LinkSlot {
     pub guest_pc: u64,
 }
 
-/// One entry of the in-line table for indirect branches: guest pc to host code (block ABI entry).
+/// One entry of the in-line table for indirect branches: guest pc to host code.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LookupEntry {
     /// Guest address; one whose index is another when the entry is empty.
     pub guest_pc: u64,
+    /// The block-ABI entry.
     pub code: u64,
+    /// The same for callers that have the [`PASSED`] registers at hand.
+    pub passed: u64,
+    pub _pad: u64,
 }
+
+/// Guest registers that tier 2 passes to tier 2 in host registers, besides having them in the state: who is entered needs
+/// not load them, and the chain of stack pointers doesn't go through memory.
+pub const PASSED: [usize; 8] = [RSP, RDI, RSI, RDX, RAX, RCX, RBX, RBP];
+
+/// Guest registers that come back from a guest return in host registers, behind the guest address, and in the state as well.
+pub const RETURNED: [usize; 2] = [RAX, RSP];
 
 /// Entries of the per-thread indirect-branch table; index of a target is [`lookup_index`].
 pub const LOOKUP_ENTRIES: usize = 4096;

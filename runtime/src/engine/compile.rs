@@ -8,7 +8,7 @@ use xlate_x86::Block;
 
 use super::baseline::{BaselineError, Code, Compiler, Options};
 use super::cache::{CacheError, CodeCache, Place};
-use super::table::{Counter, Native};
+use super::table::{Code as EntryPoints, Counter, Native};
 use super::{Engine, Thresholds, entry};
 
 /// Code memory of one process.
@@ -107,8 +107,8 @@ impl Engine {
         cache.reserve(len, align).ok_or(CompileError::Full { len })
     }
 
-    /// Puts a blob's code and data into the cache, its slots unlinked; gives its entry.
-    pub(super) fn place_blob(&mut self, blob: &Blob) -> Result<u64, CompileError> {
+    /// Puts a blob's code and data into the cache, its slots unlinked; gives its entries.
+    pub(super) fn place_blob(&mut self, blob: &Blob) -> Result<EntryPoints, CompileError> {
         let align = blob.data_align.max(16) as usize;
         let data = blob.code.len().next_multiple_of(align);
         let place = self.reserve(data + blob.data_len as usize, align)?;
@@ -124,11 +124,12 @@ impl Engine {
                 (at as *mut LinkSlot).write(LinkSlot { code: entry::link_stub(), guest_pc: slot.guest_pc });
             }
         }
-        if blob.entry_offset as usize >= blob.code.len() {
+        if blob.entry_offset.max(blob.passed_offset) as usize >= blob.code.len() {
             return Err(CompileError::Blob("its entry lies outside of its code"));
         }
         let end = place.address + blob.code.len() as u64;
         self.table.map_code(place.address, end, blob.pc_map.clone());
-        Ok(place.address + u64::from(blob.entry_offset))
+        let at = |offset: u32| place.address + u64::from(offset);
+        Ok(EntryPoints { entry: at(blob.entry_offset), passed: at(blob.passed_offset) })
     }
 }

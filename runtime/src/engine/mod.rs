@@ -31,7 +31,7 @@ use cache::CodeCache;
 use pages::Pages;
 use promote::Tier2;
 pub use stats::Stats;
-use table::{Entry, Table};
+use table::{Code, Entry, Link, Table};
 
 /// Why [`Engine::run`] came back. `rip` and all registers are precise in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +141,7 @@ pub struct Engine {
 
 /// How execution goes on at an address.
 enum Step {
-    Native(u64),
+    Native(Code),
     Interpret(Rc<DecodedBlock>),
     /// No block begins here.
     Nothing(BlockEnd),
@@ -208,7 +208,7 @@ impl Engine {
                 Step::Native(code) => {
                     // SAFETY: code of the block ABI, installed for this address; the state is prepared; what the
                     // guest touches is the guest's, and faults arrive in `fault::leave`.
-                    unsafe { entry::enter(state, code) };
+                    unsafe { entry::enter(state, code.entry) };
                     via = Via::Lookup;
                 }
                 Step::Interpret(block) => {
@@ -258,7 +258,7 @@ impl Engine {
             // A flush on the way has freed the slot together with the code it belongs to.
             Via::Link(slot) if flushes == self.stats.cache_flushes => {
                 // SAFETY: the slot's code is still there.
-                unsafe { self.table.link(slot, code) };
+                unsafe { self.table.link(self.link_of(slot), code) };
             }
             Via::Lookup => self.table.publish(pc, code),
             _ => {}
@@ -266,8 +266,14 @@ impl Engine {
         Step::Native(code)
     }
 
+    /// Slots in code memory are tier 2's, tier 1 has its own elsewhere.
+    fn link_of(&self, slot: *mut LinkSlot) -> Link {
+        let passes = self.native.as_ref().is_some_and(|(_, cache)| cache.contains(slot as u64));
+        Link { slot, passes }
+    }
+
     /// Translated code for `pc`, made now if it is time; otherwise what to do instead.
-    fn native_code(&mut self, pc: u64, memory: &dyn GuestCode) -> Result<u64, Step> {
+    fn native_code(&mut self, pc: u64, memory: &dyn GuestCode) -> Result<Code, Step> {
         if self.table.has_region(pc)
             && let Some(code) = self.table.code(pc)
         {
@@ -280,15 +286,15 @@ impl Engine {
         let thresholds = self.thresholds;
         let entry = self.table.block(pc).expect("decoded just now");
         if let Some(native) = &entry.native {
-            return Ok(native.entry);
+            return Ok(Code::plain(native.entry));
         }
         if let Some(code) = self.region_at_once(pc, memory) {
             return Ok(code);
         }
         let entry = self.table.block(pc).expect("asking for a region removes no block");
         if entry.runs >= thresholds.baseline && !entry.no_native {
-            if let Some(code) = self.compile_baseline(pc) {
-                return Ok(code);
+            if let Some(entry) = self.compile_baseline(pc) {
+                return Ok(Code::plain(entry));
             }
             let entry = self.table.block(pc).expect("compiling removes no block");
             entry.no_native = true;

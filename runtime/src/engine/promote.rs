@@ -9,7 +9,7 @@ use xlate_x86::decode::MAX_BLOCK;
 use xlate_x86::{Block, BlockEnd, decode_block};
 
 use super::compile::CompileError;
-use super::table::Region;
+use super::table::{Code, Region};
 use super::tier2::{Client, Event, host_target};
 use super::{Engine, Fetch, GuestCode};
 use crate::config::{Config, EngineChoice};
@@ -151,7 +151,7 @@ impl Engine {
     }
 
     /// Tier 2 code for a block before its first execution (`--engine=optimized`).
-    pub(super) fn region_at_once(&mut self, pc: u64, memory: &dyn GuestCode) -> Option<u64> {
+    pub(super) fn region_at_once(&mut self, pc: u64, memory: &dyn GuestCode) -> Option<Code> {
         let tier2 = self.tier2.as_ref()?;
         if !tier2.synchronous || !tier2.client.is_on() {
             return None;
@@ -308,8 +308,8 @@ impl Engine {
             return Err(CompileError::Blob("it is for another entry"));
         }
         self.make_room()?;
-        let entry = self.place_blob(blob)?;
-        let region = Region { entry, source: blob.source.clone() };
+        let code = self.place_blob(blob)?;
+        let region = Region { code, source: blob.source.clone() };
         self.table.insert_region(pc, region);
         self.stats.regions_installed += 1;
         self.stats.region_instructions += u64::from(blob.guest_instructions);

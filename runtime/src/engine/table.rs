@@ -37,6 +37,38 @@ impl Hasher for AddressHasher {
 
 pub type AddressMap<T> = HashMap<u64, T, BuildHasherDefault<AddressHasher>>;
 
+/// Where code is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// By the block ABI.
+    pub entry: u64,
+    /// By tier 2, with [`xlate_abi::state::PASSED`] registers at hand.
+    pub passed: u64,
+}
+
+impl Code {
+    /// Code that takes its registers from the state only.
+    pub fn plain(entry: u64) -> Self {
+        Self { entry, passed: entry }
+    }
+}
+
+/// A linked slot, and whether it is tier 2's.
+#[derive(Clone, Copy)]
+pub struct Link {
+    pub slot: *mut LinkSlot,
+    pub passes: bool,
+}
+
+impl Link {
+    /// # Safety
+    /// The slot is one of code that hasn't been forgotten.
+    unsafe fn lead_to(self, code: Code) {
+        // SAFETY: the caller's contract.
+        unsafe { (*self.slot).code = if self.passes { code.passed } else { code.entry } };
+    }
+}
+
 /// Tier 1 code of a block.
 pub struct Native {
     pub entry: u64,
@@ -99,7 +131,7 @@ impl Entry {
 
 /// Installed tier 2 code.
 pub struct Region {
-    pub entry: u64,
+    pub code: Code,
     /// Guest code it was made from, as (address, length).
     pub source: Vec<(u64, u32)>,
 }
@@ -118,7 +150,7 @@ pub struct Table {
     /// Entry addresses of the blocks and regions that have bytes in a page.
     by_page: AddressMap<Vec<u64>>,
     /// Linked slots by the guest address they lead to.
-    links: AddressMap<Vec<*mut LinkSlot>>,
+    links: AddressMap<Vec<Link>>,
     /// In the order of host addresses, for code memory is filled upwards.
     mapped: Vec<Mapped>,
     arena: Arena,
@@ -133,7 +165,7 @@ fn pages(start: u64, end: u64) -> core::ops::RangeInclusive<u64> {
 /// An empty entry holds an address that belongs elsewhere, so that no branch finds it.
 const fn empty(index: usize) -> LookupEntry {
     let guest_pc = if index == lookup_index(0) { 1 } else { 0 };
-    LookupEntry { guest_pc, code: 0 }
+    LookupEntry { guest_pc, code: 0, passed: 0, _pad: 0 }
 }
 
 impl Default for Table {
@@ -168,11 +200,11 @@ impl Table {
     }
 
     /// The best code for an address.
-    pub fn code(&self, pc: u64) -> Option<u64> {
+    pub fn code(&self, pc: u64) -> Option<Code> {
         if let Some(region) = self.regions.get(&pc) {
-            return Some(region.entry);
+            return Some(region.code);
         }
-        Some(self.blocks.get(&pc)?.native.as_ref()?.entry)
+        Some(Code::plain(self.blocks.get(&pc)?.native.as_ref()?.entry))
     }
 
     pub fn insert_block(&mut self, entry: Entry) {
@@ -186,7 +218,7 @@ impl Table {
         for &(start, len) in &region.source {
             self.index(pc, start, start + u64::from(len));
         }
-        self.relink(pc, region.entry);
+        self.relink(pc, region.code);
         self.regions.insert(pc, region);
     }
 
@@ -219,40 +251,39 @@ impl Table {
     /// Lets a slot lead to code from now on.
     ///
     /// # Safety
-    /// `slot` is a slot of code that hasn't been forgotten ([`Table::forget_code`]).
-    pub unsafe fn link(&mut self, slot: *mut LinkSlot, code: u64) {
+    /// The slot is one of code that hasn't been forgotten ([`Table::forget_code`]).
+    pub unsafe fn link(&mut self, link: Link, code: Code) {
         // SAFETY: the caller's contract.
         let target = unsafe {
-            (*slot).code = code;
-            (*slot).guest_pc
+            link.lead_to(code);
+            (*link.slot).guest_pc
         };
-        self.links.entry(target).or_default().push(slot);
+        self.links.entry(target).or_default().push(link);
         self.links_patched += 1;
     }
 
     /// Makes indirect branches to `pc` find this code.
-    pub fn publish(&mut self, pc: u64, code: u64) {
-        self.lookup[lookup_index(pc)] = LookupEntry { guest_pc: pc, code };
+    pub fn publish(&mut self, pc: u64, code: Code) {
+        self.lookup[lookup_index(pc)] = LookupEntry { guest_pc: pc, code: code.entry, passed: code.passed, _pad: 0 };
     }
 
     /// Points everything that leads to `pc` at other code.
-    fn relink(&mut self, pc: u64, code: u64) {
-        for &slot in self.links.get(&pc).into_iter().flatten() {
+    fn relink(&mut self, pc: u64, code: Code) {
+        for &link in self.links.get(&pc).into_iter().flatten() {
             // SAFETY: slots stay valid until `forget_code`, which forgets the links too.
-            unsafe { (*slot).code = code };
+            unsafe { link.lead_to(code) };
             self.links_patched += 1;
         }
-        let entry = &mut self.lookup[lookup_index(pc)];
-        if entry.guest_pc == pc {
-            entry.code = code;
+        if self.lookup[lookup_index(pc)].guest_pc == pc {
+            self.publish(pc, code);
         }
     }
 
     /// Points everything that leads to `pc` at the dispatcher.
     fn unlink(&mut self, pc: u64) {
-        for slot in self.links.remove(&pc).into_iter().flatten() {
+        for link in self.links.remove(&pc).into_iter().flatten() {
             // SAFETY: as in `relink`.
-            unsafe { (*slot).code = entry::link_stub() };
+            unsafe { link.lead_to(Code::plain(entry::link_stub())) };
         }
         let index = lookup_index(pc);
         let entry = &mut self.lookup[index];
@@ -404,14 +435,18 @@ mod tests {
         let mut table = table_with(0x1000, 0x77);
         let slot = table.slot(0x1000);
         // SAFETY: the slot is the table's own.
-        unsafe { table.link(slot, 0x77) };
-        table.publish(0x1000, 0x77);
-        let region = Region { entry: 0x99, source: vec![(0x1000, 4)] };
-        table.insert_region(0x1000, region);
+        unsafe { table.link(Link { slot, passes: false }, Code::plain(0x77)) };
+        let passing = table.slot(0x1000);
         // SAFETY: as above.
-        assert_eq!(unsafe { (*slot).code }, 0x99);
-        assert_eq!(table.lookup[lookup_index(0x1000)].code, 0x99);
-        assert_eq!(table.code(0x1000), Some(0x99));
+        unsafe { table.link(Link { slot: passing, passes: true }, Code::plain(0x77)) };
+        table.publish(0x1000, Code::plain(0x77));
+        let code = Code { entry: 0x99, passed: 0xaa };
+        table.insert_region(0x1000, Region { code, source: vec![(0x1000, 4)] });
+        // SAFETY: as above.
+        assert_eq!(unsafe { ((*slot).code, (*passing).code) }, (0x99, 0xaa));
+        let found = table.lookup[lookup_index(0x1000)];
+        assert_eq!((found.code, found.passed), (0x99, 0xaa));
+        assert_eq!(table.code(0x1000), Some(code));
         table.remove_range(0x1000, 0x1001);
         // SAFETY: as above.
         assert_eq!(unsafe { (*slot).code }, entry::link_stub());

@@ -69,7 +69,7 @@ impl Workbench {
 
     /// Puts a tier 2 blob into memory.
     pub fn install(&mut self, blob: &Blob) -> Result<Runnable, CompileError> {
-        let entry = self.engine.place_blob(blob)?;
+        let entry = self.engine.place_blob(blob)?.entry;
         Ok(Runnable { entry })
     }
 

@@ -140,7 +140,7 @@ pub fn helpers() -> [u64; HELPER_COUNT] {
 /// Runs a blob on a state until it leaves; `rip` is set for a link exit as the dispatcher would.
 pub fn run(blob: &Blob, state: &mut CpuState) {
     let installed = Installed::new(blob);
-    let lookup = vec![LookupEntry { guest_pc: u64::MAX, code: 0 }; LOOKUP_ENTRIES];
+    let lookup = vec![LookupEntry { guest_pc: u64::MAX, ..LookupEntry::default() }; LOOKUP_ENTRIES];
     let table = helpers();
     state.lookup = lookup.as_ptr() as u64;
     state.helpers = table.as_ptr() as u64;

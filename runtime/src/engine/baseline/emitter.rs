@@ -16,7 +16,7 @@ use cranelift_codegen::ir::{
 };
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::FunctionBuilder;
-use xlate_abi::state::{CpuState, ExitReason, FlagBytes, Helper, LOOKUP_ENTRIES, LinkSlot, LookupEntry, Trap};
+use xlate_abi::state::{CpuState, ExitReason, FlagBytes, Helper, LOOKUP_ENTRIES, LinkSlot, LookupEntry, RETURNED, Trap};
 use xlate_x86::emitter::*;
 
 use super::vector::Wide;
@@ -151,11 +151,12 @@ fn vec_offset(reg: usize, byte: u32) -> i32 {
 
 const PARITY: i32 = (offset_of!(CpuState, flags) + offset_of!(FlagBytes, parity)) as i32;
 
-/// The signature of the block ABI: state and slot; what it returns is the guest address that a guest return goes to.
+/// The signature of the block ABI: state and slot; it returns the guest address that a guest return goes to and the guest
+/// registers of [`RETURNED`].
 pub(super) fn tail_signature() -> Signature {
     let mut sig = Signature::new(CallConv::Tail);
     sig.params = vec![AbiParam::new(types::I64); 2];
-    sig.returns = vec![AbiParam::new(types::I64)];
+    sig.returns = vec![AbiParam::new(types::I64); 1 + RETURNED.len()];
     sig
 }
 
@@ -368,6 +369,13 @@ impl<'f> Baseline<'f> {
         let limit = self.load_state(types::I64, offset_of!(CpuState, stack_limit) as i32);
         let room = self.b.ins().icmp(IntCC::UnsignedGreaterThan, sp, limit);
         self.unless(room, |e| e.go_on_at(target));
+    }
+
+    /// Returns as tier 2's functions do: LLVM has the results in rax, rdx and rcx, Cranelift in rax, rcx and rdx; on AArch64
+    /// both in x0, x1 and x2.
+    fn return_to(&mut self, target: Value, [first, second]: [Value; RETURNED.len()]) {
+        let results = if self.host.x86 { [target, second, first] } else { [target, first, second] };
+        self.b.ins().return_(&results);
     }
 
     /// Calls the code that a slot or an entry leads to, and goes on behind the call if it returns there.
@@ -978,7 +986,8 @@ impl Emitter for Baseline<'_> {
         match kind {
             Indirect::Ret => {
                 self.safepoint(|e| e.store_state(target, rip));
-                self.b.ins().return_(&[target]);
+                let registers = RETURNED.map(|r| self.gpr(r));
+                self.return_to(target, registers);
             }
             Indirect::Jump => {
                 self.safepoint(|e| e.store_state(target, rip));
