@@ -39,6 +39,9 @@ pub struct Args {
     /// Executions of a block before tier 2 is asked for its region.
     #[arg(long, value_name = "N")]
     hot_optimized: Option<u64>,
+    /// Which status flags are kept across returns and indirect calls: none, as the calling convention has it, or all.
+    #[arg(long, value_enum, default_value = "convention")]
+    flags: Flags,
     /// An image made by `xlate checkpoint` (or a core file), or a program as a shell would find it.
     #[arg(value_name = "IMAGE|PROGRAM")]
     guest: OsString,
@@ -54,6 +57,12 @@ enum Opt {
     O1,
     O2,
     O3,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Flags {
+    Convention,
+    Exact,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -288,6 +297,7 @@ fn command_line(
             command.push(option(flag, OsStr::new(&n.to_string())));
         }
     }
+    push_value(&mut command, "--flags", &args.flags);
     if let Some(filter) = log {
         command.push(option("log", OsStr::new(filter)));
     }

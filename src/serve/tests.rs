@@ -1,6 +1,6 @@
 //! The service over a real socket.
 
-use xlate_abi::protocol::{Blob, BlockProfile, CodeBytes, CodeOptions, CompileRequest, OptLevel, Response};
+use xlate_abi::protocol::{Blob, BlockProfile, CodeBytes, CodeOptions, CompileRequest, FlagRule, OptLevel, Response};
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn request(id: u64, bytes: &[u8], opt: OptLevel) -> CompileRequest {
         id,
         entry: 0x1000,
         target: xlate_llvm::host_target(),
-        options: CodeOptions { opt, precise: false, tso: false },
+        options: CodeOptions { opt, precise: false, flags: FlagRule::Exact, tso: false },
         profile: vec![BlockProfile { pc: 0x1000, count: 1000 }, BlockProfile { pc: 0x100c, count: 3 }],
         code: vec![CodeBytes { address: 0x1000, bytes: bytes.to_vec() }],
     }

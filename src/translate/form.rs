@@ -8,10 +8,10 @@
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use iced_x86::FlowControl;
-use xlate_abi::protocol::{CompileRequest, OptLevel};
+use xlate_abi::protocol::{CodeOptions, CompileRequest, OptLevel};
 use xlate_llvm::{Region, RegionBlock};
-use xlate_x86::decode::MAX_BLOCK;
-use xlate_x86::{Block, BlockEnd, decode_block};
+use xlate_x86::decode::{MAX_BLOCK, decode_block_by};
+use xlate_x86::{Block, BlockEnd};
 
 use super::RequestCode;
 use super::liveness;
@@ -42,14 +42,14 @@ pub fn form_region(request: &CompileRequest) -> Option<Region> {
         return None;
     }
     if !request.options.precise {
-        liveness::refine(&mut region, &code);
+        liveness::refine(&mut region, &code, request.options.flags);
     }
     Some(region)
 }
 
 struct Growth<'a> {
     code: &'a RequestCode<'a>,
-    precise: bool,
+    options: CodeOptions,
     counts: HashMap<u64, u64>,
     threshold: u64,
     profiled: bool,
@@ -66,7 +66,7 @@ impl<'a> Growth<'a> {
         let entry_count = counts.get(&request.entry).copied().unwrap_or(0);
         Self {
             code,
-            precise: request.options.precise,
+            options: request.options,
             threshold: (entry_count / COLD_FRACTION).max(1),
             profiled: counts.iter().any(|(pc, count)| *pc != request.entry && *count > 0),
             counts,
@@ -101,7 +101,7 @@ impl<'a> Growth<'a> {
             return;
         }
         let room = MAX_INSTRUCTIONS.saturating_sub(self.instructions).clamp(1, MAX_BLOCK);
-        let mut block = decode_block(self.code, pc, room, self.precise);
+        let mut block = decode_block_by(self.options.flags, self.code, pc, room, self.options.precise);
         if block.is_empty() {
             return;
         }

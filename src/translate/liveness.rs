@@ -3,14 +3,16 @@
 
 use std::collections::HashMap;
 
+use iced_x86::RflagsBits;
+use xlate_abi::protocol::FlagRule;
 use xlate_llvm::Region;
 use xlate_x86::Block;
-use xlate_x86::decode::{ALL_FLAGS, CodeSource, Flags, Insn, flags_killed, live_in};
+use xlate_x86::decode::{ALL_FLAGS, CodeSource, Flags, Insn, crosses, flags_killed, live_in};
 
 /// Narrows what each instruction's flags are needed for. Both estimates, the block's and the region's, err on the
 /// side of "needed", so what one of them rules out is not needed.
-pub fn refine(region: &mut Region, code: &dyn CodeSource) {
-    let out = live_out(region, code);
+pub fn refine(region: &mut Region, code: &dyn CodeSource, rule: FlagRule) {
+    let out = live_out(region, code, rule);
     for b in &mut region.blocks {
         let mut live = out[&b.block.pc];
         for insn in b.block.insns.iter_mut().rev() {
@@ -25,7 +27,7 @@ fn before(insn: &Insn, live: Flags) -> Flags {
 }
 
 /// The least solution of the usual backward equations, by block address.
-fn live_out(region: &Region, code: &dyn CodeSource) -> HashMap<u64, Flags> {
+fn live_out(region: &Region, code: &dyn CodeSource, rule: FlagRule) -> HashMap<u64, Flags> {
     let mut at_entry: HashMap<u64, Flags> = region.blocks.iter().map(|b| (b.block.pc, 0)).collect();
     let mut at_exit = HashMap::new();
     let mut outside = HashMap::new();
@@ -33,8 +35,11 @@ fn live_out(region: &Region, code: &dyn CodeSource) -> HashMap<u64, Flags> {
     while changed {
         changed = false;
         for b in region.blocks.iter().rev() {
-            let out = successors_need(&b.block, |pc| {
-                at_entry.get(&pc).copied().unwrap_or_else(|| *outside.entry(pc).or_insert_with(|| live_in(code, pc)))
+            let out = successors_need(rule, &b.block, |pc| {
+                at_entry
+                    .get(&pc)
+                    .copied()
+                    .unwrap_or_else(|| *outside.entry(pc).or_insert_with(|| live_in(rule, code, pc)))
             });
             at_exit.insert(b.block.pc, out);
             let entry = b.block.insns.iter().rev().fold(out, |live, i| before(i, live));
@@ -45,7 +50,10 @@ fn live_out(region: &Region, code: &dyn CodeSource) -> HashMap<u64, Flags> {
 }
 
 /// A block whose successors aren't all known needs everything.
-fn successors_need(block: &Block, mut need: impl FnMut(u64) -> Flags) -> Flags {
+fn successors_need(rule: FlagRule, block: &Block, mut need: impl FnMut(u64) -> Flags) -> Flags {
+    if rule == FlagRule::Convention && block.insns.last().is_some_and(|i| crosses(&i.raw)) {
+        return RflagsBits::DF;
+    }
     let successors = block.successors();
     if successors.is_empty() {
         return ALL_FLAGS;

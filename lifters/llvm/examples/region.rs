@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use iced_x86::FlowControl;
 use object::{Object, ObjectSegment, ObjectSymbol};
-use xlate_abi::protocol::{Arch, CodeOptions, OptLevel, Target};
+use xlate_abi::protocol::{Arch, CodeOptions, FlagRule, OptLevel, Target};
 use xlate_llvm::{Region, RegionBlock, compile_region, explain_region, host_target};
-use xlate_x86::decode::{MAX_BLOCK, MAX_INSTRUCTION};
-use xlate_x86::{Block, CodeSource, decode_block};
+use xlate_x86::decode::{MAX_BLOCK, MAX_INSTRUCTION, decode_block_by};
+use xlate_x86::{Block, CodeSource};
 
 const MAX_BLOCKS: usize = 64;
 
@@ -33,7 +33,7 @@ fn region(image: &Image, entry: u64) -> Region {
         if region.blocks.len() == MAX_BLOCKS || region.blocks.iter().any(|b| b.block.pc == pc) {
             continue;
         }
-        let block = decode_block(image, pc, MAX_BLOCK, false);
+        let block = decode_block_by(FlagRule::Convention, image, pc, MAX_BLOCK, false);
         if block.is_empty() {
             continue;
         }
@@ -80,7 +80,7 @@ fn show(file: &str, place: &str, rest: &[String]) -> Result<(), Box<dyn std::err
     } else {
         host_target()
     };
-    let options = CodeOptions { opt: OptLevel::O2, precise: false, tso: false };
+    let options = CodeOptions { opt: OptLevel::O2, precise: false, flags: FlagRule::Exact, tso: false };
     let blob = compile_region(&region, &target, options)?;
     let (ir, assembly) = explain_region(&region, &target, options)?;
     if rest.iter().any(|a| a == "--ir") {

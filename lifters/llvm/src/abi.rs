@@ -8,12 +8,12 @@
 //!
 //! A function returns the guest address that a guest return goes to, and the guest registers of [`RETURNED`].
 
+use inkwell::AddressSpace;
 use inkwell::attributes::{Attribute, AttributeLoc};
 use inkwell::context::Context;
 use inkwell::module::Module;
 use inkwell::types::{BasicMetadataTypeEnum, BasicTypeEnum, FunctionType};
 use inkwell::values::{BasicMetadataValueEnum, FunctionValue, IntValue, PointerValue};
-use inkwell::AddressSpace;
 use xlate_abi::protocol::Arch;
 use xlate_abi::state::{CpuState, PASSED, RETURNED};
 

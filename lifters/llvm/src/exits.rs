@@ -273,7 +273,7 @@ impl<'c> Llvm<'c> {
                 self.tail_call(code, dirty);
             }
             SiteKind::Indirect(pc) => {
-                let code = self.look_up(pc);
+                let code = self.look_up(pc, ExitReason::Continue);
                 self.tail_call(code, dirty);
             }
             SiteKind::Call(callee, return_to) => self.fill_call(callee, return_to, dirty),
@@ -299,7 +299,7 @@ impl<'c> Llvm<'c> {
             }
             Callee::Found(pc) => {
                 self.check_stack(pc);
-                self.look_up(pc)
+                self.look_up(pc, ExitReason::Crossed)
             }
         };
         let call = self.block_abi_call(code, dirty);
@@ -314,7 +314,7 @@ impl<'c> Llvm<'c> {
         let (back, elsewhere) = (self.ir.block("back"), self.ir.block("elsewhere"));
         self.ir.cond_br(same, back, elsewhere, Likely::Always);
         self.ir.at_end(elsewhere);
-        let code = self.look_up(returned);
+        let code = self.look_up(returned, ExitReason::Crossed);
         self.tail_call(code, Registers::default());
         self.ir.at_end(back);
         match self.blocks.get(&return_to) {
@@ -372,9 +372,9 @@ impl<'c> Llvm<'c> {
         (code, slot)
     }
 
-    /// Probes the table of indirect branch targets ([`xlate_abi::state::lookup_index`]), else asks the runtime.
-    /// Everything is in the CPU state.
-    fn look_up(&self, pc: IntValue<'c>) -> Code<'c> {
+    /// Probes the table of indirect branch targets ([`xlate_abi::state::lookup_index`]), else asks the runtime, with this
+    /// reason. Everything is in the CPU state.
+    fn look_up(&self, pc: IntValue<'c>, missed_for: ExitReason) -> Code<'c> {
         use inkwell::values::InstructionOpcode::{And, LShr, Shl, Xor};
         let ir = &self.ir;
         let ptr = ir.ptr_type();
@@ -389,7 +389,7 @@ impl<'c> Llvm<'c> {
         let (found, missed) = (ir.block("hit"), ir.block("miss"));
         ir.cond_br(hit, found, missed, Likely::Always);
         ir.at_end(missed);
-        self.stub_exit(ExitReason::Continue, 0, pc);
+        self.stub_exit(missed_for, 0, pc);
         ir.at_end(found);
         let code = ir.gep(entry, ir.i64(offset_of!(LookupEntry, passed) as u64));
         (ir.load(ptr, code).into_pointer_value(), ptr.get_poison())
@@ -414,7 +414,11 @@ impl<'c> Llvm<'c> {
         self.ir.call(code, &self.arguments(slot, registers))
     }
 
-    fn arguments(&self, slot: PointerValue<'c>, registers: [IntValue<'c>; PASSED.len()]) -> Vec<BasicMetadataValueEnum<'c>> {
+    fn arguments(
+        &self,
+        slot: PointerValue<'c>,
+        registers: [IntValue<'c>; PASSED.len()],
+    ) -> Vec<BasicMetadataValueEnum<'c>> {
         abi::arguments(&self.ir, self.arch, self.state, slot, registers)
     }
 

@@ -2,6 +2,8 @@
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register, RflagsBits};
 
+use xlate_abi::protocol::FlagRule;
+
 use crate::operands::Operands;
 use crate::{isa, system};
 
@@ -171,9 +173,14 @@ fn changes_fp_mode(i: &Instruction) -> bool {
     )
 }
 
-/// Decodes the basic block at `pc`, at most `max` instructions of it, with the flags live behind each.
-/// `precise_flags` keeps all flags alive everywhere instead.
+/// [`decode_block_by`] the exact rule.
 pub fn decode_block(source: &dyn CodeSource, pc: u64, max: usize, precise_flags: bool) -> Block {
+    decode_block_by(FlagRule::Exact, source, pc, max, precise_flags)
+}
+
+/// Decodes the basic block at `pc`, at most `max` instructions of it, with the flags live behind each.
+/// `precise_flags` keeps all flags alive everywhere instead, but for what the rule says of returns and calls.
+pub fn decode_block_by(rule: FlagRule, source: &dyn CodeSource, pc: u64, max: usize, precise_flags: bool) -> Block {
     let mut insns = Vec::new();
     let mut end = pc;
     let exit = loop {
@@ -197,7 +204,7 @@ pub fn decode_block(source: &dyn CodeSource, pc: u64, max: usize, precise_flags:
     };
     let mut block = Block { pc, end, insns, exit };
     if !precise_flags {
-        let out = live_out(source, &block);
+        let out = live_out(rule, source, &block);
         mark_live(&mut block.insns, out);
     }
     block
@@ -243,17 +250,20 @@ fn mark_live(insns: &mut [Insn], out: Flags) {
 const LOOK_AHEAD: usize = 12;
 
 /// Flags that may be read behind the block's end, found by a short look into its known successors.
-fn live_out(source: &dyn CodeSource, block: &Block) -> Flags {
+fn live_out(rule: FlagRule, source: &dyn CodeSource, block: &Block) -> Flags {
+    if rule == FlagRule::Convention && block.insns.last().is_some_and(|i| crosses(&i.raw)) {
+        return RflagsBits::DF;
+    }
     let successors = block.successors();
     if successors.is_empty() {
         return ALL_FLAGS;
     }
-    successors.into_iter().fold(0, |live, pc| live | live_in(source, pc))
+    successors.into_iter().fold(0, |live, pc| live | live_in(rule, source, pc))
 }
 
 /// Flags that code at `pc` may read before it overwrites them. Conservative: what a short straight look can't
 /// settle counts as read.
-pub fn live_in(source: &dyn CodeSource, pc: u64) -> Flags {
+pub fn live_in(rule: FlagRule, source: &dyn CodeSource, pc: u64) -> Flags {
     let mut undecided = ALL_FLAGS;
     let mut read = 0;
     let mut at = pc;
@@ -267,12 +277,47 @@ pub fn live_in(source: &dyn CodeSource, pc: u64) -> Flags {
             return read;
         }
         match i.flow_control() {
+            _ if rule == FlagRule::Convention && crosses(&i) => return read | undecided & RflagsBits::DF,
             FlowControl::Next if falls_through(&i) && !i.is_invalid() => at = i.next_ip(),
             FlowControl::UnconditionalBranch if is_direct(&i) => at = i.near_branch_target(),
             _ => break,
         }
     }
     read | undecided
+}
+
+/// Returns and calls: by the calling convention no status flag is kept across them. (iced-x86 counts system calls
+/// as calls; they keep the flags.)
+pub fn crosses(i: &Instruction) -> bool {
+    match i.flow_control() {
+        FlowControl::Return | FlowControl::IndirectCall => true,
+        FlowControl::Call => is_direct(i),
+        _ => false,
+    }
+}
+
+/// Whether code at `pc` reads a status flag that it hasn't written itself, as far as a short look can tell.
+pub fn reads_flags(source: &dyn CodeSource, pc: u64) -> bool {
+    let mut unwritten = ALL_FLAGS & !RflagsBits::DF;
+    let mut at = pc;
+    for _ in 0..LOOK_AHEAD {
+        let Some(i) = decode_one(source, at).filter(|i| !i.is_invalid()) else { return false };
+        // What it leaves in r11 nobody looks at (psABI, A.2.1: the kernel destroys it).
+        if i.mnemonic() == Mnemonic::Syscall {
+            return false;
+        }
+        if flags_read(&i) & unwritten != 0 {
+            return true;
+        }
+        unwritten &= !flags_killed(&i);
+        match i.flow_control() {
+            _ if unwritten == 0 => return false,
+            FlowControl::Next if falls_through(&i) => at = i.next_ip(),
+            FlowControl::UnconditionalBranch if is_direct(&i) => at = i.near_branch_target(),
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// The general-purpose and vector registers a block reads or writes, as masks by register number;

@@ -526,8 +526,11 @@ impl Emitter for Interpreter<'_> {
     }
 
     #[inline]
-    fn jump_indirect(&mut self, target: u64, _kind: Indirect) {
+    fn jump_indirect(&mut self, target: u64, kind: Indirect) {
         self.state.rip = target;
+        if kind != Indirect::Jump {
+            self.state.exit_reason = ExitReason::Crossed as u32;
+        }
     }
 
     #[inline]

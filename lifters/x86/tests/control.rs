@@ -2,6 +2,7 @@
 //! stores of all registers can't show.
 
 use iced_x86::code_asm::*;
+use xlate_abi::protocol::FlagRule;
 use xlate_abi::state::{CpuState, ExitReason, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Trap, rflags};
 use xlate_x86::decode::{ALL_FLAGS, SliceSource, live_in};
 use xlate_x86::interpreter::{DecodedBlock, run_block};
@@ -283,7 +284,7 @@ fn flags_are_dead_where_they_are_overwritten() {
     use iced_x86::RflagsBits as B;
     let live = |code: Code| {
         let bytes = assemble(code);
-        live_in(&SliceSource { address: PC, bytes: &bytes }, PC)
+        live_in(FlagRule::Exact, &SliceSource { address: PC, bytes: &bytes }, PC)
     };
     assert_eq!(live(|a| a.test(eax, eax)), B::DF);
     assert_eq!(live(|a| a.jl(PC)) & (B::SF | B::OF), B::SF | B::OF);

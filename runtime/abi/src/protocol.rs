@@ -30,6 +30,16 @@ pub enum OptLevel {
     O3,
 }
 
+/// Which status flags code keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum FlagRule {
+    /// All that something may read.
+    #[default]
+    Exact,
+    /// The calling convention's: only DF is kept across returns and indirect calls (psABI, 3.2.1).
+    Convention,
+}
+
 /// Options that change the meaning or the form of the code: part of the cache key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CodeOptions {
@@ -37,6 +47,7 @@ pub struct CodeOptions {
     /// Guest registers and `rip` are in the CPU state at every access that may fault
     /// (the guest has a handler for SIGSEGV, SIGBUS, SIGFPE or SIGILL).
     pub precise: bool,
+    pub flags: FlagRule,
     /// Accesses keep x86's total store order (threads, or shared writable memory).
     pub tso: bool,
 }

@@ -112,7 +112,7 @@ pub struct LookupEntry {
 
 /// Guest registers that tier 2 passes to tier 2 in host registers, besides having them in the state: who is entered needs
 /// not load them, and the chain of stack pointers doesn't go through memory.
-pub const PASSED: [usize; 8] = [RSP, RDI, RSI, RDX, RAX, RCX, RBX, RBP];
+pub const PASSED: [usize; 4] = [RSP, RDI, RSI, RBX];
 
 /// Guest registers that come back from a guest return in host registers, behind the guest address, and in the state as well.
 pub const RETURNED: [usize; 2] = [RAX, RSP];
@@ -147,10 +147,13 @@ pub enum ExitReason {
     Unimplemented = 6,
     /// Code at `rip` can't be fetched (unmapped or not executable): SIGSEGV at the fetch.
     FetchFault = 7,
+    /// Go on at `rip`, which a return or an indirect call led to: where flags are kept by the calling convention only
+    /// ([`crate::protocol::FlagRule`]), they are lost.
+    Crossed = 8,
 }
 
 impl ExitReason {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Continue,
         Self::Link,
         Self::Syscall,
@@ -159,6 +162,7 @@ impl ExitReason {
         Self::Trap,
         Self::Unimplemented,
         Self::FetchFault,
+        Self::Crossed,
     ];
 
     /// The reason with this number, as translated code stores it.

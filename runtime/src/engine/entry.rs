@@ -86,7 +86,7 @@ core::arch::global_asm!(
     link_slot = const offset_of!(CpuState, link_slot),
     exit_reason = const offset_of!(CpuState, exit_reason),
     link = const ExitReason::Link as u32,
-    go_on = const ExitReason::Continue as u32,
+    go_on = const ExitReason::Crossed as u32,
     interpret = sym interpret,
 );
 
@@ -166,7 +166,7 @@ core::arch::global_asm!(
     link_slot = const offset_of!(CpuState, link_slot),
     exit_reason = const offset_of!(CpuState, exit_reason),
     link = const ExitReason::Link as u32,
-    go_on = const ExitReason::Continue as u32,
+    go_on = const ExitReason::Crossed as u32,
     interpret = sym interpret,
 );
 

@@ -19,10 +19,12 @@ mod tier2;
 
 use std::rc::Rc;
 
+use iced_x86::FlowControl;
+use xlate_abi::protocol::FlagRule;
 use xlate_abi::state::{CpuState, ExitReason, LinkSlot, Trap};
-use xlate_x86::decode::{CodeSource, MAX_BLOCK, MAX_INSTRUCTION};
+use xlate_x86::decode::{CodeSource, MAX_BLOCK, MAX_INSTRUCTION, crosses, decode_block_by, reads_flags};
 use xlate_x86::interpreter::DecodedBlock;
-use xlate_x86::{BlockEnd, decode_block};
+use xlate_x86::{Block, BlockEnd};
 
 use crate::config::{Config, EngineChoice, StatsSink};
 use crate::memory::Memory;
@@ -44,6 +46,8 @@ pub enum Exit {
     Unimplemented,
     /// Code at `rip` can't be fetched.
     FetchFault,
+    /// The code at `rip` reads flags that aren't kept ([`FlagRule::Convention`]).
+    LostFlags,
     /// A signal waits.
     Safepoint,
     /// A memory access of the instruction at `rip` faulted; `signal` keeps what the host said.
@@ -57,6 +61,7 @@ impl Exit {
             Self::Trap(_) => "trap",
             Self::Unimplemented => "unimplemented",
             Self::FetchFault => "fetch fault",
+            Self::LostFlags => "lost flags",
             Self::Safepoint => "safepoint",
             Self::HostFault => "memory fault",
         }
@@ -130,6 +135,7 @@ pub struct Parted(Option<promote::Tier2>);
 pub struct Engine {
     thresholds: Thresholds,
     precise: bool,
+    flags: FlagRule,
     table: Table,
     pages: Pages,
     /// Made when the first block is compiled: neither the compiler nor its memory costs a program that never
@@ -164,6 +170,7 @@ impl Engine {
         Self {
             thresholds: Thresholds::of(config, tier2.is_some()),
             precise: false,
+            flags: config.flags,
             table: Table::default(),
             pages: Pages::default(),
             native: None,
@@ -225,6 +232,11 @@ impl Engine {
             }
             match ExitReason::from_u32(state.exit_reason) {
                 Some(ExitReason::Continue) => {}
+                Some(ExitReason::Crossed) => {
+                    if self.flags == FlagRule::Convention && reads_flags(&Fetch(memory), state.rip) {
+                        return Exit::LostFlags;
+                    }
+                }
                 Some(ExitReason::Link) => {
                     let slot = state.link_slot as *mut LinkSlot;
                     // SAFETY: translated code names a slot of its own, which lives as long as the code.
@@ -260,7 +272,10 @@ impl Engine {
                 // SAFETY: the slot's code is still there.
                 unsafe { self.table.link(self.link_of(slot), code) };
             }
-            Via::Lookup => self.table.publish(pc, code),
+            // Code that reads flags is always entered through the dispatcher, which knows from where.
+            Via::Lookup if self.flags == FlagRule::Exact || !reads_flags(&Fetch(memory), pc) => {
+                self.table.publish(pc, code);
+            }
             _ => {}
         }
         Step::Native(code)
@@ -315,8 +330,17 @@ impl Engine {
         }
     }
 
+    fn decode_block(&self, memory: &dyn GuestCode, pc: u64) -> Block {
+        decode_block_by(self.flags, &Fetch(memory), pc, MAX_BLOCK, self.precise)
+    }
+
     fn decode(&mut self, pc: u64, memory: &dyn GuestCode) -> Result<(), BlockEnd> {
-        let block = decode_block(&Fetch(memory), pc, MAX_BLOCK, self.precise);
+        let mut block = self.decode_block(memory, pc);
+        if self.flags == FlagRule::Convention && flags_are_used_across(&block, memory) {
+            tracing::info!(pc = format_args!("{pc:#x}"), "flags are kept across calls and returns from here on");
+            self.keep_all_flags();
+            block = self.decode_block(memory, pc);
+        }
         // Nothing is remembered about addresses without code: code may come to be there.
         if block.is_empty() {
             return Err(block.exit);
@@ -374,6 +398,16 @@ impl Engine {
         }
     }
 
+    /// The program has code that reads flags across a call or a return: from now on they are kept there, too.
+    fn keep_all_flags(&mut self) {
+        self.flags = FlagRule::Exact;
+        self.table.clear();
+        self.flush_cache();
+        if let Some(tier2) = &mut self.tier2 {
+            tier2.outdate(0, u64::MAX);
+        }
+    }
+
     /// The guest instruction that translated code at a host address belongs to.
     fn guest_pc(&self, host: u64) -> Option<u64> {
         self.table.guest_pc(host)
@@ -427,6 +461,19 @@ impl Engine {
                 }
             }
         }
+    }
+}
+
+/// Whether a call's target or the code behind it reads flags from before.
+fn flags_are_used_across(block: &Block, memory: &dyn GuestCode) -> bool {
+    let Some(last) = block.insns.last().map(|i| i.raw).filter(|i| crosses(i)) else {
+        return false;
+    };
+    let reads = |pc| reads_flags(&Fetch(memory), pc);
+    match last.flow_control() {
+        FlowControl::Call => reads(block.end) || block.successors().into_iter().any(reads),
+        FlowControl::IndirectCall => reads(block.end),
+        _ => false,
     }
 }
 

@@ -5,13 +5,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use xlate_abi::protocol::{Blob, BlockProfile, CodeBytes, CodeOptions, CompileRequest, OptLevel, Response, Target};
-use xlate_x86::decode::MAX_BLOCK;
-use xlate_x86::{Block, BlockEnd, decode_block};
+use xlate_x86::{Block, BlockEnd};
 
 use super::compile::CompileError;
 use super::table::{Code, Region};
 use super::tier2::{Client, Event, host_target};
-use super::{Engine, Fetch, GuestCode};
+use super::{Engine, GuestCode};
 use crate::config::{Config, EngineChoice};
 
 /// Blocks that a request describes at most.
@@ -188,7 +187,7 @@ impl Engine {
                 read_code(memory, start, end)
             })
             .collect();
-        let precise = self.precise;
+        let (precise, flags) = (self.precise, self.flags);
         let tier2 = self.tier2.as_mut()?;
         let id = tier2.next_id;
         tier2.next_id += 1;
@@ -196,7 +195,7 @@ impl Engine {
             id,
             entry: pc,
             target: tier2.target.clone(),
-            options: CodeOptions { opt: tier2.opt, precise, tso: false },
+            options: CodeOptions { opt: tier2.opt, precise, flags, tso: false },
             profile: around.profile,
             code,
         });
@@ -224,7 +223,7 @@ impl Engine {
                 None if unknown == MAX_UNKNOWN => continue,
                 None => {
                     unknown += 1;
-                    decoded = decode_block(&Fetch(memory), at, MAX_BLOCK, self.precise);
+                    decoded = self.decode_block(memory, at);
                     &decoded
                 }
             };

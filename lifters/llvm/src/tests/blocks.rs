@@ -37,6 +37,10 @@ fn region_of(code: &[u8], precise: bool) -> Region {
 }
 
 /// Interprets from the state's `rip` until it leaves the code or isn't simply to be continued.
+fn goes_on(state: &CpuState) -> bool {
+    [ExitReason::Continue, ExitReason::Crossed].iter().any(|r| state.exit_reason == *r as u32)
+}
+
 fn interpret(code: &[u8], state: &mut CpuState) {
     let source = SliceSource { address: BASE, bytes: code };
     let table = helpers();
@@ -46,7 +50,7 @@ fn interpret(code: &[u8], state: &mut CpuState) {
         // SAFETY: the tests' code accesses only memory of theirs, and the helper table is complete.
         unsafe { run_block(state, &block) };
         let inside = state.rip >= BASE && state.rip < BASE + code.len() as u64;
-        if state.exit_reason != ExitReason::Continue as u32 || !inside {
+        if !goes_on(state) || !inside {
             return;
         }
     }
@@ -60,7 +64,8 @@ fn check(code: &[u8], state: &CpuState) -> CpuState {
     for target in hosts() {
         for opt in [OptLevel::O1, OptLevel::O2, OptLevel::O3] {
             for (precise, tso) in [(false, false), (true, false), (false, true)] {
-                let options = xlate_abi::protocol::CodeOptions { opt, precise, tso };
+                let options =
+                    xlate_abi::protocol::CodeOptions { opt, precise, flags: xlate_abi::protocol::FlagRule::Exact, tso };
                 let blob = compile_region(&region_of(code, precise), &target, options)
                     .unwrap_or_else(|e| panic!("{options:?} for {target:?}: {e}"));
                 let mut got = state.clone();
@@ -77,7 +82,12 @@ fn check(code: &[u8], state: &CpuState) -> CpuState {
 /// There is no such host here, but the code must come out whole.
 fn compile_for_arm(code: &[u8]) {
     for (precise, tso) in [(false, false), (true, false), (false, true)] {
-        let options = xlate_abi::protocol::CodeOptions { opt: OptLevel::O2, precise, tso };
+        let options = xlate_abi::protocol::CodeOptions {
+            opt: OptLevel::O2,
+            precise,
+            flags: xlate_abi::protocol::FlagRule::Exact,
+            tso,
+        };
         compile_region(&region_of(code, precise), &arm_target(), options)
             .unwrap_or_else(|e| panic!("AArch64, {options:?}: {e}"));
     }

@@ -16,7 +16,9 @@ use cranelift_codegen::ir::{
 };
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::FunctionBuilder;
-use xlate_abi::state::{CpuState, ExitReason, FlagBytes, Helper, LOOKUP_ENTRIES, LinkSlot, LookupEntry, RETURNED, Trap};
+use xlate_abi::state::{
+    CpuState, ExitReason, FlagBytes, Helper, LOOKUP_ENTRIES, LinkSlot, LookupEntry, RETURNED, Trap,
+};
 use xlate_x86::emitter::*;
 
 use super::vector::Wide;
@@ -324,9 +326,9 @@ impl<'f> Baseline<'f> {
         (code, slot)
     }
 
-    /// Finds the code for an address in the table of indirect branches; leaves if there is none. Gives the code and the
+    /// Finds the code for an address in the table of indirect branches; leaves for the given reason if there is none. Gives the code and the
     /// entry's address.
-    fn look_up(&mut self, target: Value) -> (Value, Value) {
+    fn look_up(&mut self, target: Value, missed: ExitReason) -> (Value, Value) {
         // The index of `xlate_abi::state::lookup_index`, scaled to the entry's size.
         let twelve = self.word(12);
         let high = self.b.ins().ushr(target, twelve);
@@ -340,16 +342,16 @@ impl<'f> Baseline<'f> {
         let pc_field = offset_of!(LookupEntry, guest_pc) as i32;
         let known = self.b.ins().load(types::I64, OWN, entry, pc_field);
         let hit = self.b.ins().icmp(IntCC::Equal, known, target);
-        self.unless(hit, |e| e.go_on_at(target));
+        self.unless(hit, |e| e.go_on_at(target, missed));
         let code_field = offset_of!(LookupEntry, code) as i32;
         let code = self.b.ins().load(types::I64, OWN, entry, code_field);
         (code, entry)
     }
 
     /// Has the dispatcher go on at an address.
-    fn go_on_at(&mut self, target: Value) {
+    fn go_on_at(&mut self, target: Value, reason: ExitReason) {
         self.store_state(target, offset_of!(CpuState, rip) as i32);
-        self.exit_with(ExitReason::Continue, 0);
+        self.exit_with(reason, 0);
     }
 
     /// Leaves in the way `exit` emits, unless the condition holds.
@@ -368,7 +370,7 @@ impl<'f> Baseline<'f> {
         let sp = self.b.ins().get_stack_pointer(types::I64);
         let limit = self.load_state(types::I64, offset_of!(CpuState, stack_limit) as i32);
         let room = self.b.ins().icmp(IntCC::UnsignedGreaterThan, sp, limit);
-        self.unless(room, |e| e.go_on_at(target));
+        self.unless(room, |e| e.go_on_at(target, ExitReason::Continue));
     }
 
     /// Returns as tier 2's functions do: LLVM has the results in rax, rdx and rcx, Cranelift in rax, rcx and rdx; on AArch64
@@ -384,7 +386,7 @@ impl<'f> Baseline<'f> {
         let returned = self.b.inst_results(call)[0];
         let expected = self.word(return_to);
         let same = self.b.ins().icmp(IntCC::Equal, returned, expected);
-        self.unless(same, |e| e.go_on_at(returned));
+        self.unless(same, |e| e.go_on_at(returned, ExitReason::Crossed));
         let (code, slot) = self.link(return_to);
         self.b.ins().return_call_indirect(self.tail, code, &[self.state, slot]);
     }
@@ -991,12 +993,12 @@ impl Emitter for Baseline<'_> {
             }
             Indirect::Jump => {
                 self.safepoint(|e| e.store_state(target, rip));
-                let (code, entry) = self.look_up(target);
+                let (code, entry) = self.look_up(target, ExitReason::Continue);
                 self.b.ins().return_call_indirect(self.tail, code, &[self.state, entry]);
             }
             Indirect::Call { return_to } => {
                 self.check_stack(target);
-                let (code, entry) = self.look_up(target);
+                let (code, entry) = self.look_up(target, ExitReason::Crossed);
                 self.call_code(code, entry, return_to);
             }
         }
