@@ -254,7 +254,10 @@ impl<'c> Llvm<'c> {
         for site in core::mem::take(&mut self.sites) {
             let registers = dirty[site.from].union(site.written);
             self.ir.at_end(site.block);
-            self.write_back(registers);
+            // A reload follows something that has changed the state.
+            if !matches!(site.kind, SiteKind::Reload(_)) {
+                self.write_back(registers);
+            }
             self.fill(site.kind, registers);
         }
         self.close_dead_blocks();

@@ -12,7 +12,7 @@ use core::mem::offset_of;
 use cranelift_codegen::ir::condcodes::{CondCode, FloatCC, IntCC};
 use cranelift_codegen::ir::{
     AbiParam, AtomicRmwOp, Block as ClifBlock, BlockArg, InstBuilder, InstructionData, MemFlagsData, Opcode, SigRef,
-    Signature, SourceLoc, Type, Value, ValueDef, types,
+    Signature, SourceLoc, StackSlotData, StackSlotKind, Type, Value, ValueDef, types,
 };
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::FunctionBuilder;
@@ -382,8 +382,13 @@ impl<'f> Baseline<'f> {
 
     /// Calls the code that a slot or an entry leads to, and goes on behind the call if it returns there.
     fn call_code(&mut self, code: Value, slot: Value, return_to: u64) {
+        // Cranelift takes the C convention's registers for preserved by the callee; tier 2 preserves none but the frame
+        // pointer. So nothing from before the call is used behind it: the state's address goes over the stack.
+        let saved = self.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, 8, 3));
+        self.b.ins().stack_store(types::I64, self.state, saved, 0);
         let call = self.b.ins().call_indirect(self.tail, code, &[self.state, slot]);
         let returned = self.b.inst_results(call)[0];
+        self.state = self.b.ins().stack_load(types::I64, types::I64, saved, 0);
         let expected = self.word(return_to);
         let same = self.b.ins().icmp(IntCC::Equal, returned, expected);
         self.unless(same, |e| e.go_on_at(returned, ExitReason::Crossed));
