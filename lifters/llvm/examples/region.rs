@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use object::{Object, ObjectSegment, ObjectSymbol};
 use xlate_abi::protocol::{Arch, CodeOptions, OptLevel, Target};
 use xlate_llvm::{Region, RegionBlock, compile_region, explain_region, host_target};
-use xlate_x86::decode::{MAX_BLOCK, MAX_INSTRUCTION};
+use xlate_x86::decode::MAX_BLOCK;
 use xlate_x86::{CodeSource, decode_block};
 
 const MAX_BLOCKS: usize = 64;
@@ -15,11 +15,11 @@ const MAX_BLOCKS: usize = 64;
 struct Image(Vec<(u64, Vec<u8>)>);
 
 impl CodeSource for Image {
-    fn fetch(&self, pc: u64, buffer: &mut [u8; MAX_INSTRUCTION]) -> usize {
+    fn fetch(&self, pc: u64, buffer: &mut [u8]) -> usize {
         let inside = |(base, bytes): &&(u64, Vec<u8>)| pc.wrapping_sub(*base) < bytes.len() as u64;
         let Some((base, bytes)) = self.0.iter().find(inside) else { return 0 };
         let rest = &bytes[(pc - base) as usize..];
-        let n = rest.len().min(MAX_INSTRUCTION);
+        let n = rest.len().min(buffer.len());
         buffer[..n].copy_from_slice(&rest[..n]);
         n
     }

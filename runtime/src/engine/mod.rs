@@ -15,12 +15,13 @@ mod launch;
 mod pages;
 mod promote;
 mod table;
+mod tier0;
 mod tier2;
 
 use std::rc::Rc;
 
 use xlate_abi::state::{CpuState, ExitReason, LinkSlot, Trap};
-use xlate_x86::decode::{CodeSource, MAX_BLOCK, MAX_INSTRUCTION};
+use xlate_x86::decode::{CodeSource, MAX_BLOCK};
 use xlate_x86::interpreter::DecodedBlock;
 use xlate_x86::{BlockEnd, decode_block};
 
@@ -32,6 +33,7 @@ use pages::Pages;
 use promote::Tier2;
 pub use stats::Stats;
 use table::{Entry, Table};
+use tier0::Stay;
 
 /// Why [`Engine::run`] came back. `rip` and all registers are precise in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +93,7 @@ impl GuestCode for Memory {
 struct Fetch<'m>(&'m dyn GuestCode);
 
 impl CodeSource for Fetch<'_> {
-    fn fetch(&self, pc: u64, buffer: &mut [u8; MAX_INSTRUCTION]) -> usize {
+    fn fetch(&self, pc: u64, buffer: &mut [u8]) -> usize {
         self.0.fetch(pc, buffer)
     }
 }
@@ -204,6 +206,7 @@ impl Engine {
                 return Exit::Safepoint;
             }
             self.poll_tier2();
+            self.table.free_dropped();
             match self.step(state.rip, via, memory) {
                 Step::Native(code) => {
                     // SAFETY: code of the block ABI, installed for this address; the state is prepared; what the
@@ -212,10 +215,12 @@ impl Engine {
                     via = Via::Lookup;
                 }
                 Step::Interpret(block) => {
-                    self.stats.blocks_interpreted += 1;
-                    self.stats.instructions_interpreted += block.block.insns.len() as u64;
-                    // SAFETY: as above.
-                    unsafe { entry::enter_interpreter(state, &block) };
+                    let before = state.interpreted;
+                    let mut stay = Stay::new(&block, &self.table.known, self.thresholds.baseline);
+                    // SAFETY: as above. Dropped blocks are freed only in this loop.
+                    unsafe { entry::enter_interpreter(state, &mut stay) };
+                    self.stats.blocks_interpreted += stay.blocks;
+                    self.stats.instructions_interpreted += state.interpreted - before;
                     via = Via::Fresh;
                 }
                 Step::Nothing(end) => return end_at(state, end),
@@ -286,7 +291,7 @@ impl Engine {
             return Ok(code);
         }
         let entry = self.table.block(pc).expect("asking for a region removes no block");
-        if entry.runs >= thresholds.baseline && !entry.no_native {
+        if entry.decoded.runs.get() >= thresholds.baseline && !entry.no_native {
             if let Some(code) = self.compile_baseline(pc) {
                 return Ok(code);
             }
@@ -294,8 +299,13 @@ impl Engine {
             entry.no_native = true;
             return Err(Step::Interpret(Rc::clone(&entry.decoded)));
         }
-        entry.runs += 1;
-        Err(Step::Interpret(Rc::clone(&entry.decoded)))
+        let decoded = Rc::clone(&entry.decoded);
+        decoded.runs.set(decoded.runs.get() + 1);
+        // Blocks with a snapshot are compared with memory before each execution.
+        if entry.snapshot.is_none() {
+            self.table.known.insert(&decoded);
+        }
+        Err(Step::Interpret(decoded))
     }
 
     /// Forgets a block of an often changing page if its bytes are others now.
@@ -326,7 +336,6 @@ impl Engine {
         };
         self.table.insert_block(Entry {
             decoded: Rc::new(DecodedBlock::new(block)),
-            runs: 0,
             native: None,
             snapshot,
             no_native: false,

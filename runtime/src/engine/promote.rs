@@ -248,7 +248,7 @@ impl Engine {
         };
         let counter = entry.native.as_ref().and_then(|n| n.counter.as_ref());
         let counted = counter.map(|c| c.count());
-        entry.runs + counted.unwrap_or(0)
+        entry.decoded.runs.get() + counted.unwrap_or(0)
     }
 
     // ---- answers -----------------------------------------------------------------------------------
