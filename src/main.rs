@@ -3,11 +3,10 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 #[cfg(target_arch = "x86_64")]
 use xlate::checkpoint;
 use xlate::status::{CommandResult, Status};
-use xlate::{bench, inspect, isa, run, serve};
+use xlate::{bench, inspect, isa, logging, run, service};
 
 /// Checkpoints running x86-64 Linux processes and resumes them, translated, on AArch64 or x86-64.
 #[derive(Parser)]
@@ -31,7 +30,7 @@ enum Command {
     Inspect(inspect::Args),
     Isa(isa::Args),
     Run(run::Args),
-    Serve(serve::Args),
+    Serve(service::Args),
     Bench(bench::Args),
 }
 
@@ -40,7 +39,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(e) => return usage(&e),
     };
-    if let Err(e) = start_logging(cli.log.as_deref()) {
+    if let Err(e) = logging::start(cli.log.as_deref()) {
         eprintln!("xlate: {e}");
         return Status::Failed.into();
     }
@@ -61,7 +60,7 @@ fn dispatch(cli: Cli) -> CommandResult {
         Command::Inspect(args) => inspect::run(&args),
         Command::Isa(args) => isa::run(&args),
         Command::Run(args) => run::run(args, cli.log.as_deref()),
-        Command::Serve(args) => serve::run(&args),
+        Command::Serve(args) => service::run(&args, cli.log.as_deref()),
     }
 }
 
@@ -70,14 +69,4 @@ fn usage(error: &clap::Error) -> ExitCode {
     // A closed stdout or stderr leaves nobody to tell.
     let _ = error.print();
     if error.use_stderr() { Status::Failed.into() } else { ExitCode::SUCCESS }
-}
-
-fn start_logging(filter: Option<&str>) -> Result<(), String> {
-    let Some(filter) = filter.filter(|f| !f.is_empty()) else {
-        return Ok(());
-    };
-    let filter =
-        EnvFilter::try_new(filter).map_err(|e| format!("--log {filter}: not a level or tracing filter: {e}"))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    Ok(())
 }

@@ -1,4 +1,4 @@
-//! `xlate serve`: the translator service. Runtimes connect to its socket and ask for regions' code; it compiles
+//! The translator service, `xlate-serve`'s work. Runtimes connect to its socket and ask for regions' code; it compiles
 //! several at a time, the hottest first, and ends by itself when its last client has gone.
 //!
 //! One thread a client reads requests; a pool compiles. A compiler that panics costs one region, one that aborts
@@ -9,7 +9,7 @@ mod queue;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,22 +19,9 @@ use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use xlate_abi::protocol::Request;
 
+use crate::service::Args;
 use crate::status::CommandResult;
 use queue::{Client, Queue};
-
-/// Compiles hot regions for runtimes (`xlate run` starts it as needed).
-#[derive(clap::Args, Debug)]
-pub struct Args {
-    /// Unix socket to listen on; made here, removed at the end.
-    #[arg(long, value_name = "PATH")]
-    socket: PathBuf,
-    /// Compilations at a time (default: one less than there are processors, for the guest runs, too).
-    #[arg(long, value_name = "N")]
-    jobs: Option<usize>,
-    /// Ends when there has been no client for so many seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
-    idle: u64,
-}
 
 /// The largest request taken; a region's code and profile are far smaller.
 const MAX_MESSAGE: u32 = 64 << 20;

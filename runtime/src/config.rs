@@ -106,7 +106,7 @@ impl Default for Config {
             guest_pid: None,
             exec_prefix: Vec::new(),
             xlate: None,
-            hot_baseline: 8,
+            hot_baseline: 512,
             hot_optimized: 2000,
             flags: FlagRule::Convention,
             placed: None,

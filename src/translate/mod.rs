@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use xlate_abi::protocol::{Blob, CodeBytes, CompileRequest};
 use xlate_llvm::{CompileError, Region, compile_region};
 use xlate_x86::CodeSource;
-use xlate_x86::decode::{MAX_INSTRUCTION, SliceSource};
+use xlate_x86::decode::SliceSource;
 
 pub use form::form_region;
 
@@ -27,7 +27,7 @@ pub enum TranslateError {
 pub struct RequestCode<'a>(pub &'a [CodeBytes]);
 
 impl CodeSource for RequestCode<'_> {
-    fn fetch(&self, pc: u64, buffer: &mut [u8; MAX_INSTRUCTION]) -> usize {
+    fn fetch(&self, pc: u64, buffer: &mut [u8]) -> usize {
         let covers = |c: &&CodeBytes| pc.wrapping_sub(c.address) < c.bytes.len() as u64;
         self.0.iter().find(covers).map_or(0, |c| SliceSource { address: c.address, bytes: &c.bytes }.fetch(pc, buffer))
     }

@@ -1,7 +1,10 @@
 //! Guest programs compiled at test time give the same output and end the same way natively and under every
 //! mix of tiers. The compute programs run on small sizes: it is their code paths that count here.
 
-use xlate_tests::guest::{MODES, OPTIMIZED, compile, same_in};
+use std::process::Command;
+use std::time::Duration;
+
+use xlate_tests::guest::{MODES, OPTIMIZED, compile, run, same_in, xlate};
 
 /// One test a program: folder, name, arguments.
 macro_rules! guests {
@@ -38,6 +41,7 @@ guests! {
     features processes [];
     features selfmod [];
     features signals [];
+    features flags [];
     features migrate ["20"];
 }
 
@@ -46,5 +50,22 @@ guests! {
 fn kinds_of_executable() {
     for flags in [&["-O0"][..], &["-O2", "-static"], &["-O2", "-static-pie"], &["-O2", "-no-pie"]] {
         same_in(&MODES, &compile("features", "control", flags), &[]);
+    }
+}
+
+/// Flags that an indirect call doesn't keep are missed by name, in every tier; kept on demand, they are right.
+#[test]
+fn lost_flags_are_named() {
+    let program = compile("features", "flags", &["-O2"]);
+    let shown = |options: &[&str]| {
+        let mut command = Command::new(xlate());
+        run(command.arg("run").args(options).arg(&program).arg("lost"), Duration::from_secs(60))
+    };
+    for engine in ["--engine=interpreter", "--engine=baseline", "--engine=auto"] {
+        let (end, errors) = shown(&[engine]);
+        assert_eq!((end.end, end.stdout.as_str()), (125, ""), "{engine}");
+        assert!(errors.contains("reads flags") && errors.contains("--flags=exact"), "{engine}: {errors}");
+        let (end, _) = shown(&[engine, "--flags=exact"]);
+        assert_eq!((end.end, end.stdout.as_str()), (0, "passed 2000\n"), "{engine}");
     }
 }

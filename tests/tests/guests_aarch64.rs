@@ -27,5 +27,6 @@ guests! {
     features processes [];
     features selfmod [];
     features signals [];
+    features flags [];
     features migrate ["3"];
 }

@@ -45,3 +45,18 @@ fn optimized_from_the_first_execution() {
     same_in(&OPTIMIZED, Path::new("/bin/true"), &[]);
     same_in(&OPTIMIZED, Path::new("/bin/ls"), &["/etc"]);
 }
+
+/// LLVM takes ten milliseconds and more to load: only the service's program may need it.
+#[test]
+fn only_the_service_loads_llvm() {
+    let needs_llvm = |program: &str| {
+        let path = xlate_tests::guest::xlate().with_file_name(program);
+        let output = std::process::Command::new("readelf").arg("-d").arg(&path).output();
+        let text = output.expect("binutils are installed by scripts/setup.sh").stdout;
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.contains("NEEDED"), "{path:?}: no dynamic section");
+        text.contains("libLLVM")
+    };
+    let found = ["xlate", "xlate-runtime", "xlate-serve"].map(needs_llvm);
+    assert_eq!(found, [false, false, true]);
+}

@@ -8,7 +8,7 @@ use iced_x86::FlowControl;
 use object::{Object, ObjectSegment, ObjectSymbol};
 use xlate_abi::protocol::{Arch, CodeOptions, FlagRule, OptLevel, Target};
 use xlate_llvm::{Region, RegionBlock, compile_region, explain_region, host_target};
-use xlate_x86::decode::{MAX_BLOCK, MAX_INSTRUCTION, decode_block_by};
+use xlate_x86::decode::{MAX_BLOCK, decode_block_by};
 use xlate_x86::{Block, CodeSource};
 
 const MAX_BLOCKS: usize = 64;
@@ -16,11 +16,11 @@ const MAX_BLOCKS: usize = 64;
 struct Image(Vec<(u64, Vec<u8>)>);
 
 impl CodeSource for Image {
-    fn fetch(&self, pc: u64, buffer: &mut [u8; MAX_INSTRUCTION]) -> usize {
+    fn fetch(&self, pc: u64, buffer: &mut [u8]) -> usize {
         let inside = |(base, bytes): &&(u64, Vec<u8>)| pc.wrapping_sub(*base) < bytes.len() as u64;
         let Some((base, bytes)) = self.0.iter().find(inside) else { return 0 };
         let rest = &bytes[(pc - base) as usize..];
-        let n = rest.len().min(MAX_INSTRUCTION);
+        let n = rest.len().min(buffer.len());
         buffer[..n].copy_from_slice(&rest[..n]);
         n
     }

@@ -19,16 +19,14 @@ pub const ALL_FLAGS: Flags = RflagsBits::OF
     | RflagsBits::PF
     | RflagsBits::DF;
 
-/// The longest instruction (Intel SDM vol. 2, 2.3.11).
-pub const MAX_INSTRUCTION: usize = 15;
-
 /// Most instructions in one block; a longer run is cut and goes on in the next block.
 pub const MAX_BLOCK: usize = 64;
 
 /// Where guest code is read from.
 pub trait CodeSource {
-    /// Copies up to 15 bytes of executable guest memory at `pc`; gives how many there are (0: not executable).
-    fn fetch(&self, pc: u64, buffer: &mut [u8; MAX_INSTRUCTION]) -> usize;
+    /// Copies executable guest memory at `pc` into the buffer; gives how many bytes there are, as many as fit (0: not
+    /// executable).
+    fn fetch(&self, pc: u64, buffer: &mut [u8]) -> usize;
 }
 
 /// Code from a slice of bytes at a given address.
@@ -39,12 +37,12 @@ pub struct SliceSource<'a> {
 }
 
 impl CodeSource for SliceSource<'_> {
-    fn fetch(&self, pc: u64, buffer: &mut [u8; MAX_INSTRUCTION]) -> usize {
+    fn fetch(&self, pc: u64, buffer: &mut [u8]) -> usize {
         let offset = pc.wrapping_sub(self.address);
         let Some(rest) = usize::try_from(offset).ok().and_then(|o| self.bytes.get(o..)) else {
             return 0;
         };
-        let n = rest.len().min(MAX_INSTRUCTION);
+        let n = rest.len().min(buffer.len());
         buffer[..n].copy_from_slice(&rest[..n]);
         n
     }
@@ -124,19 +122,43 @@ fn is_direct(i: &Instruction) -> bool {
     i.op_count() > 0 && i.op0_kind() == OpKind::NearBranch64
 }
 
-/// Decodes one instruction; `None` when no executable byte is there. An invalid one has code `INVALID`;
-/// one whose missing tail isn't executable counts as not there (the fetch faults).
-pub fn decode_one(source: &dyn CodeSource, pc: u64) -> Option<Instruction> {
-    let mut bytes = [0; MAX_INSTRUCTION];
-    let n = source.fetch(pc, &mut bytes);
-    if n == 0 {
-        return None;
+/// Bytes that are fetched at a time; most blocks are shorter.
+const WINDOW: usize = 96;
+
+/// Decodes straight on from `pc` while `visit` wants more. False where no executable byte is, or an instruction's
+/// missing tail isn't executable (the fetch faults); invalid ones are visited, with code `INVALID`.
+fn decode_run(source: &dyn CodeSource, pc: u64, mut visit: impl FnMut(&Instruction) -> bool) -> bool {
+    let mut at = pc;
+    loop {
+        let mut bytes = [0; WINDOW];
+        let window = at;
+        let n = source.fetch(window, &mut bytes);
+        let mut decoder = Decoder::with_ip(64, &bytes[..n], window, DecoderOptions::NONE);
+        loop {
+            let i = decoder.decode();
+            if i.is_invalid() && decoder.last_error() == iced_x86::DecoderError::NoMoreBytes {
+                // Can't be at the start of a whole window: instructions have 15 bytes at most (Intel SDM vol. 2, 2.3.11).
+                if at == window {
+                    return false;
+                }
+                break;
+            }
+            if !visit(&i) {
+                return true;
+            }
+            at = i.next_ip();
+        }
     }
-    let mut decoder = Decoder::with_ip(64, &bytes[..n], pc, DecoderOptions::NONE);
-    let i = decoder.decode();
-    let cut_short =
-        i.is_invalid() && n < MAX_INSTRUCTION && decoder.last_error() == iced_x86::DecoderError::NoMoreBytes;
-    (!cut_short).then_some(i)
+}
+
+/// Decodes one instruction; `None` where [`decode_run`] finds none.
+pub fn decode_one(source: &dyn CodeSource, pc: u64) -> Option<Instruction> {
+    let mut found = None;
+    decode_run(source, pc, |i| {
+        found = Some(*i);
+        false
+    });
+    found
 }
 
 /// Whether it is a string instruction with a REP prefix: it does one step and branches to itself.
@@ -181,27 +203,28 @@ pub fn decode_block(source: &dyn CodeSource, pc: u64, max: usize, precise_flags:
 /// Decodes the basic block at `pc`, at most `max` instructions of it, with the flags live behind each.
 /// `precise_flags` keeps all flags alive everywhere instead, but for what the rule says of returns and calls.
 pub fn decode_block_by(rule: FlagRule, source: &dyn CodeSource, pc: u64, max: usize, precise_flags: bool) -> Block {
-    let mut insns = Vec::new();
-    let mut end = pc;
-    let exit = loop {
-        if insns.len() == max {
-            break BlockEnd::FallThrough;
-        }
-        let Some(raw) = decode_one(source, end) else {
-            break BlockEnd::FetchFault;
-        };
+    let mut insns = Vec::with_capacity(5);
+    let mut exit = BlockEnd::FallThrough;
+    let fetched = decode_run(source, pc, |raw| {
         if raw.code() == Code::INVALID {
-            break BlockEnd::Invalid;
+            exit = BlockEnd::Invalid;
+            return false;
         }
         if !isa::is_implemented(raw.code()) {
-            break BlockEnd::Unimplemented;
+            exit = BlockEnd::Unimplemented;
+            return false;
         }
-        end = raw.next_ip();
-        insns.push(Insn { raw, operands: Operands::of(&raw), live: ALL_FLAGS });
-        if ends_block(&raw) {
-            break BlockEnd::Terminator;
+        insns.push(Insn { raw: *raw, operands: Operands::of(raw), live: ALL_FLAGS });
+        if ends_block(raw) {
+            exit = BlockEnd::Terminator;
+            return false;
         }
-    };
+        insns.len() < max
+    });
+    if !fetched {
+        exit = BlockEnd::FetchFault;
+    }
+    let end = insns.last().map_or(pc, |last: &Insn| last.raw.next_ip());
     let mut block = Block { pc, end, insns, exit };
     if !precise_flags {
         let out = live_out(rule, source, &block);
@@ -266,22 +289,29 @@ fn live_out(rule: FlagRule, source: &dyn CodeSource, block: &Block) -> Flags {
 pub fn live_in(rule: FlagRule, source: &dyn CodeSource, pc: u64) -> Flags {
     let mut undecided = ALL_FLAGS;
     let mut read = 0;
-    let mut at = pc;
-    for _ in 0..LOOK_AHEAD {
-        let Some(i) = decode_one(source, at) else {
-            return read | undecided;
-        };
-        read |= flags_read(&i) & undecided;
-        undecided &= !flags_killed(&i);
-        if undecided == 0 {
-            return read;
-        }
-        match i.flow_control() {
-            _ if rule == FlagRule::Convention && crosses(&i) => return read | undecided & RflagsBits::DF,
-            FlowControl::Next if falls_through(&i) && !i.is_invalid() => at = i.next_ip(),
-            FlowControl::UnconditionalBranch if is_direct(&i) => at = i.near_branch_target(),
-            _ => break,
-        }
+    let mut at = Some(pc);
+    let mut left = LOOK_AHEAD;
+    while let Some(pc) = at.take() {
+        decode_run(source, pc, |i| {
+            read |= flags_read(i) & undecided;
+            undecided &= !flags_killed(i);
+            left -= 1;
+            if rule == FlagRule::Convention && crosses(i) {
+                undecided &= RflagsBits::DF;
+                return false;
+            }
+            if undecided == 0 || left == 0 {
+                return false;
+            }
+            match i.flow_control() {
+                FlowControl::Next => falls_through(i) && !i.is_invalid(),
+                FlowControl::UnconditionalBranch if is_direct(i) => {
+                    at = Some(i.near_branch_target());
+                    false
+                }
+                _ => false,
+            }
+        });
     }
     read | undecided
 }
@@ -294,6 +324,16 @@ pub fn crosses(i: &Instruction) -> bool {
         FlowControl::Call => is_direct(i),
         _ => false,
     }
+}
+
+/// Whether a block reads a status flag that it hasn't written itself.
+pub fn reads_outer_flags(block: &Block) -> bool {
+    let mut unwritten = ALL_FLAGS & !RflagsBits::DF;
+    block.insns.iter().any(|i| {
+        let reads = flags_read(&i.raw) & unwritten != 0 && i.raw.mnemonic() != Mnemonic::Syscall;
+        unwritten &= !flags_killed(&i.raw);
+        reads
+    })
 }
 
 /// Whether code at `pc` reads a status flag that it hasn't written itself, as far as a short look can tell.

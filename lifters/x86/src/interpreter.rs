@@ -7,12 +7,13 @@
 pub mod float;
 mod vector;
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 use xlate_abi::state::{CpuState, ExitReason, Helper, Trap};
 
-use crate::decode::Block;
+use crate::decode::{self, Block, BlockEnd};
 use crate::emitter::*;
 use crate::isa::{self, Semantics};
 use crate::lifter::Lifter;
@@ -27,6 +28,12 @@ pub struct Interpreter<'s> {
 pub struct DecodedBlock {
     pub block: Block,
     semantics: Vec<Semantics<Interpreter<'static>>>,
+    /// Whether the block's end remains to be done behind the last instruction.
+    open_end: bool,
+    /// Whether it reads a status flag that it hasn't written itself.
+    pub reads_flags: bool,
+    /// Executions, for whoever decides about its next tier.
+    pub runs: Cell<u64>,
 }
 
 impl DecodedBlock {
@@ -39,7 +46,10 @@ impl DecodedBlock {
                     .expect("decode_block admits only implemented instructions")
             })
             .collect();
-        Self { block, semantics }
+        let open_end =
+            block.exit != BlockEnd::Terminator || block.insns.last().is_some_and(|i| decode::falls_through(&i.raw));
+        let reads_flags = decode::reads_outer_flags(&block);
+        Self { block, semantics, open_end, reads_flags, runs: Cell::new(0) }
     }
 }
 
@@ -53,24 +63,59 @@ struct Raised;
 /// what the guest may touch, and has a fault handler where accesses may fault. `state.helpers` must point at a
 /// valid helper table if the block calls helpers.
 pub unsafe fn run_block(state: &mut CpuState, decoded: &DecodedBlock) {
+    // SAFETY: the caller's contract.
+    unsafe { run_blocks(state, decoded, |_| None) };
+}
+
+/// Runs a block and then, as long as none leaves, the ones that `next` names for the state behind each.
+///
+/// # Safety
+/// As for [`run_block`]; blocks that `next` gives live until it is asked again.
+pub unsafe fn run_blocks(
+    state: &mut CpuState,
+    first: *const DecodedBlock,
+    mut next: impl FnMut(&CpuState) -> Option<*const DecodedBlock>,
+) {
     state.exit_reason = ExitReason::Continue as u32;
-    state.interpreted += decoded.block.insns.len() as u64;
     // The semantics were looked up for a 'static state, and are used only within this call.
     let state: *mut CpuState = state;
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: the pointer comes from the exclusive borrow above, which nothing else uses meanwhile.
-        let mut interpreter = Interpreter { state: unsafe { &mut *state } };
-        // Precise: flags that something reads later are in the state wherever a fault can leave.
-        let mut l = Lifter::new(&mut interpreter, true);
-        for (insn, semantics) in decoded.block.insns.iter().zip(&decoded.semantics) {
-            l.instruction(*semantics, insn);
+        let mut block = first;
+        loop {
+            // SAFETY: the pointers come from the exclusive borrow above, which nothing else uses meanwhile, and from
+            // the caller, who keeps the block.
+            unsafe { execute(&mut *state, &*block) };
+            // SAFETY: as above.
+            let state = unsafe { &mut *state };
+            if state.exit_reason != ExitReason::Continue as u32 && state.exit_reason != ExitReason::Crossed as u32 {
+                break;
+            }
+            match next(state) {
+                Some(following) => block = following,
+                None => break,
+            }
+            state.exit_reason = ExitReason::Continue as u32;
         }
-        l.finish(&decoded.block);
     }));
     if let Err(payload) = outcome
         && !payload.is::<Raised>()
     {
         resume_unwind(payload);
+    }
+}
+
+/// The instructions of a block, and its end.
+#[inline(always)]
+fn execute(state: &'static mut CpuState, decoded: &DecodedBlock) {
+    state.interpreted += decoded.block.insns.len() as u64;
+    let mut interpreter = Interpreter { state };
+    // Precise: flags that something reads later are in the state wherever a fault can leave.
+    let mut l = Lifter::new(&mut interpreter, true);
+    for (insn, semantics) in decoded.block.insns.iter().zip(&decoded.semantics) {
+        l.instruction(*semantics, insn);
+    }
+    if decoded.open_end {
+        l.finish(&decoded.block);
     }
 }
 

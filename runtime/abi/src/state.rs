@@ -246,7 +246,7 @@ pub struct CpuState {
     pub host_sp: u64,
     /// Host stack pointers below this one are too deep for another call: code leaves instead, which empties the stack.
     pub stack_limit: u64,
-    /// Counts blocks and instructions of tier 0, for `--stats`.
+    /// Counts the instructions of tier 0, for `--stats`.
     pub interpreted: u64,
     pub x87: X87State,
     /// AVX-512 mask registers.

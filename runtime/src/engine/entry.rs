@@ -13,7 +13,8 @@
 use core::mem::offset_of;
 
 use xlate_abi::state::{CpuState, ExitReason, LOOKUP_ENTRIES, LookupEntry};
-use xlate_x86::interpreter::{DecodedBlock, run_block};
+
+use super::tier0::Stay;
 
 unsafe extern "C" {
     fn xlate_enter(state: *mut CpuState, code: u64, slot: u64);
@@ -171,11 +172,11 @@ core::arch::global_asm!(
 );
 
 /// Tier 0 as code of the block ABI's kind: it runs on the trampoline's frame, so a fault inside it can leave as
-/// from translated code. The block travels where a link slot's address would.
-extern "C" fn interpret(state: *mut CpuState, block: *const DecodedBlock) {
-    // SAFETY: `enter_interpreter` passes an exclusive state and a block that outlive the call; its caller answers for
-    // the guest's accesses.
-    unsafe { run_block(&mut *state, &*block) };
+/// from translated code. What to run travels where a link slot's address would.
+extern "C" fn interpret(state: *mut CpuState, stay: *mut Stay<'_>) {
+    // SAFETY: `enter_interpreter` passes exclusive references that outlive the call; its caller answers for the
+    // guest's accesses.
+    unsafe { (*stay).run(&mut *state) };
 }
 
 /// Address of the code that leaves translated code; its value for [`CpuState::exit_stub`].
@@ -198,13 +199,13 @@ pub unsafe fn enter(state: &mut CpuState, code: u64) {
     unsafe { xlate_enter(state, code, 0) };
 }
 
-/// Runs one block in tier 0.
+/// Stays in tier 0.
 ///
 /// # Safety
-/// As for [`run_block`]; `state.helpers` is set.
-pub unsafe fn enter_interpreter(state: &mut CpuState, block: &DecodedBlock) {
+/// As for [`Stay::run`]; `state.helpers` is set.
+pub unsafe fn enter_interpreter(state: &mut CpuState, stay: &mut Stay<'_>) {
     let stub = xlate_interpret_stub as *const () as u64;
-    let block = core::ptr::from_ref(block) as u64;
+    let stay = core::ptr::from_mut(stay) as u64;
     // SAFETY: the stub takes exactly these; the caller's contract for the rest.
-    unsafe { xlate_enter(state, stub, block) };
+    unsafe { xlate_enter(state, stub, stay) };
 }

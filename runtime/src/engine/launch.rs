@@ -8,9 +8,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Where the service of this user for this build of the command listens: one directory that only the user can
+/// The service's program; it stands beside the command.
+pub fn service_of(xlate: &Path) -> PathBuf {
+    xlate.with_file_name("xlate-serve")
+}
+
+/// Where the service of this user for this build of its program listens: one directory that only the user can
 /// write to, for what comes from that socket is executed.
-pub fn socket_path(xlate: &Path) -> io::Result<PathBuf> {
+pub fn socket_path(service: &Path) -> io::Result<PathBuf> {
     // SAFETY: no arguments.
     let user = unsafe { libc::getuid() };
     let directory = PathBuf::from(format!("/tmp/xlate-{user}"));
@@ -23,15 +28,15 @@ pub fn socket_path(xlate: &Path) -> io::Result<PathBuf> {
         let message = format!("{} isn't a directory of this user alone (mode 700)", directory.display());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
     }
-    let build = std::fs::metadata(xlate)?;
+    let build = std::fs::metadata(service)?;
     let mut hasher = DefaultHasher::new();
-    (xlate, build.len(), build.mtime(), build.mtime_nsec(), build.ino()).hash(&mut hasher);
+    (service, build.len(), build.mtime(), build.mtime_nsec(), build.ino()).hash(&mut hasher);
     Ok(directory.join(format!("serve-{:016x}", hasher.finish())))
 }
 
-/// Starts `xlate serve --socket SOCKET`.
-pub fn start_service(xlate: &Path, socket: &Path) -> io::Result<()> {
-    let words = [xlate.as_os_str(), OsStr::new("serve"), OsStr::new("--socket"), socket.as_os_str()];
+/// Starts `xlate-serve --socket SOCKET`.
+pub fn start_service(service: &Path, socket: &Path) -> io::Result<()> {
+    let words = [service.as_os_str(), OsStr::new("--socket"), socket.as_os_str()];
     let words: Vec<CString> = words.iter().map(|w| CString::new(w.as_bytes())).collect::<Result<_, _>>()?;
     let mut argv: Vec<*const libc::c_char> = words.iter().map(|w| w.as_ptr()).collect();
     argv.push(core::ptr::null());

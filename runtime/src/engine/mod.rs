@@ -15,6 +15,7 @@ mod launch;
 mod pages;
 mod promote;
 mod table;
+mod tier0;
 mod tier2;
 
 use std::rc::Rc;
@@ -22,7 +23,7 @@ use std::rc::Rc;
 use iced_x86::FlowControl;
 use xlate_abi::protocol::FlagRule;
 use xlate_abi::state::{CpuState, ExitReason, LinkSlot, Trap};
-use xlate_x86::decode::{CodeSource, MAX_BLOCK, MAX_INSTRUCTION, crosses, decode_block_by, reads_flags};
+use xlate_x86::decode::{CodeSource, MAX_BLOCK, crosses, decode_block_by, reads_flags};
 use xlate_x86::interpreter::DecodedBlock;
 use xlate_x86::{Block, BlockEnd};
 
@@ -34,6 +35,7 @@ use pages::Pages;
 use promote::Tier2;
 pub use stats::Stats;
 use table::{Code, Entry, Link, Table};
+use tier0::Stay;
 
 /// Why [`Engine::run`] came back. `rip` and all registers are precise in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +98,7 @@ impl GuestCode for Memory {
 struct Fetch<'m>(&'m dyn GuestCode);
 
 impl CodeSource for Fetch<'_> {
-    fn fetch(&self, pc: u64, buffer: &mut [u8; MAX_INSTRUCTION]) -> usize {
+    fn fetch(&self, pc: u64, buffer: &mut [u8]) -> usize {
         self.0.fetch(pc, buffer)
     }
 }
@@ -211,6 +213,7 @@ impl Engine {
                 return Exit::Safepoint;
             }
             self.poll_tier2();
+            self.table.free_dropped();
             match self.step(state.rip, via, memory) {
                 Step::Native(code) => {
                     // SAFETY: code of the block ABI, installed for this address; the state is prepared; what the
@@ -219,10 +222,12 @@ impl Engine {
                     via = Via::Lookup;
                 }
                 Step::Interpret(block) => {
-                    self.stats.blocks_interpreted += 1;
-                    self.stats.instructions_interpreted += block.block.insns.len() as u64;
-                    // SAFETY: as above.
-                    unsafe { entry::enter_interpreter(state, &block) };
+                    let before = state.interpreted;
+                    let mut stay = Stay::new(&block, &self.table.known, self.thresholds.baseline);
+                    // SAFETY: as above. Dropped blocks are freed only in this loop.
+                    unsafe { entry::enter_interpreter(state, &mut stay) };
+                    self.stats.blocks_interpreted += stay.blocks;
+                    self.stats.instructions_interpreted += state.interpreted - before;
                     via = Via::Fresh;
                 }
                 Step::Nothing(end) => return end_at(state, end),
@@ -307,7 +312,7 @@ impl Engine {
             return Ok(code);
         }
         let entry = self.table.block(pc).expect("asking for a region removes no block");
-        if entry.runs >= thresholds.baseline && !entry.no_native {
+        if entry.decoded.runs.get() >= thresholds.baseline && !entry.no_native {
             if let Some(entry) = self.compile_baseline(pc) {
                 return Ok(Code::plain(entry));
             }
@@ -315,8 +320,13 @@ impl Engine {
             entry.no_native = true;
             return Err(Step::Interpret(Rc::clone(&entry.decoded)));
         }
-        entry.runs += 1;
-        Err(Step::Interpret(Rc::clone(&entry.decoded)))
+        let decoded = Rc::clone(&entry.decoded);
+        decoded.runs.set(decoded.runs.get() + 1);
+        // Blocks with a snapshot are compared with memory before each execution.
+        if entry.snapshot.is_none() {
+            self.table.known.insert(&decoded);
+        }
+        Err(Step::Interpret(decoded))
     }
 
     /// Forgets a block of an often changing page if its bytes are others now.
@@ -334,9 +344,14 @@ impl Engine {
         decode_block_by(self.flags, &Fetch(memory), pc, MAX_BLOCK, self.precise)
     }
 
+    /// Whether flags that aren't kept are read behind this block.
+    fn needs_all_flags(&self, block: &Block, memory: &dyn GuestCode) -> bool {
+        self.flags == FlagRule::Convention && flags_are_used_across(block, memory)
+    }
+
     fn decode(&mut self, pc: u64, memory: &dyn GuestCode) -> Result<(), BlockEnd> {
         let mut block = self.decode_block(memory, pc);
-        if self.flags == FlagRule::Convention && flags_are_used_across(&block, memory) {
+        if self.needs_all_flags(&block, memory) {
             tracing::info!(pc = format_args!("{pc:#x}"), "flags are kept across calls and returns from here on");
             self.keep_all_flags();
             block = self.decode_block(memory, pc);
@@ -356,7 +371,6 @@ impl Engine {
         };
         self.table.insert_block(Entry {
             decoded: Rc::new(DecodedBlock::new(block)),
-            runs: 0,
             native: None,
             snapshot,
             no_native: false,
@@ -466,7 +480,7 @@ impl Engine {
 
 /// Whether a call's target or the code behind it reads flags from before.
 fn flags_are_used_across(block: &Block, memory: &dyn GuestCode) -> bool {
-    let Some(last) = block.insns.last().map(|i| i.raw).filter(|i| crosses(i)) else {
+    let Some(last) = block.insns.last().map(|i| i.raw).filter(crosses) else {
         return false;
     };
     let reads = |pc| reads_flags(&Fetch(memory), pc);

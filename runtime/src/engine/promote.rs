@@ -227,7 +227,9 @@ impl Engine {
                     &decoded
                 }
             };
-            if block.is_empty() || self.pages.is_volatile(at, block.end) {
+            // A block that shows that flags must be kept everywhere is the dispatcher's to find.
+            let shows = || known.is_none() && self.needs_all_flags(block, memory);
+            if block.is_empty() || self.pages.is_volatile(at, block.end) || shows() {
                 continue;
             }
             around.blocks.insert(at);
@@ -247,7 +249,7 @@ impl Engine {
         };
         let counter = entry.native.as_ref().and_then(|n| n.counter.as_ref());
         let counted = counter.map(|c| c.count());
-        entry.runs + counted.unwrap_or(0)
+        entry.decoded.runs.get() + counted.unwrap_or(0)
     }
 
     // ---- answers -----------------------------------------------------------------------------------

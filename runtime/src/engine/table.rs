@@ -11,6 +11,7 @@ use xlate_x86::interpreter::DecodedBlock;
 
 use super::baseline::Slots;
 use super::entry;
+use super::tier0::Known;
 
 const PAGE_SHIFT: u32 = 12;
 
@@ -113,8 +114,6 @@ impl Counter {
 /// A block that was executed.
 pub struct Entry {
     pub decoded: Rc<DecodedBlock>,
-    /// Executions in tier 0.
-    pub runs: u64,
     pub native: Option<Native>,
     /// The bytes it was made from, when its page changes too often to be watched.
     pub snapshot: Option<Box<[u8]>>,
@@ -154,6 +153,10 @@ pub struct Table {
     /// In the order of host addresses, for code memory is filled upwards.
     mapped: Vec<Mapped>,
     arena: Arena,
+    /// What tier 0 may run by itself.
+    pub known: Known,
+    /// Blocks that were dropped and may still be running.
+    dropped: Vec<Rc<DecodedBlock>>,
     lookup: Box<[LookupEntry; LOOKUP_ENTRIES]>,
     pub links_patched: u64,
 }
@@ -179,6 +182,8 @@ impl Default for Table {
             links: AddressMap::default(),
             mapped: Vec::new(),
             arena: Arena::default(),
+            known: Known::default(),
+            dropped: Vec::new(),
             lookup,
             links_patched: 0,
         }
@@ -219,6 +224,7 @@ impl Table {
             self.index(pc, start, start + u64::from(len));
         }
         self.relink(pc, region.code);
+        self.known.forget(pc);
         self.regions.insert(pc, region);
     }
 
@@ -330,10 +336,17 @@ impl Table {
         let Some(entry) = self.blocks.remove(&pc) else {
             return;
         };
+        self.known.forget(pc);
         if !self.regions.contains_key(&pc) {
             self.unlink(pc);
             self.unindex(pc, pc, entry.end());
         }
+        self.dropped.push(entry.decoded);
+    }
+
+    /// Frees what was dropped. No tier 0 code may be running.
+    pub fn free_dropped(&mut self) {
+        self.dropped.clear();
     }
 
     fn remove_region(&mut self, pc: u64) {
@@ -376,6 +389,7 @@ impl Table {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.forget_code();
+        self.known.clear();
         self.blocks.clear();
         self.by_page.clear();
     }
@@ -421,7 +435,6 @@ mod tests {
         let mut table = Table::default();
         table.insert_block(Entry {
             decoded: Rc::new(DecodedBlock::new(decode_block(&source, pc, 64, false))),
-            runs: 0,
             native: Some(Native { entry, counter: None }),
             snapshot: None,
             no_native: false,

@@ -41,7 +41,8 @@ enum Link {
 /// The connection to the service.
 pub struct Client {
     socket: Option<PathBuf>,
-    xlate: Option<PathBuf>,
+    /// The service's program.
+    program: Option<PathBuf>,
     link: Link,
     starts: u32,
     warned: bool,
@@ -60,13 +61,13 @@ impl Client {
     /// A client, if the options name a service or the means to start one.
     pub fn new(config: &Config) -> Option<Self> {
         let socket = config.service.clone();
-        let xlate = config.xlate.clone();
-        if socket.is_none() && xlate.is_none() {
+        let program = config.xlate.as_deref().map(launch::service_of);
+        if socket.is_none() && program.is_none() {
             return None;
         }
         Some(Self {
             socket,
-            xlate,
+            program,
             link: Link::Down,
             starts: 0,
             warned: false,
@@ -165,7 +166,7 @@ impl Client {
 
     fn socket_path(&mut self) -> Option<PathBuf> {
         if self.socket.is_none() {
-            match launch::socket_path(self.xlate.as_deref()?) {
+            match launch::socket_path(self.program.as_deref()?) {
                 Ok(path) => self.socket = Some(path),
                 Err(error) => self.give_up(&format!("no place for its socket: {error}")),
             }
@@ -183,15 +184,15 @@ impl Client {
     }
 
     fn start(&mut self, error: &io::Error) {
-        let (Some(xlate), Some(socket)) = (self.xlate.clone(), self.socket.clone()) else {
+        let (Some(program), Some(socket)) = (self.program.clone(), self.socket.clone()) else {
             return self.give_up(&format!("can't connect: {error}"));
         };
         if self.starts == MAX_STARTS {
             return self.give_up(&format!("{MAX_STARTS} starts didn't help: {error}"));
         }
         self.starts += 1;
-        if let Err(error) = launch::start_service(&xlate, &socket) {
-            return self.give_up(&format!("can't start {} serve: {error}", xlate.display()));
+        if let Err(error) = launch::start_service(&program, &socket) {
+            return self.give_up(&format!("can't start {}: {error}", program.display()));
         }
         let now = Instant::now();
         self.link = Link::Starting { since: now, tried: now };

@@ -7,6 +7,7 @@ use xlate_x86::interpreter::DecodedBlock;
 
 use super::baseline::Options;
 use super::compile::CompileError;
+use super::tier0::Stay;
 use super::{Engine, GuestCode, entry, fault, fpmode};
 use crate::config::Config;
 
@@ -89,7 +90,7 @@ impl Workbench {
     /// As for [`Workbench::run`].
     pub unsafe fn interpret(&mut self, block: &DecodedBlock, state: &mut CpuState) -> Outcome {
         // SAFETY: as above.
-        self.within(state, |state| unsafe { entry::enter_interpreter(state, block) })
+        self.within(state, |state| unsafe { entry::enter_interpreter(state, &mut Stay::single(block)) })
     }
 
     fn within(&mut self, state: &mut CpuState, run: impl FnOnce(&mut CpuState)) -> Outcome {

@@ -1,0 +1,170 @@
+//! Tier 0's own dispatcher: it goes from interpreted block to interpreted block without asking the engine, which would
+//! look each of them up in several tables and switch the floating-point mode twice.
+//!
+//! What it may run by itself stands in [`Known`], a direct-mapped cache of decoded blocks that the table of blocks keeps
+//! honest: a block that is dropped or gets better code leaves it. Blocks whose turn to be compiled has come, and all
+//! that isn't there, go back to the engine.
+
+use std::cell::Cell;
+
+use xlate_abi::state::{CpuState, ExitReason};
+use xlate_x86::interpreter::{DecodedBlock, run_blocks};
+
+/// Blocks in the cache; a power of two. Python's start executes some 38,000 blocks, a tenth of them often.
+const ENTRIES: usize = 1 << 14;
+
+/// Blocks that are run before the engine gets to look for tier 2's answers.
+const ROUND: u32 = 4096;
+
+/// Decoded blocks by address. All zero when empty, so that pages that are never used cost nothing. Cells, for a fault
+/// handler forgets blocks while tier 0 looks for others.
+pub struct Known {
+    entries: Box<[Cell<Slot>]>,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    pc: u64,
+    /// Null where there is none.
+    block: *const DecodedBlock,
+}
+
+const NONE: Slot = Slot { pc: 0, block: core::ptr::null() };
+
+fn index(pc: u64) -> usize {
+    (pc ^ pc >> 14) as usize & (ENTRIES - 1)
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        // SAFETY: zeroes are an address and a null pointer.
+        Self { entries: unsafe { Box::new_zeroed_slice(ENTRIES).assume_init() } }
+    }
+}
+
+impl Known {
+    /// Lets tier 0 run a block until it is forgotten.
+    pub fn insert(&self, block: &DecodedBlock) {
+        self.entries[index(block.block.pc)].set(Slot { pc: block.block.pc, block });
+    }
+
+    /// Forgets the block at `pc`.
+    pub fn forget(&self, pc: u64) {
+        let slot = &self.entries[index(pc)];
+        if slot.get().pc == pc {
+            slot.set(NONE);
+        }
+    }
+
+    /// Forgets all.
+    pub fn clear(&self) {
+        self.entries.iter().for_each(|slot| slot.set(NONE));
+    }
+
+    #[inline]
+    fn get(&self, pc: u64) -> Option<*const DecodedBlock> {
+        let slot = self.entries[index(pc)].get();
+        (slot.pc == pc && !slot.block.is_null()).then_some(slot.block)
+    }
+}
+
+/// A stay in tier 0.
+pub struct Stay<'k> {
+    first: *const DecodedBlock,
+    /// None: the first block alone.
+    known: Option<&'k Known>,
+    /// Executions after which a block is the engine's to decide about.
+    limit: u64,
+    /// Blocks run so far; for statistics: a fault in one of them may keep the last ones from being counted.
+    pub blocks: u64,
+}
+
+impl<'k> Stay<'k> {
+    /// Runs `first` and what follows.
+    pub fn new(first: &DecodedBlock, known: &'k Known, limit: u64) -> Self {
+        Self { first, known: Some(known), limit, blocks: 0 }
+    }
+
+    /// Runs one block.
+    pub fn single(block: &DecodedBlock) -> Self {
+        Self { first: block, known: None, limit: 0, blocks: 0 }
+    }
+
+    /// Interprets until a block leaves or the engine has to decide.
+    ///
+    /// # Safety
+    /// As for [`run_blocks`]; the known blocks live as long as this runs, even if they are forgotten meanwhile.
+    pub unsafe fn run(&mut self, state: &mut CpuState) {
+        let mut left = ROUND;
+        self.blocks = 1;
+        let (known, limit, blocks) = (self.known, self.limit, &mut self.blocks);
+        let next = |state: &CpuState| {
+            left -= 1;
+            if left == 0 || super::pending(state) {
+                return None;
+            }
+            let block = known?.get(state.rip)?;
+            // SAFETY: what is known lives.
+            let (runs, reads_flags) = unsafe { (&(*block).runs, (*block).reads_flags) };
+            // Flags may be lost here: the engine has to decide.
+            let crossed = reads_flags && state.exit_reason == ExitReason::Crossed as u32;
+            if runs.get() >= limit || crossed {
+                return None;
+            }
+            runs.set(runs.get() + 1);
+            *blocks += 1;
+            Some(block)
+        };
+        // SAFETY: the caller's contract.
+        unsafe { run_blocks(state, self.first, next) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xlate_x86::decode::{SliceSource, decode_block};
+
+    fn decoded(pc: u64) -> DecodedBlock {
+        // jmp short to itself
+        DecodedBlock::new(decode_block(&SliceSource { address: pc, bytes: &[0xeb, 0xfe] }, pc, 64, false))
+    }
+
+    #[test]
+    fn blocks_are_known_until_forgotten_or_displaced() {
+        let known = Known::default();
+        let a = decoded(0x1000);
+        assert!(known.get(0).is_none());
+        known.insert(&a);
+        assert_eq!(known.get(0x1000), Some(&raw const a));
+        known.forget(0x1000 + ENTRIES as u64);
+        assert_eq!(known.get(0x1000), Some(&raw const a));
+        known.forget(0x1000);
+        assert!(known.get(0x1000).is_none());
+    }
+
+    #[test]
+    fn the_engine_gets_to_decide_at_the_limit() {
+        let block = decoded(0x2000);
+        let known = Known::default();
+        known.insert(&block);
+        let mut state = CpuState { rip: 0x2000, ..CpuState::default() };
+        let mut stay = Stay::new(&block, &known, 7);
+        // SAFETY: the block touches no memory and outlives the call.
+        unsafe { stay.run(&mut state) };
+        // The first execution is counted by who asked for it.
+        assert_eq!((block.runs.get(), stay.blocks), (7, 8));
+    }
+
+    #[test]
+    fn a_signal_ends_the_stay() {
+        let block = decoded(0x2000);
+        let known = Known::default();
+        known.insert(&block);
+        let mut state = CpuState { rip: 0x2000, pending: 1, ..CpuState::default() };
+        let mut stay = Stay::new(&block, &known, u64::MAX);
+        // SAFETY: as above.
+        unsafe { stay.run(&mut state) };
+        assert_eq!(stay.blocks, 1);
+    }
+}
