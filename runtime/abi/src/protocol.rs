@@ -35,7 +35,7 @@ pub enum OptLevel {
 pub struct CodeOptions {
     pub opt: OptLevel,
     /// Guest registers and `rip` are in the CPU state at every access that may fault
-    /// (the guest has a handler for SIGSEGV, SIGBUS, SIGFPE or SIGILL).
+    /// (the guest has a handler for SIGSEGV or SIGBUS).
     pub precise: bool,
     /// Accesses keep x86's total store order (threads, or shared writable memory).
     pub tso: bool,
@@ -45,6 +45,7 @@ pub struct CodeOptions {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeBytes {
     pub address: u64,
+    #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
 }
 
@@ -92,6 +93,7 @@ pub struct PcMapRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blob {
     pub entry_pc: u64,
+    #[serde(with = "serde_bytes")]
     pub code: Vec<u8>,
     /// Offset in `code` of the block-ABI entry (state pointer in the first argument register).
     pub entry_offset: u32,

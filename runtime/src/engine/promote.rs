@@ -72,6 +72,11 @@ impl Tier2 {
         }
     }
 
+    /// Requests were made under options that no longer hold: their answers will be ignored.
+    pub fn forget_requests(&mut self) {
+        self.pending.clear();
+    }
+
     /// In the child of a fork.
     pub fn forget_connection(&mut self) {
         self.pending.clear();
