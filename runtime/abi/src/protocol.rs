@@ -110,10 +110,24 @@ pub struct Blob {
     pub compile_micros: u64,
 }
 
+/// Where a client wants its regions to be kept for later runs ([`crate::cache`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeepIn {
+    /// The file's absolute path.
+    pub file: Vec<u8>,
+    /// What its header is to say.
+    pub context: u64,
+    pub program: Vec<u8>,
+    /// Bytes that all files of its folder may take together.
+    pub limit: u64,
+}
+
 /// Runtime to service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Request {
     Compile(CompileRequest),
+    /// Once, before the first request: what is compiled for this client is kept there.
+    Keep(KeepIn),
 }
 
 /// Service to runtime.
