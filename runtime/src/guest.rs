@@ -113,8 +113,11 @@ impl Guest {
         eprintln!("xlate: {}", describe_unimplemented(rip, &code[..len]));
     }
 
-    /// What remains to be done before the process ends, however it ends: the statistics.
+    /// What remains to be done before the process ends, however it ends: warming the cache, the statistics.
     pub fn finish(&mut self) {
+        if self.config.warm {
+            self.engine.warm_up(&self.memory);
+        }
         self.engine.finish(&self.config);
     }
 

@@ -104,6 +104,7 @@ pub fn image(path: &Path, config: Config) -> Result<Guest, RestoreError> {
     tracing::debug!(rip = format_args!("{:#x}", state.rip), "restored");
     let mut engine = Engine::new(&config);
     engine.set_precise(signals.needs_precision());
+    engine.use_cache(&config, &std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
     Ok(Guest { engine, state, memory, signals, kernel, config })
 }
 

@@ -328,7 +328,6 @@ impl<'a> Record<'a> {
     }
 }
 
-
 #[cfg(test)]
 #[path = "cache/tests.rs"]
 mod tests;

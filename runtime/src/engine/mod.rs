@@ -14,9 +14,11 @@ mod compile;
 mod launch;
 mod pages;
 mod promote;
+mod stored;
 mod table;
 mod tier0;
 mod tier2;
+mod warm;
 
 use std::rc::Rc;
 
@@ -32,6 +34,7 @@ use cache::CodeCache;
 use pages::Pages;
 use promote::Tier2;
 pub use stats::Stats;
+use stored::Stored;
 use table::{Entry, Table};
 use tier0::Stay;
 
@@ -141,6 +144,7 @@ pub struct Engine {
     /// gets there.
     native: Option<(Compiler, CodeCache)>,
     tier2: Option<Tier2>,
+    stored: Option<Stored>,
     stats: Stats,
 }
 
@@ -173,6 +177,7 @@ impl Engine {
             pages: Pages::default(),
             native: None,
             tier2,
+            stored: None,
             stats: Stats::default(),
         }
     }
@@ -283,6 +288,9 @@ impl Engine {
         }
         self.drop_if_stale(pc, memory);
         if self.table.block(pc).is_none() {
+            if let Some(code) = self.stored_region(pc, memory) {
+                return Ok(code);
+            }
             self.decode(pc, memory).map_err(Step::Nothing)?;
         }
         let thresholds = self.thresholds;
