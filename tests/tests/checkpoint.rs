@@ -240,6 +240,27 @@ fn resumed_processes_end_as_undisturbed_ones_on_aarch64() {
     ARM_MODES.iter().filter(|mode| !mode.name.contains("interpreter")).for_each(resume_in);
 }
 
+#[test]
+fn an_image_resumed_again_starts_with_its_hot_regions() {
+    let mut native = halfway();
+    let output = native.checkpoint(&["--kill"]);
+    assert!(output.status.success(), "{}", message(&output));
+    assert_eq!(native.wait(), -1, "killed");
+    let resume = |options: &[&str]| {
+        let mut command = Command::new(xlate());
+        command
+            .args(["run", "--cache"])
+            .arg(native.path("cache"))
+            .arg(format!("--stats={}", native.path("stats").display()));
+        let (shown, stderr) = run(command.args(options).arg(native.path("image")).current_dir("/"), LIMIT);
+        assert_eq!(shown.end, 7, "{stderr}");
+        native.text("stats")
+    };
+    assert!(resume(&["--warm"]).contains(" 0 taken from there"));
+    let again = resume(&[]);
+    assert!(!again.contains(" 0 taken from there") && again.contains("cache: "), "{again}");
+}
+
 /// A process that waits is captured and killed in its wait; resumed, the wait ends as it would have.
 fn wait_is_restarted(kind: &str, limit_ms: &str, shows: &str) {
     let program = compile("guests", "waits", &["-O2"]);

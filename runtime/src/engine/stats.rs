@@ -91,7 +91,7 @@ impl fmt::Display for Stats {
         }
         writeln!(
             f,
-            "  cache:       {} regions stored, {} installed, {} not for this code, {} damaged; {:.2} ms",
+            "  cache:       {} regions stored, {} taken from there, {} not for this code, {} damaged; {:.2} ms",
             self.stored_rows,
             self.stored_installed,
             self.stored_other,
