@@ -25,8 +25,15 @@ fn every_program_level_and_build_has_a_file_of_its_own() {
     assert_ne!(name(&base, "/bin/a"), name(&base, "/bin/b"));
     let o3 = Config { opt: xlate_abi::protocol::OptLevel::O3, ..base.clone() };
     assert_ne!(name(&base, "/bin/a"), name(&o3, "/bin/a"));
-    let other = Config { xlate: Some("/bin/sh".into()), ..base.clone() };
-    assert_ne!(name(&base, "/bin/a"), name(&other, "/bin/a"));
+    let folder = folder("build");
+    let built = Config { xlate: Some(folder.join("xlate")), ..base.clone() };
+    assert!(place(&built, Path::new("/bin/a")).is_none(), "a translator that isn't there can't be identified");
+    std::fs::write(folder.join("xlate-serve"), "one build").unwrap();
+    let one = name(&built, "/bin/a");
+    assert_ne!(name(&base, "/bin/a"), one);
+    std::fs::write(folder.join("xlate-serve"), "the next build").unwrap();
+    assert_ne!(name(&built, "/bin/a"), one);
+    std::fs::remove_dir_all(&folder).unwrap();
     assert!(place(&Config::default(), Path::new("/bin/a")).is_none());
 }
 
