@@ -4,6 +4,7 @@
 //! the command line and report. Only the service may lead to `serve` and `translate`: they need LLVM.
 
 pub mod bench;
+pub mod cache;
 #[cfg(target_arch = "x86_64")]
 pub mod capture;
 #[cfg(target_arch = "x86_64")]

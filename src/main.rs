@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 #[cfg(target_arch = "x86_64")]
 use xlate::checkpoint;
 use xlate::status::{CommandResult, Status};
-use xlate::{bench, inspect, isa, logging, run, service};
+use xlate::{bench, cache, inspect, isa, logging, run, service};
 
 /// Checkpoints running x86-64 Linux processes and resumes them, translated, on AArch64 or x86-64.
 #[derive(Parser)]
@@ -32,6 +32,7 @@ enum Command {
     Run(run::Args),
     Serve(service::Args),
     Bench(bench::Args),
+    Cache(cache::Args),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> CommandResult {
     match cli.command {
         Command::Bench(args) => bench::run(args),
+        Command::Cache(args) => cache::run(args),
         #[cfg(target_arch = "x86_64")]
         Command::Checkpoint(args) => checkpoint::run(&args),
         Command::Inspect(args) => inspect::run(&args),

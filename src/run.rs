@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use thiserror::Error;
 
+use crate::cache::CacheArgs;
 use crate::status::{CommandError, CommandResult, Status};
 
 /// Resumes a checkpoint image, or runs an x86-64 program, under translation.
@@ -42,6 +43,14 @@ pub struct Args {
     /// Which status flags are kept across returns and indirect calls: none, as the calling convention has it, or all.
     #[arg(long, value_enum, default_value = "convention")]
     flags: Flags,
+    #[command(flatten)]
+    cache: CacheArgs,
+    /// Keeps no translated code over runs and uses none: as `--cache=off`.
+    #[arg(long, conflicts_with = "warm")]
+    no_cache: bool,
+    /// At its end, waits until everything that ran often is compiled and kept (see `xlate cache warm`).
+    #[arg(long)]
+    warm: bool,
     /// An image made by `xlate checkpoint` (or a core file), or a program as a shell would find it.
     #[arg(value_name = "IMAGE|PROGRAM")]
     guest: OsString,
@@ -304,6 +313,13 @@ fn command_line(
     if !launcher.prefix.is_empty() {
         let prefix = launcher.prefix.join(OsStr::new(" "));
         command.push(option("exec-prefix", &prefix));
+    }
+    if let Some(folder) = args.cache.folder()?.filter(|_| !args.no_cache) {
+        command.push(option("cache", folder.as_os_str()));
+        command.push(option("cache-limit", OsStr::new(&args.cache.cache_limit.to_string())));
+    }
+    if args.warm {
+        command.push("--warm=yes".into());
     }
     command.push(option("xlate", std::env::current_exe()?.as_os_str()));
     for variable in &args.env {

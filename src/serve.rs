@@ -87,7 +87,7 @@ impl Service {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
-            if self.clients.load(Ordering::Acquire) > 0 {
+            if self.clients.load(Ordering::Acquire) > 0 || self.queue.is_busy() {
                 alone_since = Instant::now();
             } else if alone_since.elapsed() >= idle {
                 tracing::info!("no client left");
@@ -117,6 +117,7 @@ impl Service {
         loop {
             match receive(&mut stream) {
                 Ok(Some(Request::Compile(request))) => self.queue.push(Arc::clone(&client), request),
+                Ok(Some(Request::Keep(place))) => client.keep_in(place),
                 Ok(None) => break,
                 Err(e) => {
                     tracing::warn!("a client is dropped: {e}");

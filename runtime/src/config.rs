@@ -59,6 +59,12 @@ pub struct Config {
     pub exec_prefix: Vec<String>,
     /// The `xlate` command, to restart the service.
     pub xlate: Option<PathBuf>,
+    /// Folder of the regions that are kept over runs; without one nothing is kept.
+    pub cache: Option<PathBuf>,
+    /// Bytes that folder may take.
+    pub cache_limit: u64,
+    /// At the end, waits until everything that ran often is compiled (`xlate cache warm`).
+    pub warm: bool,
     /// Executions after which a block gets tier 1 code.
     pub hot_baseline: u32,
     /// Executions after which a block is sent to tier 2.
@@ -106,6 +112,9 @@ impl Default for Config {
             guest_pid: None,
             exec_prefix: Vec::new(),
             xlate: None,
+            cache: None,
+            cache_limit: 1 << 30,
+            warm: false,
             hot_baseline: 512,
             hot_optimized: 2000,
             flags: FlagRule::Convention,
@@ -298,6 +307,43 @@ const TABLE: &[Row] = &[
             Some(())
         },
         get: |c| c.xlate.clone().map(Into::into),
+    },
+    Row {
+        name: "cache",
+        short: None,
+        value: "DIR",
+        help: "Folder of translated code that is kept over runs; without it nothing is kept",
+        expected: "an absolute path is needed",
+        set: |c, v| {
+            let path = PathBuf::from(v);
+            path.is_absolute().then(|| c.cache = Some(path))
+        },
+        get: |c| c.cache.clone().map(Into::into),
+    },
+    Row {
+        name: "cache-limit",
+        short: None,
+        value: "BYTES",
+        help: "Bytes that the folder may take (default 1 GiB); what was used longest ago goes first",
+        expected: NUMBER,
+        set: |c, v| text(v)?.parse().ok().map(|n| c.cache_limit = n),
+        get: |c| (c.cache_limit != Config::default().cache_limit).then(|| c.cache_limit.to_string().into()),
+    },
+    Row {
+        name: "warm",
+        short: None,
+        value: "yes|no",
+        help: "At the end, wait until everything that ran often is compiled and kept",
+        expected: "yes or no is needed",
+        set: |c, v| {
+            c.warm = match text(v)? {
+                "yes" => true,
+                "no" => false,
+                _ => return None,
+            };
+            Some(())
+        },
+        get: |c| c.warm.then(|| "yes".into()),
     },
     Row {
         name: "hot-baseline",

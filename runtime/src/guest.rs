@@ -122,8 +122,16 @@ impl Guest {
         eprintln!("xlate: {}", describe_unimplemented(rip, &code[..len]));
     }
 
-    /// What remains to be done before the process ends, however it ends: the statistics.
+    /// At the program's end: fills the cache, if that is wanted.
+    pub(crate) fn warm_up(&mut self) {
+        if self.config.warm {
+            self.engine.warm_up(&self.memory);
+        }
+    }
+
+    /// What remains to be done before the process ends, however it ends: warming the cache, the statistics.
     pub fn finish(&mut self) {
+        self.warm_up();
         self.engine.finish(&self.config);
     }
 

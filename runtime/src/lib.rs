@@ -1,6 +1,7 @@
 //! Everything that happens in the guest's process, as a library: the `xlate-runtime` binary is a thin shell
 //! around [`guest::Guest`], and the tests reach the parts through here.
 
+pub mod build_id;
 pub mod config;
 pub mod engine;
 pub mod errno;

@@ -239,14 +239,9 @@ fn load(config: Config, asked: &Path, resolved: &Resolved, env: Vec<OsString>) -
     let program = Program { exe, args: resolved.args.clone(), env, auxv: stack.auxv };
     let pids = config.guest_pid.map_or_else(Pids::own, Pids::resumed);
     tracing::debug!(path = %program_name, entry = format_args!("{:#x}", loaded.entry), "loaded");
-    Ok(Guest {
-        engine: Engine::new(&config),
-        state,
-        memory,
-        signals: Signals::inherited(),
-        kernel: Kernel::new(pids, program),
-        config,
-    })
+    let mut engine = Engine::new(&config);
+    engine.use_cache(&config, &program.exe);
+    Ok(Guest { engine, state, memory, signals: Signals::inherited(), kernel: Kernel::new(pids, program), config })
 }
 
 /// The process is called what the program's file is called, as after an execve (ps, /proc/PID/comm).

@@ -102,7 +102,10 @@ pub fn image(path: &Path, config: Config) -> Result<Guest, RestoreError> {
     let mut signals = Signals::inherited();
     restore.signals(&thread, &mut state, &mut signals);
     tracing::debug!(rip = format_args!("{:#x}", state.rip), "restored");
-    Ok(Guest { engine: Engine::new(&config), state, memory, signals, kernel, config })
+    let mut engine = Engine::new(&config);
+    engine.set_precise(signals.needs_precision());
+    engine.use_cache(&config, &std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+    Ok(Guest { engine, state, memory, signals, kernel, config })
 }
 
 impl Restore<'_> {

@@ -29,8 +29,10 @@ pub const SYNCHRONOUS: u64 = mask_of(libc::SIGSEGV)
     | mask_of(libc::SIGILL)
     | mask_of(libc::SIGTRAP);
 
-/// A handler for one of these may look at the registers, so they must be precise at every access.
-const PRECISE: u64 = SYNCHRONOUS & !mask_of(libc::SIGTRAP);
+/// A handler for one of these may look at the registers, so they must be precise at every access. The other
+/// synchronous signals come from checks in translated code (a division by zero, an invalid instruction), which
+/// leaves with all registers stored, precise or not: awk's handler for SIGFPE costs it nothing.
+const PRECISE: u64 = mask_of(libc::SIGSEGV) | mask_of(libc::SIGBUS);
 
 const UNBLOCKABLE: u64 = mask_of(libc::SIGKILL) | mask_of(libc::SIGSTOP);
 

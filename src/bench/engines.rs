@@ -66,7 +66,7 @@ pub fn engines(chosen: &[Choice]) -> std::io::Result<(Vec<Engine>, Vec<String>)>
 }
 
 fn own(name: &str, xlate: &Path, level: &str) -> Engine {
-    Engine::new(name, &[xlate.as_os_str(), OsStr::new("run"), OsStr::new(level)])
+    Engine::new(name, &[xlate.as_os_str(), OsStr::new("run"), OsStr::new("--no-cache"), OsStr::new(level)])
 }
 
 /// The static and the dynamic package of one release are one emulator; only if there is none is one missing.

@@ -3,25 +3,35 @@
 use std::cmp::Ordering as Order;
 use std::collections::BinaryHeap;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use xlate_abi::protocol::{CompileRequest, Response};
+use xlate_abi::protocol::{CompileRequest, KeepIn, Response};
 
+use crate::cache::Keeper;
 use crate::translate::translate;
 
 /// Where a client's answers go.
 pub struct Client {
     writer: Mutex<UnixStream>,
     gone: AtomicBool,
+    /// Where its regions are kept for later runs.
+    keep: OnceLock<KeepIn>,
 }
 
 impl Client {
     pub fn new(writer: UnixStream) -> Self {
-        Self { writer: Mutex::new(writer), gone: AtomicBool::new(false) }
+        Self { writer: Mutex::new(writer), gone: AtomicBool::new(false), keep: OnceLock::new() }
     }
 
-    /// Its waiting requests are dropped from now on.
+    /// What is compiled for it is kept there from now on.
+    pub fn keep_in(&self, place: KeepIn) {
+        if self.keep.set(place).is_err() {
+            tracing::warn!("a client named a second place to keep its regions in; the first one counts");
+        }
+    }
+
+    /// Its waiting requests are dropped from now on, unless they are of use for later runs.
     pub fn leave(&self) {
         self.gone.store(true, Ordering::Release);
     }
@@ -47,6 +57,16 @@ struct Job {
 }
 
 impl Job {
+    fn new(number: u64, client: Arc<Client>, request: CompileRequest) -> Self {
+        let heat = request.profile.iter().find(|b| b.pc == request.entry).map_or(0, |b| b.count);
+        Self { heat, number, client, request }
+    }
+
+    /// Whether anybody has use for the result.
+    fn is_wanted(&self) -> bool {
+        !self.client.gone.load(Ordering::Acquire) || self.client.keep.get().is_some()
+    }
+
     /// Hotter first, then first come.
     fn rank(&self) -> (u64, std::cmp::Reverse<u64>) {
         (self.heat, std::cmp::Reverse(self.number))
@@ -75,35 +95,47 @@ impl Ord for Job {
 
 /// The waiting requests and the threads that serve them.
 pub struct Queue {
-    jobs: Arc<Mutex<BinaryHeap<Job>>>,
+    shared: Arc<Shared>,
     pool: rayon::ThreadPool,
     numbers: AtomicU64,
 }
 
+/// What the queue and its threads share.
+#[derive(Default)]
+struct Shared {
+    jobs: Mutex<BinaryHeap<Job>>,
+    /// Jobs waiting or worked on.
+    open: AtomicUsize,
+    keeper: Keeper,
+}
+
 impl Queue {
     pub fn new(pool: rayon::ThreadPool) -> Self {
-        Self { jobs: Arc::default(), pool, numbers: AtomicU64::new(0) }
+        Self { shared: Arc::default(), pool, numbers: AtomicU64::new(0) }
     }
 
     /// Queues a request; some thread of the pool takes the hottest one each time.
     pub fn push(&self, client: Arc<Client>, request: CompileRequest) {
-        let heat = request.profile.iter().find(|b| b.pc == request.entry).map_or(0, |b| b.count);
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        lock(&self.jobs).push(Job { heat, number, client, request });
-        let jobs = Arc::clone(&self.jobs);
+        self.shared.open.fetch_add(1, Ordering::AcqRel);
+        lock(&self.shared.jobs).push(Job::new(number, client, request));
+        let shared = Arc::clone(&self.shared);
         self.pool.spawn(move || {
-            let job = lock(&jobs).pop();
-            if let Some(job) = job {
-                work(&job);
+            let job = lock(&shared.jobs).pop();
+            if let Some(job) = job.filter(Job::is_wanted) {
+                work(&job, &shared.keeper);
             }
+            shared.open.fetch_sub(1, Ordering::AcqRel);
         });
+    }
+
+    /// Whether something waits or is worked on.
+    pub fn is_busy(&self) -> bool {
+        self.shared.open.load(Ordering::Acquire) > 0
     }
 }
 
-fn work(job: &Job) {
-    if job.client.gone.load(Ordering::Acquire) {
-        return;
-    }
+fn work(job: &Job, keeper: &Keeper) {
     let id = job.request.id;
     let response = match translate(&job.request) {
         Ok(blob) => {
@@ -113,6 +145,10 @@ fn work(job: &Job) {
                 bytes = blob.code.len(),
                 "compiled"
             );
+            // Before the answer: who has it may rely on the next run's having it, too.
+            if let Some(place) = job.client.keep.get() {
+                keeper.keep(place, &job.request, job.heat > 0, &blob);
+            }
             Response::Compiled { id, blob }
         }
         Err(e) => {
@@ -120,5 +156,7 @@ fn work(job: &Job) {
             Response::Failed { id, reason: e.to_string() }
         }
     };
-    job.client.answer(&response);
+    if !job.client.gone.load(Ordering::Acquire) {
+        job.client.answer(&response);
+    }
 }

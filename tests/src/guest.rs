@@ -133,7 +133,7 @@ pub fn same_in(modes: &[Mode], program: &Path, args: &[&str]) {
         .iter()
         .filter_map(|mode| {
             let mut command = Command::new(xlate());
-            command.arg("run").args(mode.options).arg(program).args(args);
+            command.args(["run", "--no-cache"]).args(mode.options).arg(program).args(args);
             let (shown, stderr) = run(&mut command, LIMIT);
             (shown != native).then(|| difference(mode.name, &native, &shown, &stderr))
         })

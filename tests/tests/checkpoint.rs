@@ -221,7 +221,7 @@ fn resume_in(mode: &Mode) {
     let (file, stdout) = undisturbed();
     assert!(native.text("out.txt").len() < file.len(), "the checkpoint came too late");
     let mut command = Command::new(xlate());
-    command.arg("run").args(mode.options).arg(native.path("image")).current_dir("/");
+    command.args(["run", "--no-cache"]).args(mode.options).arg(native.path("image")).current_dir("/");
     let (shown, stderr) = run(&mut command, LIMIT);
     assert_eq!(shown.end, 7, "{}: {stderr}", mode.name);
     assert_eq!(native.text("out.txt"), file, "{}: {stderr}", mode.name);
@@ -240,6 +240,27 @@ fn resumed_processes_end_as_undisturbed_ones_on_aarch64() {
     ARM_MODES.iter().filter(|mode| !mode.name.contains("interpreter")).for_each(resume_in);
 }
 
+#[test]
+fn an_image_resumed_again_starts_with_its_hot_regions() {
+    let mut native = halfway();
+    let output = native.checkpoint(&["--kill"]);
+    assert!(output.status.success(), "{}", message(&output));
+    assert_eq!(native.wait(), -1, "killed");
+    let resume = |options: &[&str]| {
+        let mut command = Command::new(xlate());
+        command
+            .args(["run", "--cache"])
+            .arg(native.path("cache"))
+            .arg(format!("--stats={}", native.path("stats").display()));
+        let (shown, stderr) = run(command.args(options).arg(native.path("image")).current_dir("/"), LIMIT);
+        assert_eq!(shown.end, 7, "{stderr}");
+        native.text("stats")
+    };
+    assert!(resume(&["--warm"]).contains(" 0 taken from there"));
+    let again = resume(&[]);
+    assert!(!again.contains(" 0 taken from there") && again.contains("cache: "), "{again}");
+}
+
 /// A process that waits is captured and killed in its wait; resumed, the wait ends as it would have.
 fn wait_is_restarted(kind: &str, limit_ms: &str, shows: &str) {
     let program = compile("guests", "waits", &["-O2"]);
@@ -250,7 +271,7 @@ fn wait_is_restarted(kind: &str, limit_ms: &str, shows: &str) {
     assert_eq!((native.wait(), native.text("stdout").as_str()), (0, shows), "left running");
     fs::write(native.path("stdout"), "").expect("writable");
     let mut command = Command::new(xlate());
-    command.arg("run").arg(native.path("image"));
+    command.args(["run", "--no-cache"]).arg(native.path("image"));
     let (shown, stderr) = run(&mut command, LIMIT);
     assert_eq!((shown.end, native.text("stdout").as_str()), (0, shows), "resumed: {stderr}");
 }
@@ -295,7 +316,7 @@ fn a_process_is_never_captured_in_the_vdso() {
     }
     assert_eq!((native.wait(), native.text("stdout").as_str()), (0, "clock: 0, errno 0, alarms 0\n"));
     fs::write(native.path("stdout"), "").expect("writable");
-    let (shown, stderr) = run(Command::new(xlate()).arg("run").arg(native.path("image")), LIMIT);
+    let (shown, stderr) = run(Command::new(xlate()).args(["run", "--no-cache"]).arg(native.path("image")), LIMIT);
     assert_eq!((shown.end, native.text("stdout").as_str()), (0, "clock: 0, errno 0, alarms 0\n"), "{stderr}");
 }
 
@@ -469,7 +490,7 @@ fn a_file_that_is_gone_or_changed_stops_the_resume() {
     let mut native = halfway();
     assert!(native.checkpoint(&["--kill"]).status.success());
     native.wait();
-    let resume = || Command::new(xlate()).arg("run").arg(native.path("image")).output().unwrap();
+    let resume = || Command::new(xlate()).args(["run", "--no-cache"]).arg(native.path("image")).output().unwrap();
     let before = fs::read(native.path("out.txt")).unwrap();
     fs::write(native.path("out.txt"), [&before[..], b"more"].concat()).unwrap();
     assert_refused(&resume(), 126, &["out.txt", "bytes at the checkpoint", "descriptor"]);
@@ -483,7 +504,7 @@ fn an_image_in_the_translators_place_is_refused_by_name() {
     let native = Native::start(&program, &["collide", "10000"]);
     sleep_ms(150);
     assert!(native.checkpoint(&["--kill"]).status.success());
-    let output = Command::new(xlate()).arg("run").arg(native.path("image")).output().unwrap();
+    let output = Command::new(xlate()).args(["run", "--no-cache"]).arg(native.path("image")).output().unwrap();
     assert_refused(&output, 126, &["0x3ffff0000000", "collides", "image"]);
 }
 

@@ -45,7 +45,7 @@ pub enum FlagRule {
 pub struct CodeOptions {
     pub opt: OptLevel,
     /// Guest registers and `rip` are in the CPU state at every access that may fault
-    /// (the guest has a handler for SIGSEGV, SIGBUS, SIGFPE or SIGILL).
+    /// (the guest has a handler for SIGSEGV or SIGBUS).
     pub precise: bool,
     pub flags: FlagRule,
     /// Accesses keep x86's total store order (threads, or shared writable memory).
@@ -56,6 +56,7 @@ pub struct CodeOptions {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeBytes {
     pub address: u64,
+    #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
 }
 
@@ -103,6 +104,7 @@ pub struct PcMapRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blob {
     pub entry_pc: u64,
+    #[serde(with = "serde_bytes")]
     pub code: Vec<u8>,
     /// Offset in `code` of the block-ABI entry (state pointer in the first argument register).
     pub entry_offset: u32,
@@ -121,10 +123,24 @@ pub struct Blob {
     pub compile_micros: u64,
 }
 
+/// Where a client wants its regions to be kept for later runs ([`crate::cache`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeepIn {
+    /// The file's absolute path.
+    pub file: Vec<u8>,
+    /// What its header is to say.
+    pub context: u64,
+    pub program: Vec<u8>,
+    /// Bytes that all files of its folder may take together.
+    pub limit: u64,
+}
+
 /// Runtime to service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Request {
     Compile(CompileRequest),
+    /// Once, before the first request: what is compiled for this client is kept there.
+    Keep(KeepIn),
 }
 
 /// Service to runtime.

@@ -34,6 +34,11 @@ pub fn socket_path(service: &Path) -> io::Result<PathBuf> {
     Ok(directory.join(format!("serve-{:016x}", hasher.finish())))
 }
 
+/// The files whose content decides what code the service makes.
+pub fn translator_files(xlate: &Path) -> [PathBuf; 1] {
+    [service_of(xlate)]
+}
+
 /// Starts `xlate-serve --socket SOCKET`.
 pub fn start_service(service: &Path, socket: &Path) -> io::Result<()> {
     let words = [service.as_os_str(), OsStr::new("--socket"), socket.as_os_str()];

@@ -14,9 +14,11 @@ mod compile;
 mod launch;
 mod pages;
 mod promote;
+mod stored;
 mod table;
 mod tier0;
 mod tier2;
+mod warm;
 
 use std::rc::Rc;
 
@@ -34,6 +36,7 @@ use cache::CodeCache;
 use pages::Pages;
 use promote::Tier2;
 pub use stats::Stats;
+use stored::Stored;
 use table::{Code, Entry, Link, Table};
 use tier0::Stay;
 
@@ -131,7 +134,10 @@ impl Thresholds {
 const CALL_STACK: u64 = 4 << 20;
 
 /// What [`Engine::before_vfork`] puts aside.
-pub struct Parted(Option<promote::Tier2>);
+pub struct Parted {
+    tier2: Option<promote::Tier2>,
+    invalidations: u64,
+}
 
 /// All tiers.
 pub struct Engine {
@@ -144,6 +150,7 @@ pub struct Engine {
     /// gets there.
     native: Option<(Compiler, CodeCache)>,
     tier2: Option<Tier2>,
+    stored: Option<Stored>,
     stats: Stats,
 }
 
@@ -177,6 +184,7 @@ impl Engine {
             pages: Pages::default(),
             native: None,
             tier2,
+            stored: None,
             stats: Stats::default(),
         }
     }
@@ -301,6 +309,9 @@ impl Engine {
         }
         self.drop_if_stale(pc, memory);
         if self.table.block(pc).is_none() {
+            if let Some(code) = self.stored_region(pc, memory) {
+                return Ok(code);
+            }
             self.decode(pc, memory).map_err(Step::Nothing)?;
         }
         let thresholds = self.thresholds;
@@ -399,16 +410,16 @@ impl Engine {
         self.invalidate(page.start, page.end - page.start);
     }
 
-    /// Whether registers and flags must be precise at every access that may fault: code made under another answer is
-    /// dropped.
+    /// Whether registers and flags must be precise at every access that may fault. Code that isn't is dropped when it
+    /// has to be; precise code serves just as well where nobody asks for it any more.
     pub fn set_precise(&mut self, precise: bool) {
-        if self.precise != precise {
-            self.precise = precise;
-            self.table.clear();
-            self.flush_cache();
-            if let Some(tier2) = &mut self.tier2 {
-                tier2.outdate(0, u64::MAX);
-            }
+        if core::mem::replace(&mut self.precise, precise) || !precise {
+            return;
+        }
+        self.table.clear();
+        self.flush_cache();
+        if let Some(tier2) = &mut self.tier2 {
+            tier2.forget_requests();
         }
     }
 
@@ -446,13 +457,15 @@ impl Engine {
     /// Before a child runs in this very memory (vfork) while we wait: what belongs to this process alone is put
     /// aside. The child uses the code there is and asks for no tier 2.
     pub fn before_vfork(&mut self) -> Parted {
-        Parted(self.tier2.take())
+        Parted { tier2: self.tier2.take(), invalidations: self.stats.invalidations }
     }
 
-    /// Afterwards. Guest code may have changed meanwhile.
+    /// Afterwards. Nobody has told the requests that wait what the child changed in the meantime.
     pub fn after_vfork(&mut self, parted: Parted) {
-        self.tier2 = parted.0;
-        if let Some(tier2) = &mut self.tier2 {
+        self.tier2 = parted.tier2;
+        if let Some(tier2) = &mut self.tier2
+            && parted.invalidations != self.stats.invalidations
+        {
             tier2.outdate(0, u64::MAX);
         }
     }

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use xlate_abi::protocol::{Blob, BlockProfile, CodeBytes, CodeOptions, CompileRequest, OptLevel, Response, Target};
+use xlate_abi::protocol::{
+    Blob, BlockProfile, CodeBytes, CodeOptions, CompileRequest, FlagRule, KeepIn, OptLevel, Response, Target,
+};
 use xlate_x86::{Block, BlockEnd};
 
 use super::compile::CompileError;
@@ -64,11 +66,41 @@ impl Tier2 {
         })
     }
 
+    /// How regions are made now.
+    pub fn options(&self, precise: bool, flags: FlagRule) -> CodeOptions {
+        CodeOptions { opt: self.opt, precise, flags, tso: false }
+    }
+
+    /// Whether the guest waits for every answer.
+    pub fn is_synchronous(&self) -> bool {
+        self.synchronous
+    }
+
+    /// Requests without an answer.
+    pub fn waiting(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Waits a while for something to come.
+    pub fn wait(&self, timeout: Duration) {
+        self.client.wait(timeout);
+    }
+
+    /// Lets the service keep what it compiles for this process.
+    pub fn keep_in(&mut self, place: KeepIn) {
+        self.client.keep_in(place);
+    }
+
     /// Guest code has changed: answers made from it are worth nothing.
     pub fn outdate(&mut self, start: u64, end: u64) {
         for p in self.pending.values_mut() {
             p.outdated |= p.ranges.iter().any(|&(from, to)| from < end && to > start);
         }
+    }
+
+    /// Requests were made under options that no longer hold: their answers will be ignored.
+    pub fn forget_requests(&mut self) {
+        self.pending.clear();
     }
 
     /// In the child of a fork.
@@ -121,6 +153,11 @@ fn continuations(block: &Block) -> Vec<u64> {
 }
 
 impl Engine {
+    /// Whether requests make sense.
+    pub(super) fn asks_for_regions(&self) -> bool {
+        self.tier2.as_ref().is_some_and(|t| t.client.is_on())
+    }
+
     /// A hot block's counter has reached zero.
     pub(super) fn promote(&mut self, pc: u64, memory: &dyn GuestCode) {
         let native = self.table.block(pc).and_then(|e| e.native.as_mut());
@@ -177,7 +214,7 @@ impl Engine {
         self.table.has_region(pc).then(|| self.table.code(pc)).flatten()
     }
 
-    fn request_region(&mut self, pc: u64, memory: &dyn GuestCode) -> Option<u64> {
+    pub(super) fn request_region(&mut self, pc: u64, memory: &dyn GuestCode) -> Option<u64> {
         let around = self.surroundings(pc, memory);
         let ranges = around.joined();
         let code: Vec<CodeBytes> = ranges
@@ -195,7 +232,7 @@ impl Engine {
             id,
             entry: pc,
             target: tier2.target.clone(),
-            options: CodeOptions { opt: tier2.opt, precise, flags, tso: false },
+            options: tier2.options(precise, flags),
             profile: around.profile,
             code,
         });
@@ -243,7 +280,7 @@ impl Engine {
     }
 
     /// How often a block was run in tiers 0 and 1.
-    fn count(&mut self, pc: u64) -> u64 {
+    pub(super) fn count(&mut self, pc: u64) -> u64 {
         let Some(entry) = self.table.block(pc) else {
             return 0;
         };
@@ -305,6 +342,16 @@ impl Engine {
 
     /// Installs a region: everything that leads to its entry leads to it from now on.
     fn install_region(&mut self, pc: u64, blob: &Blob) -> Result<(), CompileError> {
+        self.add_region(pc, blob)?;
+        self.stats.regions_installed += 1;
+        self.stats.region_instructions += u64::from(blob.guest_instructions);
+        self.stats.region_bytes += blob.code.len() as u64;
+        self.stats.region_time += Duration::from_micros(blob.compile_micros);
+        Ok(())
+    }
+
+    /// Puts a region's code in its place.
+    pub(super) fn add_region(&mut self, pc: u64, blob: &Blob) -> Result<(), CompileError> {
         if blob.entry_pc != pc {
             return Err(CompileError::Blob("it is for another entry"));
         }
@@ -312,10 +359,6 @@ impl Engine {
         let code = self.place_blob(blob)?;
         let region = Region { code, source: blob.source.clone() };
         self.table.insert_region(pc, region);
-        self.stats.regions_installed += 1;
-        self.stats.region_instructions += u64::from(blob.guest_instructions);
-        self.stats.region_bytes += blob.code.len() as u64;
-        self.stats.region_time += Duration::from_micros(blob.compile_micros);
         Ok(())
     }
 }

@@ -25,6 +25,14 @@ pub struct Stats {
     pub region_wait: Duration,
     /// Why regions were not installed, counted.
     pub region_failures: BTreeMap<String, u64>,
+    /// Regions that earlier runs have left for this program.
+    pub stored_rows: u64,
+    pub stored_installed: u64,
+    /// Times that one was looked at and memory held other code.
+    pub stored_other: u64,
+    pub stored_damaged: u64,
+    /// Time for reading and installing them.
+    pub stored_time: Duration,
     pub links_patched: u64,
     pub lookups_missed: u64,
     pub invalidations: u64,
@@ -81,6 +89,15 @@ impl fmt::Display for Stats {
         for (reason, count) in &self.region_failures {
             writeln!(f, "    {count} x {reason}")?;
         }
+        writeln!(
+            f,
+            "  cache:       {} regions stored, {} taken from there, {} not for this code, {} damaged; {:.2} ms",
+            self.stored_rows,
+            self.stored_installed,
+            self.stored_other,
+            self.stored_damaged,
+            ms(self.stored_time)
+        )?;
         writeln!(
             f,
             "  dispatcher:  {} links patched, {} lookups missed, {} invalidations, {} writes to code, {} cache flushes",

@@ -204,6 +204,16 @@ impl Table {
         self.regions.contains_key(&pc)
     }
 
+    /// Where the known blocks begin.
+    pub fn block_addresses(&self) -> Vec<u64> {
+        self.blocks.keys().copied().collect()
+    }
+
+    /// Where the parts of installed regions begin.
+    pub fn region_parts(&self) -> impl Iterator<Item = u64> {
+        self.regions.values().flat_map(|r| r.source.iter().map(|&(start, _)| start))
+    }
+
     /// The best code for an address.
     pub fn code(&self, pc: u64) -> Option<Code> {
         if let Some(region) = self.regions.get(&pc) {

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
-use xlate_abi::protocol::{Arch, CompileRequest, Request, Response, Target};
+use xlate_abi::protocol::{Arch, CompileRequest, KeepIn, Request, Response, Target};
 
 use super::launch;
 use crate::config::Config;
@@ -48,6 +48,8 @@ pub struct Client {
     warned: bool,
     outgoing: VecDeque<u8>,
     incoming: Vec<u8>,
+    /// What every connection begins with.
+    keep: Option<KeepIn>,
 }
 
 /// What happened to the connection, beside answers.
@@ -73,6 +75,7 @@ impl Client {
             warned: false,
             outgoing: VecDeque::new(),
             incoming: Vec::new(),
+            keep: None,
         })
     }
 
@@ -83,12 +86,24 @@ impl Client {
 
     /// Queues a request.
     pub fn send(&mut self, request: CompileRequest) {
-        let body = match postcard::to_stdvec(&Request::Compile(request)) {
-            Ok(body) => body,
-            Err(error) => return self.give_up(&format!("a request can't be encoded: {error}")),
-        };
-        self.outgoing.extend((body.len() as u32).to_le_bytes());
-        self.outgoing.extend(body);
+        match message(&Request::Compile(request)) {
+            Ok(bytes) => self.outgoing.extend(bytes),
+            Err(error) => self.give_up(&format!("a request can't be encoded: {error}")),
+        }
+    }
+
+    /// Has everything kept that is compiled on connections from now on.
+    pub fn keep_in(&mut self, place: KeepIn) {
+        self.keep = Some(place);
+    }
+
+    /// Puts the wish to keep regions in front of what waits for the new connection.
+    fn greet(&mut self) {
+        let Some(keep) = &self.keep else { return };
+        match message(&Request::Keep(keep.clone())) {
+            Ok(bytes) => bytes.into_iter().rev().for_each(|byte| self.outgoing.push_front(byte)),
+            Err(error) => tracing::warn!(%error, "regions won't be kept"),
+        }
     }
 
     /// Moves what can be moved without waiting; gives the answers that are complete.
@@ -155,6 +170,7 @@ impl Client {
         match UnixStream::connect(&path).and_then(own) {
             Ok(stream) => {
                 self.link = Link::Up(stream);
+                self.greet();
                 true
             }
             Err(error) => {
@@ -261,6 +277,12 @@ impl Client {
         self.incoming.drain(..4 + length);
         Ok(Some(answer))
     }
+}
+
+/// A message as the service takes it.
+fn message(request: &Request) -> Result<Vec<u8>, postcard::Error> {
+    let body = postcard::to_stdvec(request)?;
+    Ok([&(body.len() as u32).to_le_bytes(), &body[..]].concat())
 }
 
 /// Moves a connection out of the guest's descriptors' way, and makes it non-blocking.

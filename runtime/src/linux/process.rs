@@ -179,6 +179,8 @@ impl Private {
         guest.kernel.number = self.number;
         guest.kernel.exec = None;
         guest.engine.after_vfork(self.engine);
+        // The child may have put its handlers, and with them the need, away.
+        guest.engine.set_precise(guest.signals.needs_precision());
     }
 }
 

@@ -1,0 +1,47 @@
+//! `--warm`: before the process ends, everything that ran often is compiled and kept for later runs, not only what
+//! was hot enough to pay within this one.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::{Engine, GuestCode};
+
+/// Executions that make a block worth a region in later runs. Below, interpreting it is cheaper than reading it in.
+const WORTH: u64 = 48;
+/// Requests that wait at a time: few, for an answer shows which blocks need none of their own any more.
+const WINDOW: usize = 2;
+
+impl Engine {
+    /// Waits for what was asked for, and asks for the rest, the most often executed first.
+    pub fn warm_up(&mut self, memory: &dyn GuestCode) {
+        let mut left: Vec<(u64, u64)> = Vec::new();
+        for pc in self.table.block_addresses() {
+            let count = self.count(pc);
+            if count >= WORTH {
+                left.push((count, pc));
+            }
+        }
+        left.sort_unstable();
+        let mut covered = HashSet::new();
+        while let Some((_, pc)) = left.pop() {
+            self.wait_for_answers(WINDOW);
+            covered.extend(self.table.region_parts());
+            let refused = self.table.block(pc).is_none_or(|e| e.no_region || e.snapshot.is_some());
+            if !refused && !covered.contains(&pc) && self.asks_for_regions() {
+                self.request_region(pc, memory);
+            }
+        }
+        self.wait_for_answers(1);
+    }
+
+    /// Waits until fewer than `most` requests have no answer.
+    fn wait_for_answers(&mut self, most: usize) {
+        loop {
+            self.collect_answers();
+            match &self.tier2 {
+                Some(tier2) if tier2.waiting() >= most => tier2.wait(Duration::from_millis(100)),
+                _ => return,
+            }
+        }
+    }
+}
