@@ -54,7 +54,9 @@ const EMULATOR: [&str; 3] = ["qemu-aarch64", "-cpu", "max"];
 #[derive(Serialize)]
 struct Report<'a> {
     programs: &'a [Cost],
+    /// Over the programs that didn't fail.
     mean: Option<f64>,
+    failed: &'a [String],
 }
 
 fn main() -> Result<ExitCode> {
@@ -62,11 +64,15 @@ fn main() -> Result<ExitCode> {
     let work = tempfile::tempdir().context("a temporary folder")?;
     let bench = Bench::new(&arguments, work.path())?;
     let mut costs = Vec::new();
+    let mut failed = Vec::new();
     for (name, sizes) in choose(&arguments.programs)? {
         eprintln!("arm-cost: {name}");
-        costs.push(bench.cost(name, sizes).with_context(|| name.to_owned())?);
+        match bench.cost(name, sizes) {
+            Ok(cost) => costs.push(cost),
+            Err(error) => failed.push(format!("{name}: {error:#}")),
+        }
     }
-    let json = serde_json::to_string_pretty(&Report { programs: &costs, mean: mean(&costs) })?;
+    let json = serde_json::to_string_pretty(&Report { programs: &costs, mean: mean(&costs), failed: &failed })?;
     match &arguments.json {
         Some(None) => println!("{json}"),
         Some(Some(path)) => {
@@ -75,7 +81,8 @@ fn main() -> Result<ExitCode> {
         }
         None => print!("{}", table(&costs)),
     }
-    Ok(ExitCode::SUCCESS)
+    failed.iter().for_each(|f| eprintln!("arm-cost: FAILED: {f}"));
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn choose(names: &[String]) -> Result<Vec<(&'static str, [&'static str; 2])>> {
@@ -130,14 +137,16 @@ impl<'a> Bench<'a> {
     fn translated(&self, program: &Path, size: &str) -> Result<Counts> {
         let expected = output(Command::new(program).arg(size).arg(self.work.join("output")))?;
         let maps = self.work.join("maps");
+        // A failed run leaves its folder.
+        if maps.exists() {
+            fs::remove_dir_all(&maps).context("can't remove the map of translated code")?;
+        }
         fs::create_dir(&maps).context("a folder for the map of translated code")?;
         let mut command = Command::new(&self.xlate);
         command.args(["run", "--target=aarch64", "--opt", self.opt, "--perf-map"]).arg(&maps).arg(program);
         let (shown, counts) = self.counted(&mut command, size)?;
         ensure!(shown == expected, "the translated program's output differs from the native one's");
-        let counts = classify(&counts, &CodeMap::parse(&only_file(&maps)?)?)?;
-        fs::remove_dir_all(&maps).context("can't remove the map of translated code")?;
-        Ok(counts)
+        Ok(classify(&counts, &CodeMap::parse(&only_file(&maps)?)?)?)
     }
 
     /// Runs under the plugin; gives standard output and the counts.
@@ -164,7 +173,7 @@ fn compile(compiler: &str, flags: &[&str], source: &Path, program: &Path) -> Res
 fn output(command: &mut Command) -> Result<Vec<u8>> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.with_context(|| format!("{:?}", command.get_program()))?;
-    ensure!(output.status.success(), "{command:?}: {}", output.status);
+    ensure!(output.status.success(), "{:?} ended with {}", command.get_program(), output.status);
     Ok(output.stdout)
 }
 
