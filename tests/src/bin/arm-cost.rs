@@ -115,6 +115,8 @@ impl<'a> Bench<'a> {
         let (arm, x86) = (self.work.join(format!("{name}.arm")), self.work.join(format!("{name}.x86")));
         compile("aarch64-linux-gnu-gcc", &["-O2", "-static"], &source, &arm)?;
         compile("gcc", &["-O2", "-static"], &source, &x86)?;
+        fs::create_dir_all(self.maps()).context("a folder for the map of translated code")?;
+        self.warm_up(&x86, sizes[1])?;
         let mut native = [0; 2];
         let mut translated = [Counts::default(); 2];
         for (i, size) in sizes.into_iter().enumerate() {
@@ -136,17 +138,38 @@ impl<'a> Bench<'a> {
     /// The program compiled for x86-64, translated; its output must be what this machine's own processor gives.
     fn translated(&self, program: &Path, size: &str) -> Result<Counts> {
         let expected = output(Command::new(program).arg(size).arg(self.work.join("output")))?;
-        let maps = self.work.join("maps");
+        let maps = self.maps();
         // A failed run leaves its folder.
         if maps.exists() {
             fs::remove_dir_all(&maps).context("can't remove the map of translated code")?;
         }
         fs::create_dir(&maps).context("a folder for the map of translated code")?;
-        let mut command = Command::new(&self.xlate);
-        command.args(["run", "--target=aarch64", "--opt", self.opt, "--perf-map"]).arg(&maps).arg(program);
+        let mut command = self.xlate(program);
         let (shown, counts) = self.counted(&mut command, size)?;
         ensure!(shown == expected, "the translated program's output differs from the native one's");
         Ok(classify(&counts, &CodeMap::parse(&only_file(&maps)?)?)?)
+    }
+
+    fn maps(&self) -> PathBuf {
+        self.work.join("maps")
+    }
+
+    /// The command that runs a program translated, with a cache that belongs to this program alone.
+    fn xlate(&self, program: &Path) -> Command {
+        let mut command = Command::new(&self.xlate);
+        command.args(["run", "--target=aarch64", "--opt", self.opt, "--perf-map"]).arg(self.maps());
+        command.arg("--cache").arg(program.with_extension("cache")).arg(program);
+        command
+    }
+
+    /// Unmeasured runs that fill the cache; where they fail, so will the measured one, and say why.
+    fn warm_up(&self, program: &Path, size: &str) -> Result<()> {
+        for _ in 0..2 {
+            let mut command = self.xlate(program);
+            command.arg(size).arg(self.work.join("output")).stdin(Stdio::null());
+            command.stdout(Stdio::null()).stderr(Stdio::null()).status().context("xlate")?;
+        }
+        Ok(())
     }
 
     /// Runs under the plugin; gives standard output and the counts.
