@@ -31,9 +31,11 @@ say 'the same again, checkpointed in the middle and ended'
 GLIBC_TUNABLES=glibc.cpu.hwcaps=-XSAVE,-XSAVEC,-AVX512F,-AVX2,-AVX,-FMA,-FMA4,-SSE4_2,-SSE4_1,-SSSE3,-AVX_Fast_Unaligned_Load \
   "$work/migrate" $STEPS "$out" &
 pid=$!
+# Else the shell reports its death.
+disown "$pid"
 sleep 1.5
 "$xlate" checkpoint "$pid" -o "$work/image.bin" --kill
-wait "$pid" 2>/dev/null || true
+while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
 pid=
 cp "$out" "$work/half.txt"
 printf 'the output file so far: %s of %s lines\n' "$(wc -l < "$work/half.txt")" "$(wc -l < "$work/undisturbed.txt")"

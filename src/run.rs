@@ -31,6 +31,9 @@ pub struct Args {
     /// Prints what each tier did when the guest ends, to stderr or to FILE.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     stats: Option<Option<PathBuf>>,
+    /// When the guest ends, writes perf-PID.map to DIR: where each tier's code lies, for `perf` (it looks in /tmp).
+    #[arg(long, value_name = "DIR")]
+    perf_map: Option<PathBuf>,
     /// The processor to run on; another one than this machine's goes through its emulator (for development).
     #[arg(long, value_enum)]
     target: Option<Target>,
@@ -300,6 +303,9 @@ fn command_line(
         None => {}
         Some(None) => command.push("--stats".into()),
         Some(Some(file)) => command.push(option("stats", file.as_os_str())),
+    }
+    if let Some(directory) = &args.perf_map {
+        command.push(option("perf-map", std::path::absolute(directory)?.as_os_str()));
     }
     for (flag, value) in [("hot-baseline", args.hot_baseline), ("hot-optimized", args.hot_optimized)] {
         if let Some(n) = value {

@@ -48,6 +48,8 @@ pub struct Config {
     /// Socket of the translator service; without one there is no tier 2.
     pub service: Option<PathBuf>,
     pub stats: Option<StatsSink>,
+    /// Directory for `perf-PID.map`, which says where each tier's code lies.
+    pub perf_map: Option<PathBuf>,
     /// A `tracing` filter; silent without one.
     pub log: Option<String>,
     /// `VAR=VALUE` or `VAR` (unset) changes to the environment of the first program.
@@ -106,6 +108,7 @@ impl Default for Config {
             engine: EngineChoice::Auto,
             service: None,
             stats: None,
+            perf_map: None,
             log: None,
             env: Vec::new(),
             argv0: None,
@@ -243,6 +246,18 @@ const TABLE: &[Row] = &[
                 StatsSink::File(path) => path.clone().into(),
             })
         },
+    },
+    Row {
+        name: "perf-map",
+        short: None,
+        value: "DIR",
+        help: "When the guest ends, write perf-PID.map there: where each tier's code lies (perf looks in /tmp)",
+        expected: ANY,
+        set: |c, v| {
+            c.perf_map = Some(v.into());
+            Some(())
+        },
+        get: |c| c.perf_map.clone().map(Into::into),
     },
     Row {
         name: "log",

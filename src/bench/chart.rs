@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::report::{Outcome, Report};
+use super::report::{Outcome, Report, figure};
 use super::set::Group;
 
 /// Pixels.
@@ -142,7 +142,7 @@ fn bar(out: &mut String, scale: &Scale, y: f64, colour: &str, outcome: Option<&O
     let (from, to, middle) = (scale.x(times.ratio_min), scale.x(times.ratio_max), y + height / 2.0);
     let _ =
         writeln!(out, "<line x1=\"{from:.1}\" x2=\"{to:.1}\" y1=\"{middle:.1}\" y2=\"{middle:.1}\" class=\"spread\"/>");
-    text(out, to.max(one) + 4.0, y + BAR - 0.5, "small", &format!("{:.2}", times.ratio));
+    text(out, to.max(one) + 4.0, y + BAR - 0.5, "small", &figure(times.ratio));
 }
 
 fn text(out: &mut String, x: f64, y: f64, class: &str, content: &str) {

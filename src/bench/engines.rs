@@ -14,16 +14,29 @@ pub enum Choice {
     /// Tier 1 only.
     #[value(name = "O0")]
     O0,
-    /// Tier 2 over single blocks, without a cache.
+    /// Tier 2 over single blocks, its cache empty.
     #[value(name = "O1")]
     O1,
-    /// Tier 2, without a cache.
+    /// Tier 2, its cache empty.
     #[value(name = "O2")]
     O2,
+    /// Tier 2 with a cache that earlier runs of the program have filled.
+    Warm,
 }
 
 /// Programs of QEMU's user mode that may be installed.
 const EMULATORS: [&str; 2] = ["qemu-x86_64", "qemu-x86_64-static"];
+
+/// What the persistent cache holds when a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// There is no cache: the engine isn't ours.
+    None,
+    /// Nothing: every run has a new folder.
+    Cold,
+    /// What unmeasured runs of the same program have left.
+    Warm,
+}
 
 /// One way of running a program.
 #[derive(Clone, Debug)]
@@ -31,16 +44,22 @@ pub struct Engine {
     pub name: String,
     /// The words before the program's own.
     prefix: Vec<OsString>,
+    pub cache: Cache,
 }
 
 impl Engine {
-    fn new(name: impl Into<String>, prefix: &[&OsStr]) -> Self {
-        Self { name: name.into(), prefix: prefix.iter().map(OsString::from).collect() }
+    fn new(name: impl Into<String>, prefix: &[&OsStr], cache: Cache) -> Self {
+        Self { name: name.into(), prefix: prefix.iter().map(OsString::from).collect(), cache }
     }
 
-    /// The command that runs a program this way.
-    pub fn command(&self, program: &Path, arguments: &[OsString]) -> Command {
+    /// The command that runs a program this way; `folder` is the cache's, if there is one.
+    pub fn command(&self, program: &Path, arguments: &[OsString], folder: &Path) -> Command {
         let mut words = self.prefix.clone();
+        if self.cache != Cache::None {
+            let mut option = OsString::from("--cache=");
+            option.push(folder);
+            words.push(option);
+        }
         words.push(program.into());
         words.extend_from_slice(arguments);
         let mut command = Command::new(&words[0]);
@@ -51,22 +70,23 @@ impl Engine {
 
 /// The chosen engines, native first, and the emulators that were wanted and aren't installed.
 pub fn engines(chosen: &[Choice]) -> std::io::Result<(Vec<Engine>, Vec<String>)> {
-    let mut engines = vec![Engine::new("native", &[])];
+    let mut engines = vec![Engine::new("native", &[], Cache::None)];
     let mut missing = Vec::new();
     let xlate = std::env::current_exe()?;
     for choice in Choice::value_variants().iter().filter(|c| chosen.contains(c)) {
         match choice {
             Choice::Qemu => emulators(&mut engines, &mut missing),
-            Choice::O0 => engines.push(own("xlate O0", &xlate, "--opt=O0")),
-            Choice::O1 => engines.push(own("xlate O1", &xlate, "--opt=O1")),
-            Choice::O2 => engines.push(own(super::targets::COLD, &xlate, "--opt=O2")),
+            Choice::O0 => engines.push(own("xlate O0", &xlate, "--opt=O0", Cache::Cold)),
+            Choice::O1 => engines.push(own("xlate O1", &xlate, "--opt=O1", Cache::Cold)),
+            Choice::O2 => engines.push(own(super::targets::COLD, &xlate, "--opt=O2", Cache::Cold)),
+            Choice::Warm => engines.push(own(super::targets::WARM, &xlate, "--opt=O2", Cache::Warm)),
         }
     }
     Ok((engines, missing))
 }
 
-fn own(name: &str, xlate: &Path, level: &str) -> Engine {
-    Engine::new(name, &[xlate.as_os_str(), OsStr::new("run"), OsStr::new("--no-cache"), OsStr::new(level)])
+fn own(name: &str, xlate: &Path, level: &str, cache: Cache) -> Engine {
+    Engine::new(name, &[xlate.as_os_str(), OsStr::new("run"), OsStr::new(level)], cache)
 }
 
 /// The static and the dynamic package of one release are one emulator; only if there is none is one missing.
@@ -75,7 +95,7 @@ fn emulators(engines: &mut Vec<Engine>, missing: &mut Vec<String>) {
     for emulator in EMULATORS {
         let Some(version) = version(emulator) else { continue };
         if !versions.contains(&version) {
-            engines.push(Engine::new(format!("qemu {version}"), &[OsStr::new(emulator)]));
+            engines.push(Engine::new(format!("qemu {version}"), &[OsStr::new(emulator)], Cache::None));
             versions.push(version);
         }
     }
@@ -112,8 +132,16 @@ mod tests {
     fn native_is_the_program_itself() {
         let (engines, _) = engines(&[]).unwrap();
         assert_eq!(engines.len(), 1);
-        let command = engines[0].command(Path::new("/bin/ls"), &["-l".into()]);
+        let command = engines[0].command(Path::new("/bin/ls"), &["-l".into()], Path::new("/c"));
         assert_eq!(words(&command), ["/bin/ls", "-l"]);
+    }
+
+    #[test]
+    fn own_levels_have_the_folder_they_are_given() {
+        let (engines, _) = engines(&[Choice::Warm, Choice::O0]).unwrap();
+        let of = |e: &Engine| words(&e.command(Path::new("p"), &[], Path::new("/c")))[1..].to_vec();
+        assert_eq!(of(&engines[1]), ["run", "--opt=O0", "--cache=/c", "p"]);
+        assert_eq!(of(&engines[2]), ["run", "--opt=O2", "--cache=/c", "p"]);
     }
 
     #[test]

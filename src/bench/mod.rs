@@ -17,14 +17,14 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::status::{CommandResult, Status};
-use engines::{Choice, Engine};
+use engines::{Cache, Choice, Engine};
 use measure::{Shown, Streams};
 use report::{Measured, Outcome, Report, Row};
 use set::{Benchmark, Group};
@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(value_name = "GROUP|NAME")]
     what: Vec<String>,
     /// The engines beside native.
-    #[arg(long, value_delimiter = ',', value_name = "LIST", default_values_t = [Choice::Qemu, Choice::O0, Choice::O1, Choice::O2], value_enum)]
+    #[arg(long, value_delimiter = ',', value_name = "LIST", default_values_t = [Choice::Qemu, Choice::O0, Choice::O1, Choice::O2, Choice::Warm], value_enum)]
     engines: Vec<Choice>,
     /// Rounds; start-up takes four times as many.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -69,6 +69,9 @@ pub struct Args {
 
 /// Start-up is short and its spread large.
 const STARTUP_ROUNDS: u32 = 4;
+
+/// Unmeasured runs that fill a warm cache. The second finds the first's regions and goes on from there.
+const WARM_UP_RUNS: u32 = 2;
 
 /// Between two runs: what the last one has left to a compiler in the background doesn't disturb the next.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -186,11 +189,14 @@ impl Session<'_> {
         let streams = Streams::new(self.work.path(), &prepared.output);
         let mut native: Option<Shown> = None;
         let mut found: Vec<Found> = self.engines.iter().map(|_| Found::Samples(Vec::new())).collect();
-        for _ in 0..rounds(benchmark, self.args.runs) {
+        for round in 0..rounds(benchmark, self.args.runs) {
             for (engine, found) in self.engines.iter().zip(&mut found) {
                 self.bar.set_message(format!("{}: {}", benchmark.name, engine.name));
                 self.bar.inc(1);
                 let Found::Samples(samples) = found else { continue };
+                if round == 0 && engine.cache == Cache::Warm {
+                    self.warm_up(engine, benchmark, prepared, &streams)?;
+                }
                 match self.run(engine, benchmark, prepared, &streams, native.as_ref())? {
                     Ok((sample, shown)) => {
                         native.get_or_insert(shown);
@@ -213,7 +219,7 @@ impl Session<'_> {
         streams: &Streams,
         native: Option<&Shown>,
     ) -> anyhow::Result<Result<(Sample, Shown), String>> {
-        let mut command = engine.command(&prepared.program, &prepared.arguments);
+        let mut command = self.command(engine, benchmark, prepared)?;
         let limit = Duration::from_secs(self.args.limit);
         let outcome = measure::time(&mut command, streams, limit);
         std::thread::sleep(PAUSE);
@@ -226,6 +232,34 @@ impl Session<'_> {
             Err(e) if engine.name == "native" => return Err(e.context(format!("{} natively", benchmark.name))),
             Err(e) => Err(format!("{e:#}")),
         })
+    }
+
+    /// The engine's command line, its cache in the state that belongs to it.
+    fn command(&self, engine: &Engine, benchmark: &Benchmark, prepared: &Prepared) -> anyhow::Result<Command> {
+        let folder = match engine.cache {
+            Cache::Warm => self.work.path().join(format!("warm-{}", benchmark.name)),
+            Cache::Cold | Cache::None => self.work.path().join("cold"),
+        };
+        if engine.cache == Cache::Cold && folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("can't empty {}", folder.display()))?;
+        }
+        Ok(engine.command(&prepared.program, &prepared.arguments, &folder))
+    }
+
+    /// Fills the engine's cache; a failure will show in the measured run.
+    fn warm_up(
+        &self,
+        engine: &Engine,
+        benchmark: &Benchmark,
+        prepared: &Prepared,
+        streams: &Streams,
+    ) -> anyhow::Result<()> {
+        for _ in 0..WARM_UP_RUNS {
+            if let Err(error) = self.run(engine, benchmark, prepared, streams, None)? {
+                tracing::debug!(engine = engine.name, benchmark = benchmark.name, error, "warm-up run");
+            }
+        }
+        Ok(())
     }
 
     /// Peak memory by engine, for programs that do next to nothing: what the engine itself needs.
@@ -242,7 +276,7 @@ impl Session<'_> {
         }
         for ((engine, found), peak) in self.engines.iter().zip(found).zip(&mut peaks) {
             if matches!(found, Found::Samples(_)) {
-                let mut command = engine.command(&prepared.program, &prepared.arguments);
+                let mut command = self.command(engine, benchmark, prepared)?;
                 match measure::peak_kib(&mut command, streams) {
                     Ok(kib) => *peak = Some(kib),
                     Err(error) => *found = Found::Failed(format!("{error:#}")),

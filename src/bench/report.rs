@@ -141,7 +141,7 @@ impl Report {
         if let (Some(means), true) = (self.means.get(&group), self.in_group(group).count() > 1) {
             let _ = write!(out, "{:<14}", "geom. mean");
             for engine in &self.engines {
-                let _ = write!(out, "{:>22}", means.get(engine).map_or("-".to_owned(), |m| format!("{m:.2}")));
+                let _ = write!(out, "{:>22}", means.get(engine).map_or("-".to_owned(), |m| figure(*m)));
             }
             out.push('\n');
         }
@@ -184,8 +184,17 @@ fn cell(outcome: Option<&Outcome>, native: bool) -> String {
             format!("{:.3} ({:.3}-{:.3})", t.median, t.min, t.max)
         }
         Some(Outcome::Measured(Measured { times: t, .. })) => {
-            format!("{:.2} ({:.2}-{:.2})", t.ratio, t.ratio_min, t.ratio_max)
+            format!("{} ({}-{})", figure(t.ratio), figure(t.ratio_min), figure(t.ratio_max))
         }
+    }
+}
+
+/// Three digits or so: nobody reads the hundredths of a hundred.
+pub fn figure(ratio: f64) -> String {
+    match ratio {
+        r if r >= 100.0 => format!("{r:.0}"),
+        r if r >= 10.0 => format!("{r:.1}"),
+        r => format!("{r:.2}"),
     }
 }
 
@@ -236,6 +245,11 @@ pub mod tests {
         assert!(!r.means[&Group::Compute].contains_key("xlate O2"));
         assert_eq!(r.failures(), ["crc under xlate O2: another output"]);
         assert!(r.text().contains("FAILED: crc under xlate O2: another output"));
+    }
+
+    #[test]
+    fn large_ratios_have_fewer_decimals() {
+        assert_eq!([1.234, 12.34, 123.4].map(figure), ["1.23", "12.3", "123"]);
     }
 
     #[test]

@@ -101,6 +101,14 @@ fn generate(built: &region::Built<'_>, target: &Target, options: CodeOptions) ->
     blob::from_object(object.as_slice(), &built.slots)
 }
 
+/// Lifts a region to LLVM IR and no further: what lifting alone costs. Gives the number of IR instructions.
+pub fn lift_region(region: &Region, target: &Target, options: CodeOptions) -> Result<usize, CompileError> {
+    let context = Context::create();
+    let built = region::build(&context, region, target, options)?;
+    let blocks = built.module.get_functions().flat_map(|f| f.get_basic_block_iter());
+    Ok(blocks.map(|b| b.get_instructions().count()).sum())
+}
+
 /// The region's function as LLVM IR after the optimiser, and as assembly: for people.
 pub fn explain_region(
     region: &Region,

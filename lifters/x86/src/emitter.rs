@@ -514,7 +514,7 @@ pub trait Emitter: Sized {
 
     // ---- helpers -----------------------------------------------------------------------------------
 
-    /// Calls a function of the runtime with up to four I64 arguments; the result is an I64.
+    /// Calls a function of the runtime with up to five I64 arguments; the result is an I64.
     /// For helpers that aren't pure, guest registers are in the CPU state around the call and `rip` is this instruction's.
     fn call_helper(&mut self, helper: Helper, args: &[Self::Val]) -> Self::Val;
 

@@ -549,15 +549,15 @@ impl Emitter for Interpreter<'_> {
     }
 
     fn call_helper(&mut self, helper: Helper, args: &[u64]) -> u64 {
-        type Entry = extern "C" fn(*mut CpuState, u64, u64, u64, u64) -> u64;
-        let mut all = [0; 4];
+        type Entry = extern "C" fn(*mut CpuState, u64, u64, u64, u64, u64) -> u64;
+        let mut all = [0; 5];
         all[..args.len()].copy_from_slice(args);
         // SAFETY: `run_block`'s contract: the table holds every helper's entry point, of this type.
         let entry: Entry = unsafe {
             let slot = (self.state.helpers as usize + helper.table_offset()) as *const u64;
             core::mem::transmute::<u64, Entry>(*slot)
         };
-        entry(self.state, all[0], all[1], all[2], all[3])
+        entry(self.state, all[0], all[1], all[2], all[3], all[4])
     }
 
     #[inline]

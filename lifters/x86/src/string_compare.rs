@@ -1,55 +1,43 @@
-//! The string comparisons of SSE4.2, as a helper of the runtime (SDM vol. 2, 4.1, "Imm8 control byte").
+//! The comparisons inside SSE4.2's string instructions, as a helper of the runtime (SDM vol. 2, 4.1, "Imm8 control
+//! byte"): IntRes1 of two operands. Lengths, polarity and flags are for [`crate::sse`] to compute in line.
 
 use xlate_abi::state::CpuState;
 
-/// Set in the control word beside the immediate's bits: the lengths are given.
-pub const EXPLICIT: u64 = 1 << 8;
+/// Where the control word has each operand's valid elements, as a mask; below is the immediate.
+pub const FIRST_VALID: u32 = 16;
+pub const SECOND_VALID: u32 = 32;
 
-/// Bits of the helper's answer; the index is above [`INDEX_SHIFT`].
-pub const CF: u32 = 0;
-pub const ZF: u32 = 1;
-pub const SF: u32 = 2;
-pub const OF: u32 = 3;
-pub const INDEX_SHIFT: u64 = 8;
-
-/// [`xlate_abi::state::Helper::StringCompare`]: operands in `scratch[0]` and `[1]`, the mask goes to `[2]`.
-pub extern "C" fn string_compare(state: &mut CpuState, control: u64, first: u64, second: u64) -> u64 {
-    let operand = |n: usize| {
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&state.scratch[n][..16]);
-        bytes
-    };
-    let (a, b) = (operand(0), operand(1));
+/// [`xlate_abi::state::Helper::StringCompare`]: the operands in halves of 64 bits.
+pub extern "C" fn string_compare(_: &mut CpuState, control: u64, a0: u64, a1: u64, b0: u64, b1: u64) -> u64 {
+    let bytes = |low: u64, high: u64| (u128::from(low) | u128::from(high) << 64).to_le_bytes();
+    let lengths = [FIRST_VALID, SECOND_VALID].map(|shift| ((control >> shift) as u16).trailing_ones() as usize);
     let format = Format { control: control as u8 };
-    let lengths = if control & EXPLICIT != 0 {
-        [format.given_length(first as i64), format.given_length(second as i64)]
-    } else {
-        [format.found_length(&a), format.found_length(&b)]
-    };
-    let bits = format.compare(&a, &b, lengths);
-    state.scratch[2][..16].copy_from_slice(&format.mask(bits));
-    let n = format.elements();
-    let flag = |bit: u32, on: bool| u64::from(on) << bit;
-    flag(CF, bits != 0)
-        | flag(ZF, lengths[1] < n)
-        | flag(SF, lengths[0] < n)
-        | flag(OF, bits & 1 != 0)
-        | format.index(bits) << INDEX_SHIFT
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("sse4.2") {
+        // SAFETY: the CPU has just been asked for it.
+        return u64::from(unsafe { native::compare(format, bytes(a0, a1), bytes(b0, b1), lengths) });
+    }
+    u64::from(format.compare(&bytes(a0, a1), &bytes(b0, b1), lengths))
 }
 
 /// The control byte's fields.
 #[derive(Clone, Copy)]
-struct Format {
-    control: u8,
+pub struct Format {
+    pub control: u8,
 }
 
 impl Format {
-    fn words(self) -> bool {
+    pub fn words(self) -> bool {
         self.control & 1 != 0
     }
 
-    fn elements(self) -> usize {
+    pub fn elements(self) -> u32 {
         if self.words() { 8 } else { 16 }
+    }
+
+    /// The aggregation "equal each".
+    pub fn equal_each(self) -> bool {
+        self.control & 0xc == 8
     }
 
     fn signed(self) -> bool {
@@ -65,19 +53,12 @@ impl Format {
         }
     }
 
-    /// The magnitude of a given length, at most the number of elements.
-    fn given_length(self, length: i64) -> usize {
-        length.unsigned_abs().min(self.elements() as u64) as usize
-    }
-
-    /// Elements before the first zero.
-    fn found_length(self, v: &[u8; 16]) -> usize {
-        (0..self.elements()).find(|n| self.element(v, *n) == 0).unwrap_or(self.elements())
-    }
-
-    /// IntRes2: a bit an element of the second operand.
+    /// IntRes1: a bit an element of the second operand.
     fn compare(self, a: &[u8; 16], b: &[u8; 16], [a_len, b_len]: [usize; 2]) -> u32 {
-        let n = self.elements();
+        if self.control & 0xd == 0 {
+            return any_byte(&a[..a_len], &b[..b_len]);
+        }
+        let n = self.elements() as usize;
         let (x, y) = (|k| self.element(a, k), |k| self.element(b, k));
         let found = |j: usize| match self.control >> 2 & 3 {
             // Equal any.
@@ -90,31 +71,82 @@ impl Format {
             // Equal ordered: the first operand as a substring from here on, cut off at the second one's 16 bytes.
             _ => (0..a_len.min(n - j)).all(|k| j + k < b_len && x(k) == y(j + k)),
         };
-        let raw = (0..n).filter(|j| found(*j)).fold(0, |bits, j| bits | 1 << j);
-        let all = (1u32 << n) - 1;
-        match self.control >> 4 & 3 {
-            1 => raw ^ all,
-            // Masked: only valid elements are inverted.
-            3 => raw ^ ((1u32 << b_len) - 1),
-            _ => raw,
-        }
+        (0..n).filter(|j| found(*j)).fold(0, |bits, j| bits | 1 << j)
+    }
+}
+
+/// "Equal any" of bytes: the first operand as a set of 256 bits.
+fn any_byte(set: &[u8], text: &[u8]) -> u32 {
+    let mut members = [0u64; 4];
+    for byte in set {
+        members[usize::from(byte >> 6)] |= 1 << (byte & 63);
+    }
+    let hit = |byte: &u8| (members[usize::from(byte >> 6)] >> (byte & 63) & 1) as u32;
+    text.iter().enumerate().fold(0, |bits, (n, byte)| bits | hit(byte) << n)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod native {
+    //! The host's own instruction, one function a format and aggregation: they are in its immediate.
+
+    use core::arch::x86_64::{__m128i, _mm_cmpestrm, _mm_cvtsi128_si32};
+
+    use super::Format;
+
+    type Compare = unsafe fn(__m128i, i32, __m128i, i32) -> u32;
+
+    #[target_feature(enable = "sse4.2")]
+    fn one<const CONTROL: i32>(a: __m128i, a_len: i32, b: __m128i, b_len: i32) -> u32 {
+        _mm_cvtsi128_si32(_mm_cmpestrm::<CONTROL>(a, a_len, b, b_len)) as u32
     }
 
-    /// The lowest or highest set bit, or the number of elements.
-    fn index(self, bits: u32) -> u64 {
-        u64::from(match (bits, self.control & 0x40 != 0) {
-            (0, _) => self.elements() as u32,
-            (_, true) => bits.ilog2(),
-            (_, false) => bits.trailing_zeros(),
-        })
+    const ALL: [Compare; 16] = [
+        one::<0>, one::<1>, one::<2>, one::<3>, one::<4>, one::<5>, one::<6>, one::<7>, one::<8>, one::<9>, one::<10>,
+        one::<11>, one::<12>, one::<13>, one::<14>, one::<15>,
+    ];
+
+    #[target_feature(enable = "sse4.2")]
+    pub fn compare(format: Format, a: [u8; 16], b: [u8; 16], lengths: [usize; 2]) -> u32 {
+        // SAFETY: vectors are their bytes.
+        let [a, b] = [a, b].map(|v| unsafe { core::mem::transmute::<[u8; 16], __m128i>(v) });
+        let [a_len, b_len] = lengths.map(|n| n as i32);
+        // SAFETY: this function demands the feature, too.
+        unsafe { ALL[usize::from(format.control & 15)](a, a_len, b, b_len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_byte_of_a_set() {
+        assert_eq!(any_byte(b"xz\xff", b"axbz\xff\x3f"), 0b01_1010);
+        assert_eq!(any_byte(b"", b"abc"), 0);
     }
 
-    /// The bits themselves, or a mask of elements.
-    fn mask(self, bits: u32) -> [u8; 16] {
-        if self.control & 0x40 == 0 {
-            return u128::from(bits).to_le_bytes();
+    /// Few values, so that elements are often equal.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn portable_comparisons_are_the_hosts() {
+        if !std::arch::is_x86_feature_detected!("sse4.2") {
+            return;
         }
-        let width = 16 / self.elements();
-        core::array::from_fn(|n| if bits >> (n / width) & 1 == 1 { 0xff } else { 0 })
+        let mut seed = 7u64;
+        let mut bytes = || {
+            core::array::from_fn(|_| {
+                seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                [0, 1, 2, 0x80, 0xff][(seed >> 40) as usize % 5]
+            })
+        };
+        for round in 0..20_000usize {
+            let (a, b) = (bytes(), bytes());
+            let format = Format { control: (round & 15) as u8 };
+            let n = format.elements() as usize + 1;
+            let lengths = [(round >> 4) % n, (round >> 8) % n];
+            // SAFETY: the CPU has the feature.
+            let host = unsafe { native::compare(format, a, b, lengths) };
+            assert_eq!(format.compare(&a, &b, lengths), host, "{:#x} {a:x?} {b:x?} {lengths:?}", format.control);
+        }
     }
 }

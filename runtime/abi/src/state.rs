@@ -371,8 +371,8 @@ pub enum Helper {
     RoundF32,
     /// Pure. Rounds the f64 (bits in a0) likewise.
     RoundF64,
-    /// PCMPxSTRx: a0 is the immediate, with bit 8 set if a1 and a2 are lengths; operands in `scratch[0]` and `[1]`.
-    /// Leaves the mask in `scratch[2]` and returns flags and index (see `xlate_x86::string_compare`).
+    /// Pure. The comparisons of PCMPxSTRx: a0 is the immediate and the valid elements, a1 and a2 are the first
+    /// operand, a3 and a4 the second one; returns IntRes1 (see `xlate_x86::string_compare`).
     StringCompare,
     /// An instruction on the x87 register stack: a0 is the request, a1 and a2 its operand (see `xlate_x86::x87::unit`).
     X87,
@@ -422,6 +422,7 @@ impl Helper {
                 | Self::Crc32c
                 | Self::RoundF32
                 | Self::RoundF64
+                | Self::StringCompare
         )
     }
 }

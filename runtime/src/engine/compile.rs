@@ -8,6 +8,7 @@ use xlate_x86::Block;
 
 use super::baseline::{BaselineError, Code, Compiler, Options};
 use super::cache::{CacheError, CodeCache, Place};
+use super::perf_map::Tier;
 use super::table::{Code as EntryPoints, Counter, Native};
 use super::{Engine, Thresholds, entry};
 
@@ -73,7 +74,10 @@ impl Engine {
         self.stats.baseline_instructions += block.insns.len() as u64;
         self.stats.baseline_bytes += code.bytes.len() as u64;
         self.stats.baseline_time += code.time;
-        self.install(code)
+        let len = code.bytes.len() as u64;
+        let address = self.install(code)?;
+        self.note_code(Tier::Baseline, address, len, block.pc);
+        Ok(address)
     }
 
     /// Empties the cache when it is nearly full. Only while no translated code runs.
@@ -100,6 +104,12 @@ impl Engine {
         let end = place.address + place.len as u64;
         self.table.map_code(place.address, end, code.pc_map);
         Ok(place.address)
+    }
+
+    fn note_code(&mut self, tier: Tier, address: u64, len: u64, guest_pc: u64) {
+        if let Some(map) = &mut self.perf_map {
+            map.add(tier, address, len, guest_pc);
+        }
     }
 
     fn reserve(&mut self, len: usize, align: usize) -> Result<Place, CompileError> {
@@ -129,6 +139,7 @@ impl Engine {
         }
         let end = place.address + blob.code.len() as u64;
         self.table.map_code(place.address, end, blob.pc_map.clone());
+        self.note_code(Tier::Optimized, place.address, blob.code.len() as u64, blob.entry_pc);
         let at = |offset: u32| place.address + u64::from(offset);
         Ok(EntryPoints { entry: at(blob.entry_offset), passed: at(blob.passed_offset) })
     }

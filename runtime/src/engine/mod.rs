@@ -13,6 +13,7 @@ mod cache;
 mod compile;
 mod launch;
 mod pages;
+mod perf_map;
 mod promote;
 mod stored;
 mod table;
@@ -34,6 +35,7 @@ use crate::memory::Memory;
 use baseline::Compiler;
 use cache::CodeCache;
 use pages::Pages;
+use perf_map::PerfMap;
 use promote::Tier2;
 pub use stats::Stats;
 use stored::Stored;
@@ -152,6 +154,7 @@ pub struct Engine {
     tier2: Option<Tier2>,
     stored: Option<Stored>,
     stats: Stats,
+    perf_map: Option<PerfMap>,
 }
 
 /// How execution goes on at an address.
@@ -186,6 +189,7 @@ impl Engine {
             tier2,
             stored: None,
             stats: Stats::default(),
+            perf_map: config.perf_map.clone().map(PerfMap::new),
         }
     }
 
@@ -477,8 +481,11 @@ impl Engine {
         stats
     }
 
-    /// Before the process ends: prints the statistics if they are wanted.
+    /// Before the process ends: prints the statistics and writes the map of the code, if they are wanted.
     pub fn finish(&mut self, config: &Config) {
+        if let Some(map) = &self.perf_map {
+            map.write();
+        }
         match &config.stats {
             None => {}
             Some(StatsSink::Stderr) => eprint!("{}", self.stats()),

@@ -1,16 +1,16 @@
-//! PCMPESTRI, PCMPESTRM, PCMPISTRI and PCMPISTRM (SDM vol. 1, 5.10.1 and vol. 2, 4.1), by a helper: they are
-//! rare, and long in any other instruction set.
-
-use core::mem::offset_of;
+//! PCMPESTRI, PCMPESTRM, PCMPISTRI and PCMPISTRM (SDM vol. 1, 5.10.1 and vol. 2, 4.1).
+//!
+//! Lengths are masks of valid elements here. "Equal each", with which the C library compares strings, is three
+//! vector comparisons in line; the other aggregations are rarer, and a helper's.
 
 use iced_x86::{Code, Mnemonic, OpKind, Register};
-use xlate_abi::state::{CpuState, Helper};
+use xlate_abi::state::{Helper, RCX};
 
 use super::operands::upper;
 use super::{I, L};
-use crate::emitter::{Emitter, Flag, Lane, Ty, VTy};
+use crate::emitter::{Bin, Emitter, Flag, Lane, Pred, Ty, Un, VBin, VTy};
 use crate::isa::Semantics;
-use crate::string_compare::{CF, EXPLICIT, INDEX_SHIFT, OF, SF, ZF};
+use crate::string_compare::{FIRST_VALID, Format, SECOND_VALID};
 
 /// The chapter's instructions, one line each.
 pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
@@ -25,14 +25,26 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     Some(f)
 }
 
-const fn scratch(vector: usize, half: u32) -> usize {
-    offset_of!(CpuState, scratch) + 64 * vector + 8 * half as usize
-}
-
 const QWORDS: VTy = VTy::x128(Lane::I64);
 
-/// Compares, sets the flags, and gives the helper's answer.
+impl Format {
+    fn of(i: I) -> Self {
+        Self { control: i.immediate8() }
+    }
+
+    fn shape(self) -> VTy {
+        VTy::x128(if self.words() { Lane::I16 } else { Lane::I8 })
+    }
+
+    /// A bit an element.
+    fn all(self) -> u64 {
+        (1 << self.elements()) - 1
+    }
+}
+
+/// Compares and sets the flags; gives IntRes2.
 fn compare<E: Emitter>(l: L<E>, i: I, explicit: bool) -> E::Val {
+    let format = Format::of(i);
     let a = l.vector(i, 0);
     // Memory may be misaligned here (SDM vol. 2, PCMPESTRI).
     let b = if i.op1_kind() == OpKind::Memory {
@@ -41,49 +53,120 @@ fn compare<E: Emitter>(l: L<E>, i: I, explicit: bool) -> E::Val {
     } else {
         l.vector(i, 1)
     };
-    for (n, v) in [a, b].into_iter().enumerate() {
-        for half in 0..2 {
-            let x = l.e.extract(QWORDS, v, half);
-            l.e.state_store(Ty::I64, scratch(n, half), x);
-        }
-    }
-    let control = i.immediate8() as u64 | if explicit { EXPLICIT } else { 0 };
-    let control = l.imm(Ty::I64, control);
-    let first = length(l, i, Register::EAX, Register::RAX);
-    let second = length(l, i, Register::EDX, Register::RDX);
-    let answer = l.call_helper(Helper::StringCompare, &[control, first, second]);
-    for (flag, bit) in [(Flag::Cf, CF), (Flag::Zf, ZF), (Flag::Sf, SF), (Flag::Of, OF)] {
-        let c = l.bit(Ty::I64, answer, bit);
+    let valid = if explicit {
+        [(Register::EAX, Register::RAX), (Register::EDX, Register::RDX)].map(|(n, w)| given(l, i, n, w))
+    } else {
+        [a, b].map(|v| before_zero(l, format, v))
+    };
+    let raw = if format.equal_each() { equal_each(l, format, [a, b], valid) } else { helper(l, format, [a, b], valid) };
+    let bits = match format.control >> 4 & 3 {
+        1 => l.bin_imm(Bin::Xor, Ty::I64, raw, format.all()),
+        // Masked: only valid elements are inverted.
+        3 => l.bin(Bin::Xor, Ty::I64, raw, valid[1]),
+        _ => raw,
+    };
+    set_flags(l, format, bits, valid);
+    bits
+}
+
+fn set_flags<E: Emitter>(l: L<E>, format: Format, bits: E::Val, [first, second]: [E::Val; 2]) {
+    let some = l.cmp_imm(Pred::Ne, Ty::I64, bits, 0);
+    let lowest = l.bit(Ty::I64, bits, 0);
+    let ends_first = l.cmp_imm(Pred::Ne, Ty::I64, first, format.all());
+    let ends_second = l.cmp_imm(Pred::Ne, Ty::I64, second, format.all());
+    let clear = l.e.bconst(false);
+    let flags =
+        [(Flag::Cf, some), (Flag::Zf, ends_second), (Flag::Sf, ends_first), (Flag::Of, lowest), (Flag::Af, clear)];
+    for (flag, c) in flags {
         l.set_flag(flag, c);
     }
-    let clear = l.e.bconst(false);
-    l.set_flag(Flag::Af, clear);
     let odd = l.imm(Ty::I8, 1);
     l.set_parity(odd);
-    answer
 }
 
-/// A length register, sign-extended.
-fn length<E: Emitter>(l: L<E>, i: I, narrow: Register, wide: Register) -> E::Val {
-    if matches!(i.mnemonic(), Mnemonic::Pcmpestri64 | Mnemonic::Pcmpestrm64) {
-        return l.reg(wide);
-    }
-    let v = l.reg(narrow);
-    l.scast(Ty::I32, Ty::I64, v)
+/// The elements before the first zero.
+fn before_zero<E: Emitter>(l: L<E>, format: Format, v: E::Vec) -> E::Val {
+    let zero = l.zero(128);
+    let zeros = l.e.vbin(VBin::CmpEq, format.shape(), v, zero);
+    let zeros = l.e.movmask(format.shape(), zeros);
+    // The bits below the lowest one; all if there is none.
+    let below = l.bin_imm(Bin::Sub, Ty::I64, zeros, 1);
+    let others = l.e.un(Un::Not, Ty::I64, zeros);
+    let below = l.bin(Bin::And, Ty::I64, below, others);
+    l.bin_imm(Bin::And, Ty::I64, below, format.all())
 }
 
+/// As many elements as a length register's magnitude says, at most all.
+fn given<E: Emitter>(l: L<E>, i: I, narrow: Register, wide: Register) -> E::Val {
+    let format = Format::of(i);
+    let length = if matches!(i.mnemonic(), Mnemonic::Pcmpestri64 | Mnemonic::Pcmpestrm64) {
+        l.reg(wide)
+    } else {
+        let v = l.reg(narrow);
+        l.scast(Ty::I32, Ty::I64, v)
+    };
+    let sign = l.bin_imm(Bin::Ashr, Ty::I64, length, 63);
+    let magnitude = l.bin(Bin::Xor, Ty::I64, length, sign);
+    let magnitude = l.bin(Bin::Sub, Ty::I64, magnitude, sign);
+    let most = l.imm(Ty::I64, u64::from(format.elements()));
+    let fits = l.e.cmp(Pred::Ult, Ty::I64, magnitude, most);
+    let length = l.e.select(Ty::I64, fits, magnitude, most);
+    let one = l.imm(Ty::I64, 1);
+    let above = l.bin(Bin::Shl, Ty::I64, one, length);
+    l.bin_imm(Bin::Sub, Ty::I64, above, 1)
+}
+
+/// Equal elements, where both are valid; what is behind both ends counts as equal.
+fn equal_each<E: Emitter>(l: L<E>, format: Format, [a, b]: [E::Vec; 2], [first, second]: [E::Val; 2]) -> E::Val {
+    let equal = l.e.vbin(VBin::CmpEq, format.shape(), a, b);
+    let equal = l.e.movmask(format.shape(), equal);
+    let both = l.bin(Bin::And, Ty::I64, first, second);
+    let equal = l.bin(Bin::And, Ty::I64, equal, both);
+    let either = l.bin(Bin::Or, Ty::I64, first, second);
+    let neither = l.bin_imm(Bin::Xor, Ty::I64, either, format.all());
+    l.bin(Bin::Or, Ty::I64, equal, neither)
+}
+
+fn helper<E: Emitter>(l: L<E>, format: Format, [a, b]: [E::Vec; 2], [first, second]: [E::Val; 2]) -> E::Val {
+    let first = l.bin_imm(Bin::Shl, Ty::I64, first, FIRST_VALID.into());
+    let second = l.bin_imm(Bin::Shl, Ty::I64, second, SECOND_VALID.into());
+    let valid = l.bin(Bin::Or, Ty::I64, first, second);
+    let control = l.bin_imm(Bin::Or, Ty::I64, valid, format.control.into());
+    let [a0, a1, b0, b1] = [(a, 0), (a, 1), (b, 0), (b, 1)].map(|(v, half)| l.e.extract(QWORDS, v, half));
+    l.call_helper(Helper::StringCompare, &[control, a0, a1, b0, b1])
+}
+
+/// The lowest or highest set bit goes to RCX, or the number of elements.
 fn index<E: Emitter>(l: L<E>, i: I, explicit: bool) {
-    let answer = compare(l, i, explicit);
-    let index = l.bin_imm(crate::emitter::Bin::Lshr, Ty::I64, answer, INDEX_SHIFT);
-    l.e.set_gpr(xlate_abi::state::RCX, index);
+    let format = Format::of(i);
+    let bits = compare(l, i, explicit);
+    let index = if format.control & 0x40 == 0 {
+        let bits = l.bin_imm(Bin::Or, Ty::I64, bits, 1 << format.elements());
+        l.e.un(Un::Ctz, Ty::I64, bits)
+    } else {
+        let none = l.cmp_imm(Pred::Eq, Ty::I64, bits, 0);
+        let above = l.e.un(Un::Clz, Ty::I64, bits);
+        let highest = l.bin_imm(Bin::Xor, Ty::I64, above, 63);
+        let elements = l.imm(Ty::I64, format.elements().into());
+        l.e.select(Ty::I64, none, elements, highest)
+    };
+    l.e.set_gpr(RCX, index);
 }
 
-/// The mask goes to XMM0; the helper leaves it in the scratch area.
+/// The bits themselves go to XMM0, or a mask of elements.
 fn mask<E: Emitter>(l: L<E>, i: I, explicit: bool) {
-    compare(l, i, explicit);
-    let low = l.e.state_load(Ty::I64, scratch(2, 0));
-    let high = l.e.state_load(Ty::I64, scratch(2, 1));
-    let v = l.zero_extended(Lane::I64, low);
-    let v = l.e.insert(QWORDS, v, 1, high);
+    let format = Format::of(i);
+    let bits = compare(l, i, explicit);
+    let mut v = l.zero_extended(Lane::I64, bits);
+    if format.control & 0x40 != 0 {
+        // In each element the eight bits that its own is among, then that bit alone.
+        let spread: &[u8] = if format.words() { &[0; 8] } else { &[0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1] };
+        let all = l.e.shuffle(format.shape(), v, v, spread);
+        let width = 16 / format.elements() as usize;
+        let own: [u8; 16] = core::array::from_fn(|n| if n % width == 0 { 1 << (n / width % 8) } else { 0 });
+        let own = l.e.vconst(&own);
+        let set = l.e.vbin(VBin::And, format.shape(), all, own);
+        v = l.e.vbin(VBin::CmpEq, format.shape(), set, own);
+    }
     l.set_vreg(Register::XMM0, v, upper(i));
 }

@@ -72,7 +72,7 @@ pub struct Baseline<'f> {
     state: Value,
     tail: SigRef,
     /// Helper signatures by number of arguments.
-    helper_sigs: [Option<SigRef>; 5],
+    helper_sigs: [Option<SigRef>; 6],
     cache: Cache,
     /// The block's own address.
     pc: u64,
@@ -170,7 +170,7 @@ impl<'f> Baseline<'f> {
         b.switch_to_block(entry);
         let state = b.block_params(entry)[0];
         let tail = b.import_signature(tail_signature());
-        Self { b, host, slots, state, tail, helper_sigs: [None; 5], cache: Cache::default(), pc, ip: pc }
+        Self { b, host, slots, state, tail, helper_sigs: [None; 6], cache: Cache::default(), pc, ip: pc }
     }
 
     /// Counts the execution down; at zero the block asks for promotion.

@@ -1,0 +1,89 @@
+//! What translating costs, stage by stage, over fixed guest code: `cargo bench -p xlate-benches [-- STAGE]`.
+//!
+//! Throughput is in guest instructions, so that samples of different length compare.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use xlate::translate::translate;
+use xlate_abi::protocol::{CodeOptions, FlagRule, CompileRequest, OptLevel};
+use xlate_abi::state::LinkSlot;
+use xlate_benches::SAMPLES;
+use xlate_llvm::{Region, RegionBlock, host_target, lift_region};
+use xlate_runtime::engine::baseline::{Compiler, Options, Slots};
+
+const OPTIONS: CodeOptions = CodeOptions { opt: OptLevel::O2, precise: false, flags: FlagRule::Convention, tso: false };
+
+/// Bytes to blocks, flag liveness included.
+fn decode(c: &mut Criterion) {
+    let mut group = c.benchmark_group("decode");
+    for sample in SAMPLES {
+        group.throughput(Throughput::Elements(sample.instructions()));
+        group.bench_function(sample.name, |b| b.iter(|| black_box(sample.blocks())));
+    }
+}
+
+/// Blocks to LLVM IR, before the optimiser.
+fn lift(c: &mut Criterion) {
+    let mut group = c.benchmark_group("lift");
+    let target = host_target();
+    for sample in SAMPLES {
+        let blocks = sample.blocks().into_iter().map(|block| RegionBlock { block, count: 1 }).collect();
+        let region = Region { entry: sample.address, blocks };
+        group.throughput(Throughput::Elements(sample.instructions()));
+        group.bench_function(sample.name, |b| {
+            b.iter(|| lift_region(black_box(&region), &target, OPTIONS).expect("the sample can be lifted"))
+        });
+    }
+}
+
+/// One slot for everything: the code is never run.
+struct OneSlot(LinkSlot);
+
+impl Slots for OneSlot {
+    fn slot(&mut self, _target: u64) -> *mut LinkSlot {
+        &raw mut self.0
+    }
+}
+
+/// Blocks to baseline code, one by one.
+fn tier1(c: &mut Criterion) {
+    let mut group = c.benchmark_group("tier1");
+    let mut compiler = Compiler::new().expect("this host has a baseline compiler");
+    let mut slots = OneSlot(LinkSlot { code: 0, guest_pc: 0 });
+    for sample in SAMPLES {
+        let blocks = sample.blocks();
+        group.throughput(Throughput::Elements(sample.instructions()));
+        group.bench_function(sample.name, |b| {
+            b.iter(|| {
+                for block in &blocks {
+                    let code = compiler.compile(block, Options::default(), &mut slots);
+                    black_box(code.expect("the sample can be compiled"));
+                }
+            })
+        });
+    }
+}
+
+/// A request to its blob: region formation, lifting, optimising, code generation.
+fn tier2(c: &mut Criterion) {
+    let mut group = c.benchmark_group("tier2");
+    group.sample_size(10);
+    for sample in SAMPLES {
+        let request = CompileRequest {
+            id: 1,
+            entry: sample.address,
+            target: host_target(),
+            options: OPTIONS,
+            profile: sample.profile(),
+            code: vec![sample.code()],
+        };
+        group.throughput(Throughput::Elements(sample.instructions()));
+        group.bench_function(sample.name, |b| {
+            b.iter(|| translate(black_box(&request)).expect("the sample can be translated"))
+        });
+    }
+}
+
+criterion_group!(stages, decode, lift, tier1, tier2);
+criterion_main!(stages);
