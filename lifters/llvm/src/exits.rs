@@ -7,7 +7,10 @@ use core::mem::offset_of;
 
 use inkwell::IntPredicate;
 use inkwell::basic_block::BasicBlock;
-use inkwell::values::{BasicMetadataValueEnum, CallSiteValue, IntValue, LLVMTailCallKind, PointerValue};
+use inkwell::types::BasicTypeEnum;
+use inkwell::values::{
+    BasicMetadataValueEnum, BasicValueEnum, CallSiteValue, IntValue, LLVMTailCallKind, PointerValue,
+};
 use xlate_abi::protocol::Arch;
 use xlate_abi::state::{CpuState, ExitReason, Helper, LOOKUP_ENTRIES, LinkSlot, LookupEntry, Trap};
 use xlate_x86::emitter::{Indirect, Ty};
@@ -26,6 +29,16 @@ pub fn leading_arguments(arch: Arch) -> usize {
     match arch {
         Arch::X86_64 => 4,
         Arch::Aarch64 => 11,
+    }
+}
+
+/// What code returns: a guest address in rax, or in x2, where Cranelift's `Tail` convention begins with its results, too.
+/// LLVM returns the fields of a structure in x0, x1 and x2.
+pub fn return_type<'c>(cx: &'c inkwell::context::Context, arch: Arch) -> BasicTypeEnum<'c> {
+    let word = cx.i64_type();
+    match arch {
+        Arch::X86_64 => word.into(),
+        Arch::Aarch64 => cx.struct_type(&[word.into(); 3], false).into(),
     }
 }
 
@@ -201,7 +214,7 @@ impl<'c> Llvm<'c> {
     /// Calls code as the guest calls, everything being in the CPU state; goes on behind the call if it returns there.
     fn call(&mut self, code: PointerValue<'c>, slot: PointerValue<'c>, return_to: u64) {
         let call = self.block_abi_call(code, slot);
-        let returned = call.try_as_basic_value().basic().expect("code gives an address").into_int_value();
+        let returned = self.returned_address(call);
         let same = self.ir.icmp(IntPredicate::EQ, returned, self.ir.i64(return_to));
         let back = match self.blocks.get(&return_to) {
             Some(&(_, block)) => self.site(SiteKind::Reload(block), "back"),
@@ -322,7 +335,7 @@ impl<'c> Llvm<'c> {
             }
             SiteKind::Return(pc) => {
                 self.write_back(registers);
-                self.ir.b.build_return(Some(&pc)).expect("positioned");
+                self.return_address(pc);
             }
             SiteKind::Leave { reason, arg, resume } => {
                 self.write_back(registers);
@@ -402,6 +415,27 @@ impl<'c> Llvm<'c> {
         let ptr = self.ir.ptr_type();
         let stub = self.state_read(ptr, offset_of!(CpuState, exit_stub)).into_pointer_value();
         self.tail_call(stub, ptr.get_poison());
+    }
+
+    /// The guest address that called code has returned to.
+    fn returned_address(&self, call: CallSiteValue<'c>) -> IntValue<'c> {
+        match call.try_as_basic_value().basic().expect("code gives an address") {
+            BasicValueEnum::StructValue(all) => self.ir.extract_field(all, all.get_type().count_fields() - 1),
+            address => address.into_int_value(),
+        }
+    }
+
+    /// Returns to the host's caller with a guest address, in the register that the block ABI has it in.
+    fn return_address(&self, pc: IntValue<'c>) {
+        match self.ir.function.get_type().get_return_type() {
+            Some(BasicTypeEnum::StructType(t)) => {
+                let all = self.ir.insert_field(t.get_poison(), t.count_fields() - 1, pc);
+                self.ir.b.build_return(Some(&all)).expect("positioned");
+            }
+            _ => {
+                self.ir.b.build_return(Some(&pc)).expect("positioned");
+            }
+        }
     }
 
     fn block_abi_call(&self, code: PointerValue<'c>, slot: PointerValue<'c>) -> CallSiteValue<'c> {

@@ -12,7 +12,7 @@ use inkwell::module::Module;
 use inkwell::types::{BasicType, BasicTypeEnum, FloatType, IntType, PointerType, VectorType};
 use inkwell::values::{
     BasicMetadataValueEnum, BasicValue, BasicValueEnum, FloatValue, FunctionValue, InstructionOpcode, InstructionValue,
-    IntValue, MetadataValue, PointerValue, VectorValue,
+    IntValue, MetadataValue, PointerValue, StructValue, VectorValue,
 };
 use inkwell::{AddressSpace, FloatPredicate, IntPredicate};
 use xlate_abi::protocol::Arch;
@@ -254,6 +254,14 @@ impl<'c> Ir<'c> {
     pub fn insert(&self, v: VectorValue<'c>, lane: u32, x: impl BasicValue<'c>) -> VectorValue<'c> {
         let lane = self.int(Ty::I32, u64::from(lane));
         self.b.build_insert_element(v, x, lane, "").expect(BUILT)
+    }
+
+    pub fn extract_field(&self, v: StructValue<'c>, field: u32) -> IntValue<'c> {
+        self.b.build_extract_value(v, field, "").expect(BUILT).into_int_value()
+    }
+
+    pub fn insert_field(&self, v: StructValue<'c>, field: u32, x: IntValue<'c>) -> StructValue<'c> {
+        self.b.build_insert_value(v, x, field, "").expect(BUILT).into_struct_value()
     }
 
     pub fn load<T: BasicType<'c>>(&self, ty: T, from: PointerValue<'c>) -> BasicValueEnum<'c> {

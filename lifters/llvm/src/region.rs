@@ -7,7 +7,7 @@ use iced_x86::{OpKind, Register};
 use inkwell::attributes::AttributeLoc;
 use inkwell::context::Context;
 use inkwell::module::{Linkage, Module};
-use inkwell::types::BasicMetadataTypeEnum;
+use inkwell::types::{BasicMetadataTypeEnum, BasicType};
 use inkwell::values::{FunctionValue, GlobalValue};
 use inkwell::{AddressSpace, GlobalVisibility};
 use xlate_abi::protocol::{CodeOptions, Target};
@@ -16,7 +16,7 @@ use xlate_x86::decode::{Insn, falls_through};
 use xlate_x86::{Block, BlockEnd, lift_block};
 
 use crate::emitter::{Llvm, Scopes};
-use crate::exits::{PRESERVE_NONE, leading_arguments};
+use crate::exits::{PRESERVE_NONE, leading_arguments, return_type};
 use crate::ir::Ir;
 use crate::state::{Facets, Registers, Slots};
 use crate::{CompileError, Region};
@@ -126,7 +126,7 @@ fn declare<'c>(cx: &'c Context, module: &Module<'c>, target: &Target) -> Functio
     let mut params: Vec<BasicMetadataTypeEnum> = vec![cx.i64_type().into(); leading];
     params.push(ptr.into());
     params.push(ptr.into());
-    let function = module.add_function(FUNCTION, cx.i64_type().fn_type(&params, false), None);
+    let function = module.add_function(FUNCTION, return_type(cx, target.arch).fn_type(&params, false), None);
     function.set_call_conventions(PRESERVE_NONE);
     let flag = |name| {
         let kind = inkwell::attributes::Attribute::get_named_enum_kind_id(name);

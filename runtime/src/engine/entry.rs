@@ -5,7 +5,7 @@
 //! and the stack pointer is as at a function's entry. Code jumps to other code or to the exit stub.
 //!
 //! A guest call is a host call and a guest return a host return, so that the host predicts both. Code that returns
-//! gives the guest's return address in rax / x0, with all guest registers in the state. The caller compares it with the one that
+//! gives the guest's return address in rax / x2, with all guest registers in the state. The caller compares it with the one that
 //! it pushed: whatever the guest has done to its stack, only speed depends on whether they are equal. So the frames on the host
 //! stack hold nothing of the guest, and whoever leaves by the exit stub drops them all. A return below the first
 //! frame comes to the trampoline, which looks the address up as for an indirect jump.
@@ -118,6 +118,7 @@ core::arch::global_asm!(
     "    mov x2, x0",
     "2:",
     "    blr x9",
+    "    mov x0, x2",
     "    ldr x2, [sp, #160]",
     "    eor x9, x0, x0, lsr #12",
     "    and x9, x9, #{mask}",
