@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use xlate::translate::translate;
-use xlate_abi::protocol::{CodeOptions, FlagRule, CompileRequest, OptLevel};
+use xlate_abi::protocol::{CodeOptions, CompileRequest, FlagRule, OptLevel};
 use xlate_abi::state::LinkSlot;
 use xlate_benches::SAMPLES;
 use xlate_llvm::{Region, RegionBlock, host_target, lift_region};

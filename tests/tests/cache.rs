@@ -26,6 +26,9 @@ struct Place {
     dir: TempDir,
 }
 
+/// Changes a file's content.
+type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 /// What a run showed, and its figures on the cache.
 #[derive(Debug)]
 struct Outcome {
@@ -164,7 +167,7 @@ fn damage_is_ignored_and_mended() {
     let whole = place.run(&["--warm"]);
     let sound = place.run(&[]);
     let records = 4096 + 1024 * 48;
-    let damages: [&dyn Fn(&mut Vec<u8>); 4] = [
+    let damages: [Damage<'_>; 4] = [
         // Every record is another.
         &|bytes| bytes[records..].iter_mut().for_each(|b| *b ^= 0x55),
         // Every row is another.

@@ -246,7 +246,10 @@ fn an_image_resumed_again_starts_with_its_hot_regions() {
     let output = native.checkpoint(&["--kill"]);
     assert!(output.status.success(), "{}", message(&output));
     assert_eq!(native.wait(), -1, "killed");
+    let files = ["out.txt", "stdout"].map(|name| (native.path(name), native.text(name)));
     let resume = |options: &[&str]| {
+        // A resumed process finds its files as it has left them.
+        files.iter().for_each(|(path, text)| fs::write(path, text).expect("writable"));
         let mut command = Command::new(xlate());
         command
             .args(["run", "--cache"])

@@ -6,7 +6,8 @@
 //! first two arguments. The registers around them take the guest registers of [`PASSED`]; whoever doesn't know of these (tier 1,
 //! the runtime's stubs) finds the same values in the CPU state.
 //!
-//! A function returns the guest address that a guest return goes to, and the guest registers of [`RETURNED`].
+//! A function returns the guest address that a guest return goes to, and the guest registers of [`RETURNED`]: in rax, rdx
+//! and rcx; on AArch64 in x2, x3 and x4, where Cranelift's `Tail` convention begins with its results, too.
 
 use inkwell::AddressSpace;
 use inkwell::attributes::{Attribute, AttributeLoc};
@@ -47,8 +48,16 @@ pub fn function_type(cx: &Context, arch: Arch) -> FunctionType<'_> {
     let state = state_index(arch);
     params[state] = ptr.into();
     params[state + 1] = ptr.into();
-    let results: Vec<BasicTypeEnum> = vec![word.into(); 1 + RETURNED.len()];
+    let results: Vec<BasicTypeEnum> = vec![word.into(); result_index(arch) + 1 + RETURNED.len()];
     cx.struct_type(&results, false).fn_type(&params, false)
+}
+
+/// Index of the first result, the address: LLVM returns a structure's fields in x0 and what follows.
+pub fn result_index(arch: Arch) -> usize {
+    match arch {
+        Arch::X86_64 => 0,
+        Arch::Aarch64 => 2,
+    }
 }
 
 /// The arguments in their order.

@@ -287,7 +287,8 @@ impl<'c> Llvm<'c> {
 
     fn fill_return(&self, pc: IntValue<'c>, dirty: Registers) {
         let registers = RETURNED.map(|r| self.current(r, dirty));
-        let values: Vec<_> = [pc].into_iter().chain(registers).map(BasicValueEnum::from).collect();
+        let unused = vec![self.ir.cx.i64_type().get_poison(); abi::result_index(self.arch)];
+        let values: Vec<_> = unused.into_iter().chain([pc]).chain(registers).map(BasicValueEnum::from).collect();
         self.ir.b.build_aggregate_return(&values).expect("positioned");
     }
 
@@ -308,7 +309,8 @@ impl<'c> Llvm<'c> {
         let call = self.block_abi_call(code, dirty);
         let result = call.try_as_basic_value().basic().expect("code gives an address").into_struct_value();
         let part = |n: usize| {
-            let part = self.ir.b.build_extract_value(result, n as u32, "").expect("the address and two registers");
+            let at = (abi::result_index(self.arch) + n) as u32;
+            let part = self.ir.b.build_extract_value(result, at, "").expect("the address and two registers");
             part.into_int_value()
         };
         let returned = part(0);

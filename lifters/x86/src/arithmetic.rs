@@ -54,7 +54,7 @@ fn rmw_of(op: FlagOp) -> Rmw {
 
 /// ADD, ADC, SUB, SBB.
 #[inline(always)]
-fn add_sub<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, op: FlagOp, with_carry: bool) {
+pub fn add_sub<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, op: FlagOp, with_carry: bool) {
     let ty = l.ty(i, 0);
     let place = l.place(i, 0);
     let b = l.read(i, 1);
@@ -94,7 +94,8 @@ fn update<E: Emitter>(
     }
 }
 
-fn cmp<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+#[inline(always)]
+pub fn cmp<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let ty = l.ty(i, 0);
     let a = l.read(i, 0);
     let b = l.read(i, 1);

@@ -37,7 +37,8 @@ pub fn trap<E: Emitter>(l: &mut Lifter<'_, E>, trap: Trap, resume: u64) {
     l.leave(ExitReason::Trap, trap as u32, resume);
 }
 
-fn jcc<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+#[inline(always)]
+pub fn jcc<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let c = l.condition_of(i);
     l.branch(c, i.near_branch_target(), i.next_ip());
 }

@@ -67,7 +67,8 @@ fn pops_segment(code: Code) -> bool {
     )
 }
 
-fn mov<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+#[inline(always)]
+pub fn mov<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let v = l.read(i, 1);
     l.write(i, 0, v);
 }
@@ -154,23 +155,29 @@ fn stack_ty(i: &Instruction) -> Ty {
     }
 }
 
-fn push<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+#[inline(always)]
+pub fn push<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+    if i.op0_kind() == OpKind::Register && !i.op0_register().is_segment_register() {
+        let v = l.read(i, 0);
+        return l.push(l.ty(i, 0), v);
+    }
     let ty = stack_ty(i);
     let v = match i.op0_kind() {
-        OpKind::Register if i.op0_register().is_segment_register() => l.imm(ty, selector(i.op0_register())),
-        OpKind::Register | OpKind::Memory => l.read(i, 0),
+        OpKind::Register => l.imm(ty, selector(i.op0_register())),
+        OpKind::Memory => l.read(i, 0),
         _ => l.imm(ty, i.immediate(0)),
     };
     l.push(ty, v);
 }
 
 /// A memory destination addressed through RSP sees it already incremented (SDM vol. 2, POP).
-fn pop<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
-    let ty = stack_ty(i);
+#[inline(always)]
+pub fn pop<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     if i.op0_kind() == OpKind::Register {
-        let v = l.pop(ty);
+        let v = l.pop(l.ty(i, 0));
         return l.set_reg(i.op0_register(), v);
     }
+    let ty = stack_ty(i);
     let rsp = l.e.gpr(RSP);
     let v = l.load(ty, rsp);
     let popped = i64::from(ty.bytes());

@@ -4,8 +4,10 @@ use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic
 
 use xlate_abi::protocol::FlagRule;
 
+use crate::interpreter::{Interpreter, forms};
+use crate::isa::{self, Semantics};
 use crate::operands::Operands;
-use crate::{isa, system};
+use crate::system;
 
 /// A set of flags, as a mask of iced-x86's `RflagsBits`.
 pub type Flags = u32;
@@ -55,6 +57,8 @@ pub struct Insn {
     pub operands: Operands,
     /// Flags that something behind this instruction may read.
     pub live: Flags,
+    /// Its meaning for tier 0, which has no time to look it up at every execution.
+    pub(crate) execute: Semantics<Interpreter<'static>>,
 }
 
 /// Why a block ends where it does.
@@ -210,11 +214,13 @@ pub fn decode_block_by(rule: FlagRule, source: &dyn CodeSource, pc: u64, max: us
             exit = BlockEnd::Invalid;
             return false;
         }
-        if !isa::is_implemented(raw.code()) {
+        let Some(general) = isa::lookup(raw.code()) else {
             exit = BlockEnd::Unimplemented;
             return false;
-        }
-        insns.push(Insn { raw: *raw, operands: Operands::of(raw), live: ALL_FLAGS });
+        };
+        let operands = Operands::of(raw);
+        let execute = forms::of(raw, &operands).unwrap_or(general);
+        insns.push(Insn { raw: *raw, operands, live: ALL_FLAGS, execute });
         if ends_block(raw) {
             exit = BlockEnd::Terminator;
             return false;

@@ -5,6 +5,7 @@
 //! instruction ([`run_block`] catches it).
 
 pub mod float;
+pub(crate) mod forms;
 mod vector;
 
 use std::cell::Cell;
@@ -15,7 +16,6 @@ use xlate_abi::state::{CpuState, ExitReason, Helper, Trap};
 
 use crate::decode::{self, Block, BlockEnd};
 use crate::emitter::*;
-use crate::isa::{self, Semantics};
 use crate::lifter::Lifter;
 pub use vector::V;
 
@@ -24,32 +24,35 @@ pub struct Interpreter<'s> {
     pub state: &'s mut CpuState,
 }
 
-/// A block with the meaning of each instruction looked up.
+/// A block as tier 0 runs it.
 pub struct DecodedBlock {
     pub block: Block,
-    semantics: Vec<Semantics<Interpreter<'static>>>,
     /// Whether the block's end remains to be done behind the last instruction.
     open_end: bool,
     /// Whether it reads a status flag that it hasn't written itself.
     pub reads_flags: bool,
     /// Executions, for whoever decides about its next tier.
     pub runs: Cell<u64>,
+    /// For whoever finds the block behind this one.
+    pub following: Cell<Following>,
+}
+
+/// The block that followed another one the last time.
+#[derive(Clone, Copy)]
+pub struct Following {
+    pub pc: u64,
+    pub block: *const DecodedBlock,
+    /// When this was found; what that means is the finder's business.
+    pub epoch: u64,
 }
 
 impl DecodedBlock {
     pub fn new(block: Block) -> Self {
-        let semantics = block
-            .insns
-            .iter()
-            .map(|i| {
-                isa::lookup::<Interpreter<'static>>(i.raw.code())
-                    .expect("decode_block admits only implemented instructions")
-            })
-            .collect();
         let open_end =
             block.exit != BlockEnd::Terminator || block.insns.last().is_some_and(|i| decode::falls_through(&i.raw));
         let reads_flags = decode::reads_outer_flags(&block);
-        Self { block, semantics, open_end, reads_flags, runs: Cell::new(0) }
+        let nothing = Following { pc: 0, block: core::ptr::null(), epoch: 0 };
+        Self { block, open_end, reads_flags, runs: Cell::new(0), following: Cell::new(nothing) }
     }
 }
 
@@ -64,20 +67,20 @@ struct Raised;
 /// valid helper table if the block calls helpers.
 pub unsafe fn run_block(state: &mut CpuState, decoded: &DecodedBlock) {
     // SAFETY: the caller's contract.
-    unsafe { run_blocks(state, decoded, |_| None) };
+    unsafe { run_blocks(state, decoded, |_, _| None) };
 }
 
-/// Runs a block and then, as long as none leaves, the ones that `next` names for the state behind each.
+/// Runs a block and then, as long as none leaves, the ones that `next` names for each and the state behind it.
 ///
 /// # Safety
 /// As for [`run_block`]; blocks that `next` gives live until it is asked again.
 pub unsafe fn run_blocks(
     state: &mut CpuState,
     first: *const DecodedBlock,
-    mut next: impl FnMut(&CpuState) -> Option<*const DecodedBlock>,
+    mut next: impl FnMut(&DecodedBlock, &CpuState) -> Option<*const DecodedBlock>,
 ) {
     state.exit_reason = ExitReason::Continue as u32;
-    // The semantics were looked up for a 'static state, and are used only within this call.
+    // The meanings are for a 'static state, and are used only within this call.
     let state: *mut CpuState = state;
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let mut block = first;
@@ -86,11 +89,11 @@ pub unsafe fn run_blocks(
             // the caller, who keeps the block.
             unsafe { execute(&mut *state, &*block) };
             // SAFETY: as above.
-            let state = unsafe { &mut *state };
+            let (state, decoded) = unsafe { (&mut *state, &*block) };
             if state.exit_reason != ExitReason::Continue as u32 && state.exit_reason != ExitReason::Crossed as u32 {
                 break;
             }
-            match next(state) {
+            match next(decoded, state) {
                 Some(following) => block = following,
                 None => break,
             }
@@ -111,15 +114,15 @@ fn execute(state: &'static mut CpuState, decoded: &DecodedBlock) {
     let mut interpreter = Interpreter { state };
     // Precise: flags that something reads later are in the state wherever a fault can leave.
     let mut l = Lifter::new(&mut interpreter, true);
-    for (insn, semantics) in decoded.block.insns.iter().zip(&decoded.semantics) {
-        l.instruction(*semantics, insn);
+    for insn in &decoded.block.insns {
+        l.instruction(insn.execute, insn);
     }
     if decoded.open_end {
         l.finish(&decoded.block);
     }
 }
 
-#[inline]
+#[inline(always)]
 fn signed(ty: Ty, v: u64) -> i64 {
     let shift = 64 - ty.bits();
     ((v << shift) as i64) >> shift
@@ -157,37 +160,37 @@ impl Emitter for Interpreter<'_> {
     type Cond = bool;
     type Vec = V;
 
-    #[inline]
+    #[inline(always)]
     fn begin_instruction(&mut self, ip: u64, _next: u64) {
         self.state.rip = ip;
     }
 
-    #[inline]
+    #[inline(always)]
     fn gpr(&mut self, reg: usize) -> u64 {
         self.state.gpr[reg]
     }
 
-    #[inline]
+    #[inline(always)]
     fn set_gpr(&mut self, reg: usize, v: u64) {
         self.state.gpr[reg] = v;
     }
 
-    #[inline]
+    #[inline(always)]
     fn flag(&mut self, flag: Flag) -> bool {
         *self.flag_byte(flag) != 0
     }
 
-    #[inline]
+    #[inline(always)]
     fn set_flag(&mut self, flag: Flag, c: bool) {
         *self.flag_byte(flag) = u8::from(c);
     }
 
-    #[inline]
+    #[inline(always)]
     fn parity(&mut self) -> u64 {
         u64::from(self.state.flags.parity)
     }
 
-    #[inline]
+    #[inline(always)]
     fn set_parity(&mut self, byte: u64) {
         self.state.flags.parity = byte as u8;
     }
@@ -217,12 +220,12 @@ impl Emitter for Interpreter<'_> {
         self.store(ty, at, v);
     }
 
-    #[inline]
+    #[inline(always)]
     fn iconst(&mut self, ty: Ty, bits: u64) -> u64 {
         bits & ty.mask()
     }
 
-    #[inline]
+    #[inline(always)]
     fn bin(&mut self, op: Bin, ty: Ty, a: u64, b: u64) -> u64 {
         let width = ty.bits();
         let r = match op {
@@ -246,7 +249,7 @@ impl Emitter for Interpreter<'_> {
         r & ty.mask()
     }
 
-    #[inline]
+    #[inline(always)]
     fn un(&mut self, op: Un, ty: Ty, a: u64) -> u64 {
         let spare = 64 - ty.bits();
         let r = match op {
@@ -269,22 +272,22 @@ impl Emitter for Interpreter<'_> {
         (product as u64 & ty.mask(), (product >> ty.bits()) as u64 & ty.mask())
     }
 
-    #[inline]
+    #[inline(always)]
     fn zext(&mut self, _from: Ty, _to: Ty, v: u64) -> u64 {
         v
     }
 
-    #[inline]
+    #[inline(always)]
     fn sext(&mut self, from: Ty, to: Ty, v: u64) -> u64 {
         signed(from, v) as u64 & to.mask()
     }
 
-    #[inline]
+    #[inline(always)]
     fn trunc(&mut self, _from: Ty, to: Ty, v: u64) -> u64 {
         v & to.mask()
     }
 
-    #[inline]
+    #[inline(always)]
     fn cmp(&mut self, pred: Pred, ty: Ty, a: u64, b: u64) -> bool {
         let (sa, sb) = (signed(ty, a), signed(ty, b));
         match pred {
@@ -301,12 +304,12 @@ impl Emitter for Interpreter<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn bconst(&mut self, b: bool) -> bool {
         b
     }
 
-    #[inline]
+    #[inline(always)]
     fn cond_op(&mut self, op: CondOp, a: bool, b: bool) -> bool {
         match op {
             CondOp::And => a & b,
@@ -315,28 +318,28 @@ impl Emitter for Interpreter<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn cond_not(&mut self, c: bool) -> bool {
         !c
     }
 
-    #[inline]
+    #[inline(always)]
     fn cond_to_int(&mut self, _ty: Ty, c: bool) -> u64 {
         u64::from(c)
     }
 
-    #[inline]
+    #[inline(always)]
     fn select(&mut self, _ty: Ty, c: bool, a: u64, b: u64) -> u64 {
         if c { a } else { b }
     }
 
-    #[inline]
+    #[inline(always)]
     fn address(&mut self, base: Option<u64>, index: Option<(u64, u32)>, disp: i64) -> u64 {
         let index = index.map_or(0, |(v, scale)| v.wrapping_mul(u64::from(scale)));
         base.unwrap_or(0).wrapping_add(index).wrapping_add(disp as u64)
     }
 
-    #[inline]
+    #[inline(always)]
     fn if_else<C: Host<Self>, const N: usize>(
         ctx: &mut C,
         cond: bool,
@@ -347,14 +350,14 @@ impl Emitter for Interpreter<'_> {
         if cond { then(ctx) } else { otherwise(ctx) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn trap_if(&mut self, cond: bool, trap: Trap) {
         if cond {
             self.raise(ExitReason::Trap, trap as u32);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn load(&mut self, ty: Ty, addr: u64) -> u64 {
         let v = match ty {
             // SAFETY: `run_block`'s contract: guest accesses happen as they are.
@@ -372,7 +375,7 @@ impl Emitter for Interpreter<'_> {
         v
     }
 
-    #[inline]
+    #[inline(always)]
     fn store(&mut self, ty: Ty, addr: u64, v: u64) {
         match ty {
             // SAFETY: as for `load`.
@@ -560,17 +563,17 @@ impl Emitter for Interpreter<'_> {
         entry(self.state, all[0], all[1], all[2], all[3], all[4])
     }
 
-    #[inline]
+    #[inline(always)]
     fn jump(&mut self, target: u64) {
         self.state.rip = target;
     }
 
-    #[inline]
+    #[inline(always)]
     fn branch(&mut self, cond: bool, taken: u64, otherwise: u64) {
         self.state.rip = if cond { taken } else { otherwise };
     }
 
-    #[inline]
+    #[inline(always)]
     fn jump_indirect(&mut self, target: u64, kind: Indirect) {
         self.state.rip = target;
         if kind != Indirect::Jump {
@@ -578,7 +581,7 @@ impl Emitter for Interpreter<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, target: u64, _return_to: u64) {
         self.state.rip = target;
     }

@@ -79,7 +79,7 @@ pub struct Lifter<'e, E: Emitter> {
     precise: bool,
     lazy: Option<LazyFlags<E>>,
     /// The current instruction's.
-    operands: &'e Operands,
+    pub(crate) operands: &'e Operands,
 }
 
 impl<E: Emitter> Host<E> for Lifter<'_, E> {
@@ -164,7 +164,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     /// Zero-extends or truncates.
-    #[inline]
+    #[inline(always)]
     pub fn zcast(&mut self, from: Ty, to: Ty, v: E::Val) -> E::Val {
         match from.cmp(&to) {
             core::cmp::Ordering::Less => self.e.zext(from, to, v),
@@ -186,7 +186,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     // ---- registers ---------------------------------------------------------------------------------
 
     /// A general-purpose register in its own width.
-    #[inline]
+    #[inline(always)]
     pub fn reg(&mut self, r: Register) -> E::Val {
         let (n, ty, high) = gpr_of(r);
         let full = self.e.gpr(n);
@@ -198,7 +198,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     /// Writes a register of any width: 32 bits clear the upper half, 8 and 16 leave the rest (SDM vol. 1, 3.4.1.1).
-    #[inline]
+    #[inline(always)]
     pub fn set_reg(&mut self, r: Register, v: E::Val) {
         let (n, ty, high) = gpr_of(r);
         let wide = self.zcast(ty, Ty::I64, v);
@@ -229,7 +229,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     /// The condition of a conditional instruction.
-    #[inline]
+    #[inline(always)]
     pub fn condition_of(&mut self, i: &Instruction) -> E::Cond {
         let (cc, negated) = self.operands.condition.unwrap_or_else(|| panic!("{:?} has no condition", i.code()));
         self.condition(cc, negated)
@@ -245,13 +245,14 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         }
     }
 
+    #[inline(always)]
     fn read_memory(&mut self, i: &Instruction) -> E::Val {
         let addr = self.ea(i);
         self.load(self.memory_ty(i), addr)
     }
 
     /// A destination that is read and written, its address computed once.
-    #[inline]
+    #[inline(always)]
     pub fn place(&mut self, i: &Instruction, op: u32) -> Place<E> {
         if i.op_kind(op) == OpKind::Register {
             Place::Reg(i.op_register(op))
@@ -261,7 +262,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn get(&mut self, place: Place<E>) -> E::Val {
         match place {
             Place::Reg(r) => self.reg(r),
@@ -269,7 +270,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn put(&mut self, place: Place<E>, v: E::Val) {
         match place {
             Place::Reg(r) => self.set_reg(r, v),
@@ -278,7 +279,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     /// Writes a register or memory operand.
-    #[inline]
+    #[inline(always)]
     pub fn write(&mut self, i: &Instruction, op: u32, v: E::Val) {
         if i.op_kind(op) == OpKind::Register {
             self.set_reg(i.op_register(op), v);
@@ -289,7 +290,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     /// The effective address of the memory operand, segment base included (SDM vol. 1, 3.7.5).
-    #[inline]
+    #[inline(always)]
     pub fn ea(&mut self, i: &Instruction) -> E::Val {
         let addr = self.offset(i);
         self.add_segment(self.operands.segment, addr)
@@ -306,7 +307,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     /// The effective address without its segment base, as LEA gives it, 64 bits.
-    #[inline]
+    #[inline(always)]
     pub fn offset(&mut self, i: &Instruction) -> E::Val {
         debug_assert!(i.op_count() > 0);
         let o = self.operands;
@@ -326,6 +327,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     /// Adds the base of FS or GS; the others are zero in 64-bit mode.
+    #[inline(always)]
     pub fn add_segment(&mut self, segment: Register, addr: E::Val) -> E::Val {
         let field = match segment {
             Register::FS => core::mem::offset_of!(CpuState, fs_base),
@@ -339,20 +341,20 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     // ---- memory ------------------------------------------------------------------------------------
 
     /// To be called before anything that may fault.
-    #[inline]
+    #[inline(always)]
     pub fn fault_point(&mut self) {
         if self.precise {
             self.flush_flags();
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn load(&mut self, ty: Ty, addr: E::Val) -> E::Val {
         self.fault_point();
         self.e.load(ty, addr)
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn store(&mut self, ty: Ty, addr: E::Val, v: E::Val) {
         self.fault_point();
         self.e.store(ty, addr, v);
@@ -399,6 +401,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     /// Pushes a value of `ty` (I16 or I64).
+    #[inline(always)]
     pub fn push(&mut self, ty: Ty, v: E::Val) {
         let rsp = self.e.gpr(xlate_abi::state::RSP);
         let new = self.e.address(Some(rsp), None, -i64::from(ty.bytes()));
@@ -407,6 +410,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     /// Pops a value of `ty`.
+    #[inline(always)]
     pub fn pop(&mut self, ty: Ty) -> E::Val {
         let rsp = self.e.gpr(xlate_abi::state::RSP);
         let v = self.load(ty, rsp);
@@ -493,12 +497,14 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     // ---- flags -------------------------------------------------------------------------------------
 
     /// The flags are those of `op`; `defined` are the ones it writes. Others that are still pending are settled.
+    #[inline(always)]
     pub fn set_flags(&mut self, op: FlagOp, ty: Ty, [a, b, r]: [E::Val; 3], carry: Option<E::Cond>, defined: Flags) {
         self.retire(defined);
         self.lazy = Some(LazyFlags { op, ty, a, b, r, carry, pending: defined & self.live });
     }
 
     /// ZF, SF and PF by the result, CF and OF clear, AF (undefined) clear.
+    #[inline(always)]
     pub fn set_flags_logic(&mut self, ty: Ty, r: E::Val) {
         self.set_flags(FlagOp::Logic, ty, [r, r, r], None, STATUS);
     }
@@ -576,6 +582,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     /// A condition code; compares directly where the flags come from a subtraction or a logical operation.
+    #[inline(always)]
     pub fn condition(&mut self, cc: Cc, negated: bool) -> E::Cond {
         let c = match self.lazy {
             Some(lazy) if lazy.carry.is_none() && needs(cc) & !lazy.pending == 0 => {
@@ -586,6 +593,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         if negated { self.e.cond_not(c) } else { c }
     }
 
+    #[inline(always)]
     fn direct_condition(&mut self, lazy: &LazyFlags<E>, cc: Cc) -> Option<E::Cond> {
         let pred = match (lazy.op, cc) {
             (FlagOp::Sub, Cc::B) | (FlagOp::Logic, Cc::B) => Pred::Ult,
@@ -604,6 +612,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     /// Forgets that `defined` are pending and settles the rest: a new operation is about to define them.
+    #[inline(always)]
     fn retire(&mut self, defined: Flags) {
         if self.lazy.is_some_and(|lazy| lazy.pending & !defined != 0) {
             self.retire_only(defined);
@@ -727,6 +736,7 @@ pub const STATUS: Flags =
     RflagsBits::OF | RflagsBits::SF | RflagsBits::ZF | RflagsBits::AF | RflagsBits::CF | RflagsBits::PF;
 
 /// The flags a condition reads.
+#[inline(always)]
 fn needs(cc: Cc) -> Flags {
     match cc {
         Cc::O => RflagsBits::OF,

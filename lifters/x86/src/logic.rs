@@ -21,7 +21,7 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
 }
 
 #[inline(always)]
-fn logic<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, op: Bin, rmw: Rmw) {
+pub fn logic<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, op: Bin, rmw: Rmw) {
     let ty = l.ty(i, 0);
     if op == Bin::Xor && same_register(i) {
         // The zeroing idiom depends on nothing.
@@ -66,7 +66,8 @@ fn not<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     }
 }
 
-fn test<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+#[inline(always)]
+pub fn test<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let ty = l.ty(i, 0);
     let a = l.read(i, 0);
     let r = if same_register(i) {

@@ -177,7 +177,7 @@ const fn gpr(number: usize, ty: Ty, high: bool) -> Gpr {
 }
 
 /// A general-purpose register's number, width, and whether it is AH, CH, DH or BH.
-#[inline]
+#[inline(always)]
 pub fn gpr_of(r: Register) -> (usize, Ty, bool) {
     let g = GPRS[r as usize & 0xff];
     assert!(g.valid, "{r:?} is not a general-purpose register");

@@ -5,7 +5,7 @@
 //! and the stack pointer is as at a function's entry. Code jumps to other code or to the exit stub.
 //!
 //! A guest call is a host call and a guest return a host return, so that the host predicts both. Code that returns
-//! gives the guest's return address in rax / x0, with all guest registers in the state. The caller compares it with the one that
+//! gives the guest's return address in rax / x2, with all guest registers in the state. The caller compares it with the one that
 //! it pushed: whatever the guest has done to its stack, only speed depends on whether they are equal. So the frames on the host
 //! stack hold nothing of the guest, and whoever leaves by the exit stub drops them all. A return below the first
 //! frame comes to the trampoline, which looks the address up as for an indirect jump.
@@ -21,6 +21,10 @@ unsafe extern "C" {
     fn xlate_exit_stub();
     fn xlate_link_stub();
     fn xlate_interpret_stub();
+    fn xlate_promote_stub();
+    fn xlate_safepoint_stub();
+    fn xlate_continue_stub();
+    fn xlate_crossed_stub();
 }
 
 // The trampoline pushes an odd number of words on x86-64 so that rsp ≡ 0 (mod 16) at the call, as the psABI (3.2.2)
@@ -115,6 +119,7 @@ core::arch::global_asm!(
     "    mov x2, x0",
     "2:",
     "    blr x9",
+    "    mov x0, x2",
     "    ldr x2, [sp, #160]",
     "    eor x9, x0, x0, lsr #12",
     "    and x9, x9, #{mask}",
@@ -171,6 +176,61 @@ core::arch::global_asm!(
     interpret = sym interpret,
 );
 
+// The rare exits of baseline code: the address to go on at comes where a link slot's would.
+#[cfg(target_arch = "x86_64")]
+core::arch::global_asm!(
+    ".globl xlate_promote_stub, xlate_safepoint_stub, xlate_continue_stub, xlate_crossed_stub",
+    ".p2align 4",
+    "xlate_promote_stub:",
+    "    mov eax, {promote}",
+    "    jmp 2f",
+    "xlate_safepoint_stub:",
+    "    mov eax, {safepoint}",
+    "    jmp 2f",
+    "xlate_crossed_stub:",
+    "    mov eax, {crossed}",
+    "    jmp 2f",
+    "xlate_continue_stub:",
+    "    mov eax, {go_on}",
+    "2:",
+    "    mov [rdi + {exit_reason}], eax",
+    "    mov [rdi + {rip}], rsi",
+    "    jmp xlate_exit_stub",
+    rip = const offset_of!(CpuState, rip),
+    exit_reason = const offset_of!(CpuState, exit_reason),
+    promote = const ExitReason::Promote as u32,
+    safepoint = const ExitReason::Safepoint as u32,
+    crossed = const ExitReason::Crossed as u32,
+    go_on = const ExitReason::Continue as u32,
+);
+
+#[cfg(target_arch = "aarch64")]
+core::arch::global_asm!(
+    ".globl xlate_promote_stub, xlate_safepoint_stub, xlate_continue_stub, xlate_crossed_stub",
+    ".p2align 4",
+    "xlate_promote_stub:",
+    "    mov w9, #{promote}",
+    "    b 2f",
+    "xlate_safepoint_stub:",
+    "    mov w9, #{safepoint}",
+    "    b 2f",
+    "xlate_crossed_stub:",
+    "    mov w9, #{crossed}",
+    "    b 2f",
+    "xlate_continue_stub:",
+    "    mov w9, #{go_on}",
+    "2:",
+    "    str w9, [x2, #{exit_reason}]",
+    "    str x3, [x2, #{rip}]",
+    "    b xlate_exit_stub",
+    rip = const offset_of!(CpuState, rip),
+    exit_reason = const offset_of!(CpuState, exit_reason),
+    promote = const ExitReason::Promote as u32,
+    safepoint = const ExitReason::Safepoint as u32,
+    crossed = const ExitReason::Crossed as u32,
+    go_on = const ExitReason::Continue as u32,
+);
+
 /// Tier 0 as code of the block ABI's kind: it runs on the trampoline's frame, so a fault inside it can leave as
 /// from translated code. What to run travels where a link slot's address would.
 extern "C" fn interpret(state: *mut CpuState, stay: *mut Stay<'_>) {
@@ -187,6 +247,26 @@ pub fn exit_stub() -> u64 {
 /// Address that unlinked slots point at; its value for [`CpuState::link_stub`].
 pub fn link_stub() -> u64 {
     xlate_link_stub as *const () as u64
+}
+
+/// Address that asks for the promotion of the block at the second argument.
+pub fn promote_stub() -> u64 {
+    xlate_promote_stub as *const () as u64
+}
+
+/// Address that leaves because something waits, to go on at the second argument.
+pub fn safepoint_stub() -> u64 {
+    xlate_safepoint_stub as *const () as u64
+}
+
+/// Address that has the dispatcher go on at the second argument.
+pub fn continue_stub() -> u64 {
+    xlate_continue_stub as *const () as u64
+}
+
+/// Address that has the dispatcher go on at the second argument, behind a return or an indirect call.
+pub fn crossed_stub() -> u64 {
+    xlate_crossed_stub as *const () as u64
 }
 
 /// Runs translated code until it leaves.

@@ -8,7 +8,7 @@
 use std::cell::Cell;
 
 use xlate_abi::state::{CpuState, ExitReason};
-use xlate_x86::interpreter::{DecodedBlock, run_blocks};
+use xlate_x86::interpreter::{DecodedBlock, Following, run_blocks};
 
 /// Blocks in the cache; a power of two. Python's start executes some 38,000 blocks, a tenth of them often.
 const ENTRIES: usize = 1 << 14;
@@ -20,6 +20,8 @@ const ROUND: u32 = 4096;
 /// handler forgets blocks while tier 0 looks for others.
 pub struct Known {
     entries: Box<[Cell<Slot>]>,
+    /// Changes whenever a block is forgotten: what blocks remember of their followers is worth nothing then.
+    epoch: Cell<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -38,7 +40,8 @@ fn index(pc: u64) -> usize {
 impl Default for Known {
     fn default() -> Self {
         // SAFETY: zeroes are an address and a null pointer.
-        Self { entries: unsafe { Box::new_zeroed_slice(ENTRIES).assume_init() } }
+        let entries = unsafe { Box::new_zeroed_slice(ENTRIES).assume_init() };
+        Self { entries, epoch: Cell::new(1) }
     }
 }
 
@@ -50,6 +53,7 @@ impl Known {
 
     /// Forgets the block at `pc`.
     pub fn forget(&self, pc: u64) {
+        self.epoch.set(self.epoch.get() + 1);
         let slot = &self.entries[index(pc)];
         if slot.get().pc == pc {
             slot.set(NONE);
@@ -58,6 +62,7 @@ impl Known {
 
     /// Forgets all.
     pub fn clear(&self) {
+        self.epoch.set(self.epoch.get() + 1);
         self.entries.iter().for_each(|slot| slot.set(NONE));
     }
 
@@ -65,6 +70,19 @@ impl Known {
     fn get(&self, pc: u64) -> Option<*const DecodedBlock> {
         let slot = self.entries[index(pc)].get();
         (slot.pc == pc && !slot.block.is_null()).then_some(slot.block)
+    }
+
+    /// The block at `pc`, which was come to from another one. Most blocks are always followed by the same one.
+    #[inline]
+    fn behind(&self, from: &DecodedBlock, pc: u64) -> Option<*const DecodedBlock> {
+        let epoch = self.epoch.get();
+        let last = from.following.get();
+        if last.pc == pc && last.epoch == epoch {
+            return Some(last.block);
+        }
+        let block = self.get(pc)?;
+        from.following.set(Following { pc, block, epoch });
+        Some(block)
     }
 }
 
@@ -98,12 +116,12 @@ impl<'k> Stay<'k> {
         let mut left = ROUND;
         self.blocks = 1;
         let (known, limit, blocks) = (self.known, self.limit, &mut self.blocks);
-        let next = |state: &CpuState| {
+        let next = |from: &DecodedBlock, state: &CpuState| {
             left -= 1;
             if left == 0 || super::pending(state) {
                 return None;
             }
-            let block = known?.get(state.rip)?;
+            let block = known?.behind(from, state.rip)?;
             // SAFETY: what is known lives.
             let (runs, reads_flags) = unsafe { (&(*block).runs, (*block).reads_flags) };
             // Flags may be lost here: the engine has to decide.
@@ -141,6 +159,19 @@ mod tests {
         assert_eq!(known.get(0x1000), Some(&raw const a));
         known.forget(0x1000);
         assert!(known.get(0x1000).is_none());
+    }
+
+    #[test]
+    fn followers_are_remembered_until_one_is_forgotten() {
+        let (a, b) = (decoded(0x1000), decoded(0x2000));
+        let known = Known::default();
+        known.insert(&b);
+        assert_eq!(known.behind(&a, 0x2000), Some(&raw const b));
+        // Displaced, but not dropped.
+        known.entries.iter().for_each(|slot| slot.set(NONE));
+        assert_eq!(known.behind(&a, 0x2000), Some(&raw const b));
+        known.forget(0x2000);
+        assert!(known.behind(&a, 0x2000).is_none());
     }
 
     #[test]

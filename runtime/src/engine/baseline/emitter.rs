@@ -23,6 +23,7 @@ use xlate_x86::emitter::*;
 
 use super::vector::Wide;
 use super::{float, runtime_calls, vector};
+use crate::engine::entry;
 
 /// The target's facts that change what is emitted.
 #[derive(Clone, Copy, Debug)]
@@ -185,7 +186,8 @@ impl<'f> Baseline<'f> {
         self.b.set_cold_block(hot);
         self.b.ins().brif(new, go_on, [], hot, []);
         self.b.switch_to_block(hot);
-        self.exit(ExitReason::Promote, 0, self.pc);
+        let pc = self.word(self.pc);
+        self.leave_through(entry::promote_stub(), pc);
         self.b.switch_to_block(go_on);
     }
 
@@ -216,7 +218,8 @@ impl<'f> Baseline<'f> {
         self.b.set_cold_block(stale);
         self.b.ins().brif(difference, stale, [], go_on, []);
         self.b.switch_to_block(stale);
-        self.exit(ExitReason::Continue, 0, self.pc);
+        let pc = self.word(self.pc);
+        self.leave_through(entry::continue_stub(), pc);
         self.b.switch_to_block(go_on);
     }
 
@@ -296,23 +299,30 @@ impl<'f> Baseline<'f> {
         self.exit_with(reason, arg);
     }
 
-    /// Leaves if something waits; `resume` sets `rip` for that case.
-    fn safepoint(&mut self, resume: impl FnOnce(&mut Self)) {
+    /// Leaves to the dispatcher through a stub that sets `rip` and the reason: most blocks have several such exits, and
+    /// the stubs' work in each of them would cost more to compile than the block's own.
+    fn leave_through(&mut self, stub: u64, resume: Value) {
+        let stub = self.word(stub);
+        self.b.ins().return_call_indirect(self.tail, stub, &[self.state, resume]);
+    }
+
+    /// Leaves if something waits, to go on at the address that `resume` gives.
+    fn safepoint(&mut self, resume: impl FnOnce(&mut Self) -> Value) {
         let pending = self.load_state(types::I32, offset_of!(CpuState, pending) as i32);
         let waits = self.b.create_block();
         let go_on = self.b.create_block();
         self.b.set_cold_block(waits);
         self.b.ins().brif(pending, waits, [], go_on, []);
         self.b.switch_to_block(waits);
-        resume(self);
-        self.exit_with(ExitReason::Safepoint, 0);
+        let resume = resume(self);
+        self.leave_through(entry::safepoint_stub(), resume);
         self.b.switch_to_block(go_on);
     }
 
     /// Goes on at a known address through a link slot.
     fn link_exit(&mut self, target: u64) {
         if target <= self.pc {
-            self.safepoint(|e| e.store_rip(target));
+            self.safepoint(|e| e.word(target));
         }
         let (code, slot) = self.link(target);
         self.b.ins().return_call_indirect(self.tail, code, &[self.state, slot]);
@@ -350,8 +360,8 @@ impl<'f> Baseline<'f> {
 
     /// Has the dispatcher go on at an address.
     fn go_on_at(&mut self, target: Value, reason: ExitReason) {
-        self.store_state(target, offset_of!(CpuState, rip) as i32);
-        self.exit_with(reason, 0);
+        let stub = if reason == ExitReason::Crossed { entry::crossed_stub() } else { entry::continue_stub() };
+        self.leave_through(stub, target);
     }
 
     /// Leaves in the way `exit` emits, unless the condition holds.
@@ -374,7 +384,7 @@ impl<'f> Baseline<'f> {
     }
 
     /// Returns as tier 2's functions do: LLVM has the results in rax, rdx and rcx, Cranelift in rax, rcx and rdx; on AArch64
-    /// both in x0, x1 and x2.
+    /// both in x2, x3 and x4.
     fn return_to(&mut self, target: Value, [first, second]: [Value; RETURNED.len()]) {
         let results = if self.host.x86 { [target, second, first] } else { [target, first, second] };
         self.b.ins().return_(&results);
@@ -989,15 +999,14 @@ impl Emitter for Baseline<'_> {
 
     fn jump_indirect(&mut self, target: Value, kind: Indirect) {
         let target = self.int(Ty::I64, target);
-        let rip = offset_of!(CpuState, rip) as i32;
         match kind {
             Indirect::Ret => {
-                self.safepoint(|e| e.store_state(target, rip));
+                self.safepoint(|_| target);
                 let registers = RETURNED.map(|r| self.gpr(r));
                 self.return_to(target, registers);
             }
             Indirect::Jump => {
-                self.safepoint(|e| e.store_state(target, rip));
+                self.safepoint(|_| target);
                 let (code, entry) = self.look_up(target, ExitReason::Continue);
                 self.b.ins().return_call_indirect(self.tail, code, &[self.state, entry]);
             }

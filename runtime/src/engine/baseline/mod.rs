@@ -14,7 +14,6 @@ mod tests;
 use std::time::{Duration, Instant};
 
 use cranelift_codegen::control::ControlPlane;
-use cranelift_codegen::ir::{Function, UserFuncName};
 use cranelift_codegen::isa::{self, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{CodegenError, Context};
@@ -84,8 +83,9 @@ impl Compiler {
         slots: &mut dyn Slots,
     ) -> Result<Code, BaselineError> {
         let start = Instant::now();
+        // Cleared, not made anew: the function's tables keep their memory.
         self.context.clear();
-        self.context.func = Function::with_name_signature(UserFuncName::default(), emitter::tail_signature());
+        self.context.func.signature = emitter::tail_signature();
         let builder = FunctionBuilder::new(&mut self.context.func, &mut self.builder);
         let mut e = Baseline::new(builder, self.host, block.pc, slots);
         if let Some(bytes) = options.check {

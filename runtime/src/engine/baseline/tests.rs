@@ -76,8 +76,7 @@ impl Bench {
     fn compile<C: Case>(&mut self, case: &C) -> u64 {
         let c = &mut self.compiler;
         c.context.clear();
-        c.context.func =
-            super::Function::with_name_signature(super::UserFuncName::default(), emitter::tail_signature());
+        c.context.func.signature = emitter::tail_signature();
         let builder = FunctionBuilder::new(&mut c.context.func, &mut c.builder);
         let mut e = Baseline::new(builder, c.host, 0x1000, &mut self.table);
         case.emit(&mut e);
