@@ -235,9 +235,9 @@ fn actions_are_checked() {
     assert_eq!(signals.set_action(libc::SIGKILL, Some(action(0))), Err(Errno(libc::EINVAL)));
     assert!(signals.set_action(libc::SIGKILL, None).is_ok());
     assert!(!signals.needs_precision());
-    signals.set_action(libc::SIGFPE, Some(action(0))).unwrap();
+    signals.set_action(libc::SIGSEGV, Some(action(0))).unwrap();
     assert!(signals.needs_precision());
-    signals.set_action(libc::SIGFPE, Some(Action::default())).unwrap();
+    signals.set_action(libc::SIGSEGV, Some(Action::default())).unwrap();
     assert!(!signals.needs_precision());
 }
 
