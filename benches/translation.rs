@@ -29,7 +29,7 @@ fn lift(c: &mut Criterion) {
     let target = host_target();
     for sample in SAMPLES {
         let blocks = sample.blocks().into_iter().map(|block| RegionBlock { block, count: 1 }).collect();
-        let region = Region { entry: sample.address, blocks };
+        let region = Region { entry: sample.address, blocks, indirect: Vec::new() };
         group.throughput(Throughput::Elements(sample.instructions()));
         group.bench_function(sample.name, |b| {
             b.iter(|| lift_region(black_box(&region), &target, OPTIONS).expect("the sample can be lifted"))
@@ -76,6 +76,7 @@ fn tier2(c: &mut Criterion) {
             target: host_target(),
             options: OPTIONS,
             profile: sample.profile(),
+            indirect: Vec::new(),
             code: vec![sample.code()],
         };
         group.throughput(Throughput::Elements(sample.instructions()));

@@ -14,6 +14,7 @@ fn request(id: u64, bytes: &[u8], opt: OptLevel) -> CompileRequest {
         target: xlate_llvm::host_target(),
         options: CodeOptions { opt, precise: false, flags: FlagRule::Exact, tso: false },
         profile: vec![BlockProfile { pc: 0x1000, count: 1000 }, BlockProfile { pc: 0x100c, count: 3 }],
+        indirect: Vec::new(),
         code: vec![CodeBytes { address: 0x1000, bytes: bytes.to_vec() }],
     }
 }

@@ -6,12 +6,13 @@
 //! a profile (tier 2 from the first execution) a few blocks along the edges make the region.
 
 use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::rc::Rc;
 
 use iced_x86::FlowControl;
 use xlate_abi::protocol::{CodeOptions, CompileRequest, OptLevel};
 use xlate_llvm::{Region, RegionBlock};
 use xlate_x86::decode::{MAX_BLOCK, decode_block_by};
-use xlate_x86::{Block, BlockEnd};
+use xlate_x86::{Block, BlockEnd, decode_block};
 
 use super::RequestCode;
 use super::liveness;
@@ -38,6 +39,8 @@ pub fn form_region(request: &CompileRequest) -> Option<Region> {
         growth.grow();
     }
     let mut region = growth.region;
+    let inside: HashSet<u64> = region.blocks.iter().map(|b| b.block.pc).collect();
+    region.indirect = growth.indirect.iter().copied().filter(|pc| inside.contains(pc)).collect();
     if region.blocks.is_empty() {
         return None;
     }
@@ -57,12 +60,16 @@ struct Growth<'a> {
     seen: HashSet<u64>,
     /// Candidates by (count, earlier ones first).
     candidates: BinaryHeap<(u64, std::cmp::Reverse<usize>, u64)>,
+    /// Where indirect jumps may lead.
+    indirect: Rc<[u64]>,
     region: Region,
 }
 
 impl<'a> Growth<'a> {
     fn new(request: &CompileRequest, code: &'a RequestCode<'a>) -> Self {
         let counts: HashMap<u64, u64> = request.profile.iter().map(|b| (b.pc, b.count)).collect();
+        let called = if request.indirect.is_empty() { HashSet::new() } else { called(request, code) };
+        let indirect = request.indirect.iter().copied().filter(|pc| !called.contains(pc)).collect();
         let entry_count = counts.get(&request.entry).copied().unwrap_or(0);
         Self {
             code,
@@ -73,7 +80,8 @@ impl<'a> Growth<'a> {
             instructions: 0,
             seen: HashSet::new(),
             candidates: BinaryHeap::new(),
-            region: Region { entry: request.entry, blocks: Vec::new() },
+            indirect,
+            region: Region { entry: request.entry, blocks: Vec::new(), indirect: Vec::new() },
         }
     }
 
@@ -113,6 +121,10 @@ impl<'a> Growth<'a> {
         for next in continuations(&block) {
             self.propose(next);
         }
+        if jumps_indirectly(&block) {
+            let indirect = Rc::clone(&self.indirect);
+            indirect.iter().for_each(|next| self.propose(*next));
+        }
         let count = self.count(pc);
         self.region.blocks.push(RegionBlock { block, count });
     }
@@ -124,6 +136,17 @@ impl<'a> Growth<'a> {
             self.candidates.push((count, order, pc));
         }
     }
+}
+
+fn jumps_indirectly(block: &Block) -> bool {
+    block.insns.last().is_some_and(|i| i.raw.flow_control() == FlowControl::IndirectBranch)
+}
+
+/// Addresses that the request's code calls directly: functions are called, jumps don't lead there.
+fn called(request: &CompileRequest, code: &RequestCode<'_>) -> HashSet<u64> {
+    let blocks = request.profile.iter().map(|b| decode_block(code, b.pc, MAX_BLOCK, true));
+    let calls = blocks.filter(|b| b.insns.last().is_some_and(|i| i.raw.flow_control() == FlowControl::Call));
+    calls.flat_map(|b| b.successors()).collect()
 }
 
 /// Where control may go on inside a region: direct successors; behind a call, which is a call of the host's, the

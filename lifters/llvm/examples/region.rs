@@ -27,7 +27,7 @@ impl CodeSource for Image {
 }
 
 fn region(image: &Image, entry: u64) -> Region {
-    let mut region = Region { entry, blocks: Vec::new() };
+    let mut region = Region { entry, blocks: Vec::new(), indirect: Vec::new() };
     let mut todo = std::collections::VecDeque::from([entry]);
     while let Some(pc) = todo.pop_front() {
         if region.blocks.len() == MAX_BLOCKS || region.blocks.iter().any(|b| b.block.pc == pc) {

@@ -101,6 +101,8 @@ pub struct Llvm<'c> {
     pub blocks: HashMap<u64, (usize, BasicBlock<'c>)>,
     /// Each guest block's count in the profile.
     pub counts: Vec<u64>,
+    /// Guest blocks that indirect jumps may lead to.
+    pub indirect: Vec<u64>,
     /// Guest addresses of the link slots.
     pub link_slots: Vec<u64>,
     pub sites: Vec<Site<'c>>,

@@ -7,13 +7,16 @@ use core::mem::offset_of;
 
 use inkwell::IntPredicate;
 use inkwell::basic_block::BasicBlock;
-use inkwell::values::{BasicMetadataValueEnum, BasicValueEnum, CallSiteValue, IntValue, PointerValue};
+use inkwell::values::{
+    BasicMetadataValueEnum, BasicValueEnum, CallSiteValue, InstructionOpcode, IntValue, PointerValue,
+};
 use xlate_abi::state::{CpuState, ExitReason, Helper, LOOKUP_ENTRIES, LinkSlot, LookupEntry, PASSED, RETURNED, Trap};
 use xlate_x86::emitter::{Indirect, Ty};
 
 use crate::abi;
 use crate::emitter::{Llvm, Val};
 use crate::ir::Likely;
+use crate::perfect::PerfectHash;
 use crate::state::Registers;
 
 /// A place where the slots' values have to go to the CPU state, or come from it.
@@ -159,8 +162,11 @@ impl<'c> Llvm<'c> {
         let pc = target.int;
         match kind {
             Indirect::Jump => {
-                let go = self.site(SiteKind::Indirect(pc), "lookup");
+                let outside = self.site(SiteKind::Indirect(pc), "lookup");
+                let go = self.ir.block("indirect");
                 self.poll(pc, go);
+                self.ir.at_end(go);
+                self.jump_inside(pc, outside);
             }
             Indirect::Ret => {
                 let go = self.site(SiteKind::Return(pc), "return");
@@ -169,6 +175,33 @@ impl<'c> Llvm<'c> {
             Indirect::Call { return_to } => self.end_in(SiteKind::Call(Callee::Found(pc), return_to), "call"),
         }
         self.end();
+    }
+
+    /// Goes to the block at `pc` if it is one of those in the region that indirect jumps may lead to, else outside: by a
+    /// table over a hash that tells them apart.
+    fn jump_inside(&mut self, pc: IntValue<'c>, outside: BasicBlock<'c>) {
+        let Some(hash) = PerfectHash::of(&self.indirect) else {
+            self.ir.br(outside);
+            return;
+        };
+        let cases: Vec<_> = (0..hash.size()).map(|n| (n, self.case_of(pc, hash.key(n), outside))).collect();
+        let product = self.ir.op(InstructionOpcode::Mul, pc, self.ir.i64(hash.factor));
+        let index = self.ir.op(InstructionOpcode::LShr, product, self.ir.i64(64 - u64::from(hash.bits)));
+        self.ir.switch(index, hash.bits, &cases, outside);
+    }
+
+    /// The block for one value of the hash.
+    fn case_of(&mut self, pc: IntValue<'c>, key: Option<u64>, outside: BasicBlock<'c>) -> BasicBlock<'c> {
+        let inside = key.and_then(|key| Some((key, *self.blocks.get(&key)?)));
+        let Some((key, (index, block))) = inside else { return outside };
+        self.edges.push((self.index, index));
+        let here = self.ir.here();
+        let case = self.ir.block("case");
+        self.ir.at_end(case);
+        let same = self.ir.icmp(IntPredicate::EQ, pc, self.ir.i64(key));
+        self.ir.cond_br(same, block, outside, Likely::Always);
+        self.ir.at_end(here);
+        case
     }
 
     /// A guest call to a known address.

@@ -146,6 +146,15 @@ impl<'c> Ir<'c> {
         self.b.build_unconditional_branch(to).expect(BUILT);
     }
 
+    /// Branches by the low `bits` of a value, each of which is one of the cases.
+    pub fn switch(&self, value: IntValue<'c>, bits: u32, cases: &[(u64, BasicBlock<'c>)], never: BasicBlock<'c>) {
+        let width = std::num::NonZeroU32::new(bits).expect("a switch has cases");
+        let ty = self.cx.custom_width_int_type(width).expect("LLVM has integers of this width");
+        let value = self.b.build_int_truncate(value, ty, "").expect(BUILT);
+        let cases: Vec<_> = cases.iter().map(|(n, block)| (ty.const_int(*n, false), *block)).collect();
+        self.b.build_switch(value, never, &cases).expect(BUILT);
+    }
+
     pub fn cond_br(&self, cond: IntValue<'c>, then: BasicBlock<'c>, otherwise: BasicBlock<'c>, likely: Likely) {
         let branch = self.b.build_conditional_branch(cond, then, otherwise).expect(BUILT);
         let (yes, no) = match likely {

@@ -13,6 +13,7 @@ mod float;
 mod ir;
 mod machine;
 mod memory;
+mod perfect;
 mod region;
 mod state;
 mod vector;
@@ -42,12 +43,14 @@ pub struct Region {
     /// The address of the block that is entered; it has to be among `blocks`.
     pub entry: u64,
     pub blocks: Vec<RegionBlock>,
+    /// Blocks among them that indirect jumps may lead to: from the region's own they are reached inside.
+    pub indirect: Vec<u64>,
 }
 
 impl Region {
     /// A region of one block.
     pub fn single(block: Block) -> Self {
-        Self { entry: block.pc, blocks: vec![RegionBlock { block, count: 0 }] }
+        Self { entry: block.pc, blocks: vec![RegionBlock { block, count: 0 }], indirect: Vec::new() }
     }
 
     /// Guest instructions in all blocks.

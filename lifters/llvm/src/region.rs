@@ -111,6 +111,7 @@ fn emitter<'c>(cx: &'c Context, region: &Region, facets: Facets, target: &Target
         prologue,
         blocks: HashMap::new(),
         counts: region.blocks.iter().map(|b| b.count).collect(),
+        indirect: region.indirect.clone(),
         link_slots: Vec::new(),
         sites: Vec::new(),
         edges: Vec::new(),

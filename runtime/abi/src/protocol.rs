@@ -77,6 +77,8 @@ pub struct CompileRequest {
     pub options: CodeOptions,
     /// The basic blocks tier 1 knows near the entry, with their counts.
     pub profile: Vec<BlockProfile>,
+    /// Blocks that indirect jumps near the entry may lead to.
+    pub indirect: Vec<u64>,
     /// The guest's code bytes that region formation may look at.
     pub code: Vec<CodeBytes>,
 }

@@ -114,12 +114,17 @@ impl Tier2 {
     }
 }
 
+/// A block isn't worth a place beside one that ran so many times as often.
+const COLD_FRACTION: u64 = 64;
+
 /// The code around an entry.
 #[derive(Default)]
 struct Surroundings {
     profile: Vec<BlockProfile>,
     blocks: HashSet<u64>,
     ranges: Vec<(u64, u64)>,
+    /// What indirect jumps may lead to.
+    indirect: Vec<u64>,
 }
 
 impl Surroundings {
@@ -136,6 +141,10 @@ impl Surroundings {
         }
         joined
     }
+}
+
+fn jumps_indirectly(block: &Block) -> bool {
+    block.insns.last().is_some_and(|i| i.raw.flow_control() == iced_x86::FlowControl::IndirectBranch)
 }
 
 /// Addresses at which execution may go on behind a block, the return from a call included.
@@ -234,6 +243,7 @@ impl Engine {
             target: tier2.target.clone(),
             options: tier2.options(precise, flags),
             profile: around.profile,
+            indirect: around.indirect,
             code,
         });
         let pending = Pending { entry: pc, blocks: around.blocks, ranges, outdated: false };
@@ -274,9 +284,24 @@ impl Engine {
             if count > 0 {
                 around.profile.push(BlockProfile { pc: at, count });
             }
+            if jumps_indirectly(block) {
+                let near = self.likely_targets(at, count);
+                queue.extend(near.iter().filter(|next| seen.insert(**next)));
+                around.indirect.extend(near);
+            }
             queue.extend(continuations(block).into_iter().filter(|next| seen.insert(*next)));
         }
+        around.indirect.sort_unstable();
+        around.indirect.dedup();
         around
+    }
+
+    /// Where an indirect jump of a block that ran so often may lead: what runs often near it, for the cases of a switch stand
+    /// beside it. Too many cost time to compile, too few lead out of the region; neither makes it wrong.
+    fn likely_targets(&mut self, pc: u64, count: u64) -> Vec<u64> {
+        let mut near = self.table.blocks_near(pc);
+        near.retain(|next| self.count(*next) > count / COLD_FRACTION);
+        near
     }
 
     /// How often a block was run in tiers 0 and 1.

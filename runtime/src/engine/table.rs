@@ -209,6 +209,13 @@ impl Table {
         self.blocks.keys().copied().collect()
     }
 
+    /// The known blocks in the page of an address and the pages beside it.
+    pub fn blocks_near(&self, pc: u64) -> Vec<u64> {
+        let page = pc >> PAGE_SHIFT;
+        let owners = (page.saturating_sub(1)..=page + 1).filter_map(|page| self.by_page.get(&page)).flatten();
+        owners.copied().filter(|pc| self.blocks.contains_key(pc)).collect()
+    }
+
     /// Where the parts of installed regions begin.
     pub fn region_parts(&self) -> impl Iterator<Item = u64> {
         self.regions.values().flat_map(|r| r.source.iter().map(|&(start, _)| start))

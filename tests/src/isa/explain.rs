@@ -18,7 +18,7 @@ pub fn print(hexadecimal: &str) -> Result<()> {
     println!("{}", program.listing());
     for precise in [false, true] {
         let blocks = reachable(&program, precise).into_iter().map(|block| RegionBlock { block, count: 0 }).collect();
-        let region = Region { entry: program.address, blocks };
+        let region = Region { entry: program.address, blocks, indirect: Vec::new() };
         let options = CodeOptions { opt: OptLevel::O2, precise, flags: FlagRule::Exact, tso: false };
         let (ir, assembly) = explain_region(&region, &host_target(), options)?;
         println!("precise: {precise}\n{ir}\n{assembly}");

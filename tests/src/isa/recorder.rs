@@ -72,7 +72,7 @@ fn compile(program: &Program, precise: bool) -> Result<Vec<Blob>> {
     let blocks = reachable(program, precise);
     let compile = |entry: u64| {
         let blocks = blocks.iter().map(|b| RegionBlock { block: b.clone(), count: 0 }).collect();
-        compile_region(&Region { entry, blocks }, &target, options)
+        compile_region(&Region { entry, blocks, indirect: Vec::new() }, &target, options)
             .with_context(|| format!("for AArch64:\n{}", program.listing()))
     };
     blocks.iter().map(|b| compile(b.pc)).collect()

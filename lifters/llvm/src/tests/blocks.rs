@@ -2,7 +2,7 @@
 
 use iced_x86::code_asm::*;
 use xlate_abi::protocol::OptLevel;
-use xlate_abi::state::{CpuState, ExitReason, RAX, RBX, RCX, RDI};
+use xlate_abi::state::{CpuState, ExitReason, RAX, RBX, RCX, RDI, RDX};
 use xlate_x86::decode::SliceSource;
 use xlate_x86::decode_block;
 use xlate_x86::interpreter::{DecodedBlock, run_block};
@@ -18,11 +18,11 @@ fn assemble(f: impl FnOnce(&mut CodeAssembler)) -> Vec<u8> {
     a.assemble(BASE).expect("the test's code is valid")
 }
 
-/// All blocks reachable by direct edges from the start of the code.
-fn region_of(code: &[u8], precise: bool) -> Region {
+/// All blocks reachable by direct edges from the start of the code, and from where its indirect jumps lead.
+fn region_of(code: &[u8], indirect: &[u64], precise: bool) -> Region {
     let source = SliceSource { address: BASE, bytes: code };
-    let mut region = Region { entry: BASE, blocks: Vec::new() };
-    let mut todo = vec![BASE];
+    let mut region = Region { entry: BASE, blocks: Vec::new(), indirect: indirect.to_vec() };
+    let mut todo = [&[BASE], indirect].concat();
     while let Some(pc) = todo.pop() {
         let known = region.blocks.iter().any(|b| b.block.pc == pc);
         let inside = pc >= BASE && pc < BASE + code.len() as u64;
@@ -36,11 +36,11 @@ fn region_of(code: &[u8], precise: bool) -> Region {
     region
 }
 
-/// Interprets from the state's `rip` until it leaves the code or isn't simply to be continued.
 fn goes_on(state: &CpuState) -> bool {
     [ExitReason::Continue, ExitReason::Crossed].iter().any(|r| state.exit_reason == *r as u32)
 }
 
+/// Interprets from the state's `rip` until it leaves the code or isn't simply to be continued.
 fn interpret(code: &[u8], state: &mut CpuState) {
     let source = SliceSource { address: BASE, bytes: code };
     let table = helpers();
@@ -58,6 +58,11 @@ fn interpret(code: &[u8], state: &mut CpuState) {
 
 /// Runs the code compiled, in every level and mode, and interpreted, and compares.
 fn check(code: &[u8], state: &CpuState) -> CpuState {
+    check_jumping(code, &[], state)
+}
+
+/// The same for code with indirect jumps to these places.
+fn check_jumping(code: &[u8], indirect: &[u64], state: &CpuState) -> CpuState {
     let mut expected = state.clone();
     expected.rip = BASE;
     interpret(code, &mut expected);
@@ -66,7 +71,7 @@ fn check(code: &[u8], state: &CpuState) -> CpuState {
             for (precise, tso) in [(false, false), (true, false), (false, true)] {
                 let options =
                     xlate_abi::protocol::CodeOptions { opt, precise, flags: xlate_abi::protocol::FlagRule::Exact, tso };
-                let blob = compile_region(&region_of(code, precise), &target, options)
+                let blob = compile_region(&region_of(code, indirect, precise), &target, options)
                     .unwrap_or_else(|e| panic!("{options:?} for {target:?}: {e}"));
                 let mut got = state.clone();
                 got.rip = BASE;
@@ -75,12 +80,12 @@ fn check(code: &[u8], state: &CpuState) -> CpuState {
             }
         }
     }
-    compile_for_arm(code);
+    compile_for_arm(code, indirect);
     expected
 }
 
 /// There is no such host here, but the code must come out whole.
-fn compile_for_arm(code: &[u8]) {
+fn compile_for_arm(code: &[u8], indirect: &[u64]) {
     for (precise, tso) in [(false, false), (true, false), (false, true)] {
         let options = xlate_abi::protocol::CodeOptions {
             opt: OptLevel::O2,
@@ -88,9 +93,29 @@ fn compile_for_arm(code: &[u8]) {
             flags: xlate_abi::protocol::FlagRule::Exact,
             tso,
         };
-        compile_region(&region_of(code, precise), &arm_target(), options)
+        compile_region(&region_of(code, indirect, precise), &arm_target(), options)
             .unwrap_or_else(|e| panic!("AArch64, {options:?}: {e}"));
     }
+}
+
+#[test]
+fn indirect_jumps_stay_inside_where_the_target_is() {
+    let code = assemble(|a| {
+        a.jmp(rax).unwrap();
+        a.add(ebx, 1).unwrap();
+        a.mov(rax, rcx).unwrap();
+        a.jmp(BASE).unwrap();
+        a.add(ebx, 100).unwrap();
+        a.mov(rax, rdx).unwrap();
+        a.jmp(BASE).unwrap();
+    });
+    let (first, second) = (BASE + 2, BASE + 10);
+    let mut state = CpuState::default();
+    state.gpr[RAX] = first;
+    state.gpr[RCX] = second;
+    state.gpr[RDX] = BASE + 0x1000;
+    let end = check_jumping(&code, &[first, second], &state);
+    assert_eq!((end.gpr[RBX], end.rip), (101, BASE + 0x1000));
 }
 
 #[test]
@@ -126,7 +151,7 @@ fn a_loop_stays_inside_and_polls() {
     assert_eq!(end.gpr[RAX], data.iter().sum::<u64>());
 
     state.pending = 1;
-    let blob = compile_region(&region_of(&code, false), &hosts()[0], options(OptLevel::O2)).unwrap();
+    let blob = compile_region(&region_of(&code, &[], false), &hosts()[0], options(OptLevel::O2)).unwrap();
     run(&blob, &mut state);
     assert_eq!(state.exit_reason, ExitReason::Safepoint as u32);
     assert_eq!((state.rip, state.gpr[RDI]), (BASE, data.as_ptr() as u64 + 8));
@@ -141,7 +166,7 @@ fn accesses_are_in_the_map_of_addresses() {
         a.ret().unwrap();
     });
     for target in [hosts()[0].clone(), arm_target()] {
-        let region = region_of(&code, false);
+        let region = region_of(&code, &[], false);
         let blob = compile_region(&region, &target, options(OptLevel::O2)).unwrap();
         let pcs: Vec<u64> = blob.pc_map.iter().map(|r| r.guest_pc).collect();
         let at = |n: usize| region.blocks[0].block.insns[n].raw.ip();

@@ -36,8 +36,8 @@ impl super::Engine for Engine {
         let blocks = reachable(program, self.options.precise);
         for entry in blocks.iter().map(|b| b.pc) {
             let blocks = blocks.iter().map(|b| RegionBlock { block: b.clone(), count: 0 }).collect();
-            let blob =
-                compile_region(&Region { entry, blocks }, &self.target, self.options).map_err(|e| e.to_string())?;
+            let blob = compile_region(&Region { entry, blocks, indirect: Vec::new() }, &self.target, self.options)
+                .map_err(|e| e.to_string())?;
             let code = self.bench.install(&blob).map_err(|e| e.to_string())?;
             self.regions.insert(entry, code);
         }
