@@ -8,7 +8,7 @@ use std::path::Path;
 use super::LoadError;
 use super::elf::Loaded;
 use crate::engine;
-use crate::memory::{GUEST_PAGE, Memory, STACK_TOP};
+use crate::memory::{GUEST_PAGE, MapError, Memory, STACK_TOP};
 use crate::signal;
 
 /// Types of auxiliary vector entries (include/uapi/linux/auxvec.h).
@@ -94,15 +94,16 @@ impl Contents<'_> {
     /// Maps the stack and fills it.
     pub fn build(&self, memory: &mut Memory, program: &str) -> Result<Stack, LoadError> {
         let size = stack_size();
-        let (bytes, stack) = self.lay_out(STACK_TOP, &random_bytes());
+        let random = random_bytes();
+        let (bytes, _) = self.lay_out(STACK_TOP, &random);
         // Linux lets arguments and environment take a quarter of the stack (execve(2)).
         if bytes.len() as u64 > size / 4 {
             return Err(LoadError::ArgumentsTooLong(program.to_owned()));
         }
         let exec = if self.loaded.executable_stack { libc::PROT_EXEC } else { 0 };
-        memory
-            .map_named(STACK_TOP - size, size, libc::PROT_READ | libc::PROT_WRITE | exec, "[stack]")
-            .map_err(|e| LoadError::Map(program.to_owned(), e))?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE | exec;
+        let top = map_stack(memory, size, protection).map_err(|e| LoadError::Map(program.to_owned(), e))?;
+        let (bytes, stack) = self.lay_out(top, &random);
         memory.write_guest(stack.pointer, &bytes).map_err(|errno| LoadError::File(program.to_owned(), errno))?;
         Ok(stack)
     }
@@ -167,6 +168,19 @@ impl Contents<'_> {
     }
 }
 
+/// Maps the stack as high as there is room for it; gives its top. Under an emulator its highest place may be taken by the
+/// emulator's own stack, which lies at random.
+fn map_stack(memory: &mut Memory, size: u64, protection: i32) -> Result<u64, MapError> {
+    let mut top = STACK_TOP;
+    loop {
+        match memory.map_named(top - size, size, protection, "[stack]") {
+            Ok(()) => return Ok(top),
+            Err(MapError::Conflict(_)) if STACK_TOP - top + 2 * size <= MAX_SIZE => top -= size,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// The stack's size: the soft limit, within what there is room for.
 fn stack_size() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: DEFAULT_SIZE, rlim_max: 0 };
@@ -213,6 +227,20 @@ mod tests {
             brk: 0,
             executable_stack: false,
         }
+    }
+
+    #[test]
+    fn a_taken_place_is_passed_over() {
+        let mut memory = Memory::new();
+        let (size, protection) = (1 << 20, libc::PROT_READ | libc::PROT_WRITE);
+        // SAFETY: a fresh mapping where nothing is; if something is there, all the better.
+        unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+            libc::mmap((STACK_TOP - size) as *mut libc::c_void, size as usize, protection, flags, -1, 0);
+        }
+        let top = map_stack(&mut memory, size, protection).unwrap();
+        assert!(top <= STACK_TOP - size, "{top:#x}");
+        assert!(STACK_TOP - top + size <= MAX_SIZE);
     }
 
     #[test]
