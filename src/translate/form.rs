@@ -121,7 +121,7 @@ impl<'a> Growth<'a> {
         for next in continuations(&block) {
             self.propose(next);
         }
-        if jumps_indirectly(&block) {
+        if block.jumps_indirectly() {
             let indirect = Rc::clone(&self.indirect);
             indirect.iter().for_each(|next| self.propose(*next));
         }
@@ -136,10 +136,6 @@ impl<'a> Growth<'a> {
             self.candidates.push((count, order, pc));
         }
     }
-}
-
-fn jumps_indirectly(block: &Block) -> bool {
-    block.insns.last().is_some_and(|i| i.raw.flow_control() == FlowControl::IndirectBranch)
 }
 
 /// Addresses that the request's code calls directly: functions are called, jumps don't lead there.

@@ -92,6 +92,11 @@ impl Block {
         (self.end - self.pc) as u32
     }
 
+    /// Whether the block ends with an indirect jump, as a switch does.
+    pub fn jumps_indirectly(&self) -> bool {
+        self.insns.last().is_some_and(|i| i.raw.flow_control() == FlowControl::IndirectBranch)
+    }
+
     /// Whether nothing could be decoded at `pc` (`exit` tells why).
     pub fn is_empty(&self) -> bool {
         self.insns.is_empty()

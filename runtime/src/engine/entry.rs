@@ -239,34 +239,28 @@ extern "C" fn interpret(state: *mut CpuState, stay: *mut Stay<'_>) {
     unsafe { (*stay).run(&mut *state) };
 }
 
-/// Address of the code that leaves translated code; its value for [`CpuState::exit_stub`].
-pub fn exit_stub() -> u64 {
-    xlate_exit_stub as *const () as u64
+macro_rules! addresses {
+    ($($(#[$doc:meta])* $name:ident => $symbol:ident;)*) => {
+        $($(#[$doc])*
+        pub fn $name() -> u64 {
+            $symbol as *const () as u64
+        })*
+    };
 }
 
-/// Address that unlinked slots point at; its value for [`CpuState::link_stub`].
-pub fn link_stub() -> u64 {
-    xlate_link_stub as *const () as u64
-}
-
-/// Address that asks for the promotion of the block at the second argument.
-pub fn promote_stub() -> u64 {
-    xlate_promote_stub as *const () as u64
-}
-
-/// Address that leaves because something waits, to go on at the second argument.
-pub fn safepoint_stub() -> u64 {
-    xlate_safepoint_stub as *const () as u64
-}
-
-/// Address that has the dispatcher go on at the second argument.
-pub fn continue_stub() -> u64 {
-    xlate_continue_stub as *const () as u64
-}
-
-/// Address that has the dispatcher go on at the second argument, behind a return or an indirect call.
-pub fn crossed_stub() -> u64 {
-    xlate_crossed_stub as *const () as u64
+addresses! {
+    /// Address of the code that leaves translated code; its value for [`CpuState::exit_stub`].
+    exit_stub => xlate_exit_stub;
+    /// Address that unlinked slots point at; its value for [`CpuState::link_stub`].
+    link_stub => xlate_link_stub;
+    /// Address that asks for the promotion of the block at the second argument.
+    promote_stub => xlate_promote_stub;
+    /// Address that leaves because something waits, to go on at the second argument.
+    safepoint_stub => xlate_safepoint_stub;
+    /// Address that has the dispatcher go on at the second argument.
+    continue_stub => xlate_continue_stub;
+    /// Address that has the dispatcher go on at the second argument, behind a return or an indirect call.
+    crossed_stub => xlate_crossed_stub;
 }
 
 /// Runs translated code until it leaves.

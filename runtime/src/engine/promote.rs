@@ -143,10 +143,6 @@ impl Surroundings {
     }
 }
 
-fn jumps_indirectly(block: &Block) -> bool {
-    block.insns.last().is_some_and(|i| i.raw.flow_control() == iced_x86::FlowControl::IndirectBranch)
-}
-
 /// Addresses at which execution may go on behind a block, the return from a call included.
 fn continuations(block: &Block) -> Vec<u64> {
     let mut next = block.successors();
@@ -284,7 +280,7 @@ impl Engine {
             if count > 0 {
                 around.profile.push(BlockProfile { pc: at, count });
             }
-            if jumps_indirectly(block) {
+            if block.jumps_indirectly() {
                 let near = self.likely_targets(at, count);
                 queue.extend(near.iter().filter(|next| seen.insert(**next)));
                 around.indirect.extend(near);
