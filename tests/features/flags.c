@@ -23,6 +23,17 @@ static int carry_into(int n) {
     return r;
 }
 
+/* The same behind a branch on a flag of its own: DEC leaves CF alone. */
+__asm__(".globl read_carry_later\nread_carry_later:\n mov $0, %eax\n mov $2, %ecx\n dec %ecx\n jz 1f\n"
+        " adc $0, %eax\n1: ret\n");
+
+static int carry_into_later(int n) {
+    int r;
+    __asm__ volatile("sub $128, %%rsp\n cmp $1, %1\n cmc\n call read_carry_later\n add $128, %%rsp"
+                     : "=a"(r) : "D"(n) : "rcx", "cc", "memory");
+    return r;
+}
+
 /* A return to another place than the call's. */
 static int skipped(int n) {
     int r = n;
@@ -47,6 +58,8 @@ int main(int argc, char **argv) {
     printf("returned %d\n", sum);
     for (int i = sum = 0; i < 3000; i++) sum += carry_into(i % 3);
     printf("passed %d\n", sum);
+    for (int i = sum = 0; i < 3000; i++) sum += carry_into_later(i % 3);
+    printf("passed later %d\n", sum);
     for (int i = sum = 0; i < 3000; i++) sum += skipped(i);
     printf("skipped %d\n", sum);
     printf("deep %ld %ld\n", deep(60000), deep(100000));

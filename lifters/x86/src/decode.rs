@@ -337,35 +337,41 @@ pub fn crosses(i: &Instruction) -> bool {
     }
 }
 
-/// Whether a block reads a status flag that it hasn't written itself.
-pub fn reads_outer_flags(block: &Block) -> bool {
-    let mut unwritten = ALL_FLAGS & !RflagsBits::DF;
-    block.insns.iter().any(|i| {
-        let reads = flags_read(&i.raw) & unwritten != 0 && i.raw.mnemonic() != Mnemonic::Syscall;
-        unwritten &= !flags_killed(&i.raw);
-        reads
-    })
-}
+/// Most instructions that [`reads_flags`] looks at. A function's first arithmetic writes all flags; few get as far.
+const SEARCH: usize = 96;
 
-/// Whether code at `pc` reads a status flag that it hasn't written itself, as far as a short look can tell.
+/// Whether code at `pc` reads a status flag that it hasn't written itself, on any side of its branches, as far as
+/// [`SEARCH`] instructions tell.
 pub fn reads_flags(source: &dyn CodeSource, pc: u64) -> bool {
-    let mut unwritten = ALL_FLAGS & !RflagsBits::DF;
-    let mut at = pc;
-    for _ in 0..LOOK_AHEAD {
-        let Some(i) = decode_one(source, at).filter(|i| !i.is_invalid()) else { return false };
-        // What it leaves in r11 nobody looks at (psABI, A.2.1: the kernel destroys it).
-        if i.mnemonic() == Mnemonic::Syscall {
-            return false;
-        }
-        if flags_read(&i) & unwritten != 0 {
-            return true;
-        }
-        unwritten &= !flags_killed(&i);
-        match i.flow_control() {
-            _ if unwritten == 0 => return false,
-            FlowControl::Next if falls_through(&i) => at = i.next_ip(),
-            FlowControl::UnconditionalBranch if is_direct(&i) => at = i.near_branch_target(),
-            _ => return false,
+    let mut left = SEARCH;
+    let mut begun = vec![pc];
+    let mut paths = vec![(pc, ALL_FLAGS & !RflagsBits::DF)];
+    while let Some((mut at, mut unwritten)) = paths.pop() {
+        while unwritten != 0 && left > 0 {
+            left -= 1;
+            let Some(i) = decode_one(source, at).filter(|i| !i.is_invalid()) else { break };
+            // What it leaves in r11 nobody looks at (psABI, A.2.1: the kernel destroys it).
+            if i.mnemonic() == Mnemonic::Syscall {
+                break;
+            }
+            if flags_read(&i) & unwritten != 0 {
+                return true;
+            }
+            // Who reads flags behind a count doesn't expect it to be zero.
+            unwritten &= !i.rflags_modified();
+            at = match i.flow_control() {
+                FlowControl::Next if falls_through(&i) || repeats(&i) => i.next_ip(),
+                FlowControl::UnconditionalBranch if is_direct(&i) => i.near_branch_target(),
+                FlowControl::ConditionalBranch => {
+                    let taken = i.near_branch_target();
+                    if !begun.contains(&taken) {
+                        begun.push(taken);
+                        paths.push((taken, unwritten));
+                    }
+                    i.next_ip()
+                }
+                _ => break,
+            };
         }
     }
     false

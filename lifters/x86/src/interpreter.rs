@@ -29,8 +29,8 @@ pub struct DecodedBlock {
     pub block: Block,
     /// Whether the block's end remains to be done behind the last instruction.
     open_end: bool,
-    /// Whether it reads a status flag that it hasn't written itself.
-    pub reads_flags: bool,
+    /// Whether it may follow a return or an indirect call without a look at whether it reads flags from before.
+    pub may_follow_crossing: Cell<bool>,
     /// Executions, for whoever decides about its next tier.
     pub runs: Cell<u64>,
     /// For whoever finds the block behind this one.
@@ -50,9 +50,9 @@ impl DecodedBlock {
     pub fn new(block: Block) -> Self {
         let open_end =
             block.exit != BlockEnd::Terminator || block.insns.last().is_some_and(|i| decode::falls_through(&i.raw));
-        let reads_flags = decode::reads_outer_flags(&block);
         let nothing = Following { pc: 0, block: core::ptr::null(), epoch: 0 };
-        Self { block, open_end, reads_flags, runs: Cell::new(0), following: Cell::new(nothing) }
+        let may_follow_crossing = Cell::new(false);
+        Self { block, open_end, may_follow_crossing, runs: Cell::new(0), following: Cell::new(nothing) }
     }
 }
 

@@ -4,7 +4,7 @@
 use iced_x86::code_asm::*;
 use xlate_abi::protocol::FlagRule;
 use xlate_abi::state::{CpuState, ExitReason, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Trap, rflags};
-use xlate_x86::decode::{ALL_FLAGS, SliceSource, live_in};
+use xlate_x86::decode::{ALL_FLAGS, SliceSource, live_in, reads_flags};
 use xlate_x86::interpreter::{DecodedBlock, run_block};
 use xlate_x86::{Block, BlockEnd, decode_block};
 
@@ -297,4 +297,43 @@ fn flags_are_dead_where_they_are_overwritten() {
     );
     assert_eq!(live(|a| a.shl(eax, cl)), ALL_FLAGS, "a count of zero keeps them");
     assert_eq!(live(|a| a.shl(eax, 3)), B::DF);
+}
+
+#[test]
+fn flags_from_before_are_found_on_every_side() {
+    let reads = |code: Code| {
+        let bytes = assemble(code);
+        reads_flags(&SliceSource { address: PC, bytes: &bytes }, PC)
+    };
+    assert!(reads(|a| a.adc(eax, 0)));
+    assert!(!reads(|a| a.xor(eax, eax)), "the end of the code isn't a reader");
+    assert!(!reads(|a| {
+        a.add(eax, ebx)?;
+        a.adc(eax, 0)
+    }));
+    // DEC leaves CF alone (Intel SDM vol. 2): both sides still see the caller's.
+    assert!(reads(|a| {
+        let mut other = a.create_label();
+        a.dec(edi)?;
+        a.jz(other)?;
+        a.ret()?;
+        a.set_label(&mut other)?;
+        a.adc(eax, 0)
+    }));
+    assert!(reads(|a| {
+        let mut other = a.create_label();
+        a.dec(edi)?;
+        a.jz(other)?;
+        a.adc(eax, 0)?;
+        a.set_label(&mut other)?;
+        a.ret()
+    }));
+    let count_is_known_to_the_program: Code = |a| {
+        a.mov(ecx, 5)?;
+        a.repe().cmpsb()?;
+        a.seta(al)
+    };
+    assert!(!reads(count_is_known_to_the_program));
+    let endless: Code = |a| a.jmp(PC);
+    assert!(!reads(endless));
 }

@@ -250,7 +250,7 @@ impl Engine {
             match ExitReason::from_u32(state.exit_reason) {
                 Some(ExitReason::Continue) => {}
                 Some(ExitReason::Crossed) => {
-                    if self.flags == FlagRule::Convention && reads_flags(&Fetch(memory), state.rip) {
+                    if self.loses_flags(state.rip, memory) {
                         return Exit::LostFlags;
                     }
                 }
@@ -296,6 +296,19 @@ impl Engine {
             _ => {}
         }
         Step::Native(code)
+    }
+
+    /// Whether the code at `pc`, behind a return or an indirect call, reads flags that weren't kept for it.
+    fn loses_flags(&mut self, pc: u64, memory: &dyn GuestCode) -> bool {
+        let known = self.table.block(pc).map(|entry| Rc::clone(&entry.decoded));
+        if known.as_ref().is_some_and(|k| k.may_follow_crossing.get()) {
+            return false;
+        }
+        let loses = self.flags == FlagRule::Convention && reads_flags(&Fetch(memory), pc);
+        if let Some(known) = known {
+            known.may_follow_crossing.set(!loses);
+        }
+        loses
     }
 
     /// Slots in code memory are tier 2's, tier 1 has its own elsewhere.

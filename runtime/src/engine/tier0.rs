@@ -123,9 +123,9 @@ impl<'k> Stay<'k> {
             }
             let block = known?.behind(from, state.rip)?;
             // SAFETY: what is known lives.
-            let (runs, reads_flags) = unsafe { (&(*block).runs, (*block).reads_flags) };
+            let (runs, looked_at) = unsafe { (&(*block).runs, &(*block).may_follow_crossing) };
             // Flags may be lost here: the engine has to decide.
-            let crossed = reads_flags && state.exit_reason == ExitReason::Crossed as u32;
+            let crossed = state.exit_reason == ExitReason::Crossed as u32 && !looked_at.get();
             if runs.get() >= limit || crossed {
                 return None;
             }
