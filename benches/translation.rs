@@ -7,10 +7,9 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use xlate::translate::translate;
 use xlate_abi::protocol::{CodeOptions, CompileRequest, FlagRule, OptLevel};
-use xlate_abi::state::LinkSlot;
 use xlate_benches::SAMPLES;
 use xlate_llvm::{Region, RegionBlock, host_target, lift_region};
-use xlate_runtime::engine::baseline::{Compiler, Options, Slots};
+use xlate_runtime::engine::baseline::{Compiler, Options};
 
 const OPTIONS: CodeOptions = CodeOptions { opt: OptLevel::O2, precise: false, flags: FlagRule::Convention, tso: false };
 
@@ -37,27 +36,17 @@ fn lift(c: &mut Criterion) {
     }
 }
 
-/// One slot for everything: the code is never run.
-struct OneSlot(LinkSlot);
-
-impl Slots for OneSlot {
-    fn slot(&mut self, _target: u64) -> *mut LinkSlot {
-        &raw mut self.0
-    }
-}
-
 /// Blocks to baseline code, one by one.
 fn tier1(c: &mut Criterion) {
     let mut group = c.benchmark_group("tier1");
     let mut compiler = Compiler::new().expect("this host has a baseline compiler");
-    let mut slots = OneSlot(LinkSlot { code: 0, guest_pc: 0 });
     for sample in SAMPLES {
         let blocks = sample.blocks();
         group.throughput(Throughput::Elements(sample.instructions()));
         group.bench_function(sample.name, |b| {
             b.iter(|| {
                 for block in &blocks {
-                    let code = compiler.compile(block, Options::default(), &mut slots);
+                    let code = compiler.compile(block, Options::default());
                     black_box(code.expect("the sample can be compiled"));
                 }
             })

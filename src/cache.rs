@@ -160,20 +160,22 @@ fn show(folder: &Path, json: bool) -> CommandResult {
         return Ok(ExitCode::SUCCESS);
     }
     println!(
-        "{}: {} regions in {} files, {} KiB",
+        "{}: {} regions and {} blocks in {} files, {} KiB",
         folder.display(),
         report.regions,
+        report.blocks,
         report.files.len(),
         kib(report.bytes)
     );
     if !report.files.is_empty() {
-        println!("{:>8} {:>8} {:>9}  {:>9}  program", "regions", "unused", "KiB", "last used");
+        println!("{:>8} {:>8} {:>8} {:>9}  {:>9}  program", "regions", "unused", "blocks", "KiB", "last used");
     }
     for file in &report.files {
         let hours = file.idle_seconds / 3600;
         let what =
             file.damage.as_ref().map_or_else(|| file.program.clone(), |d| format!("{}: {d}", file.file.display()));
-        println!("{:>8} {:>8} {:>9}  {hours:>7} h  {what}", file.regions, file.unused, kib(file.bytes));
+        let (regions, unused, blocks) = (file.regions, file.unused, file.blocks);
+        println!("{regions:>8} {unused:>8} {blocks:>8} {:>9}  {hours:>7} h  {what}", kib(file.bytes));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -194,16 +196,22 @@ fn clear(folder: &Path) -> CommandResult {
 
 fn warm(place: &CacheArgs, opt: &str, guest: &OsString, args: &[OsString]) -> CommandResult {
     let folder = place.some_folder()?;
-    let regions = || report(&folder).map_or(0, |r| r.regions);
-    let before = regions();
+    let kept = || report(&folder).map_or((0, 0), |r| (r.regions, r.blocks));
+    let before = kept();
     let me = std::env::current_exe().context("this command's own file")?;
     let mut command = Command::new(&me);
     command.arg("run").arg("--warm").arg(format!("--opt={opt}")).arg("--cache").arg(&folder);
     command.arg(format!("--cache-limit={}", place.cache_limit)).arg(guest).args(args);
     let status = command.status().with_context(|| format!("can't run {}", me.display()))?;
-    let after = regions();
-    eprintln!("xlate: {} regions in the cache, {} more than before", after, after.saturating_sub(before));
-    if after == 0 {
+    let after = kept();
+    eprintln!(
+        "xlate: {} regions and {} blocks in the cache, {} and {} more than before",
+        after.0,
+        after.1,
+        after.0.saturating_sub(before.0),
+        after.1.saturating_sub(before.1)
+    );
+    if after == (0, 0) {
         let error = anyhow::anyhow!("nothing was kept in {} ({}); see --log=warn", folder.display(), status);
         return Err(CommandError::new(Status::Failed, error));
     }

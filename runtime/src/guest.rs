@@ -122,16 +122,18 @@ impl Guest {
         eprintln!("xlate: {}", describe_unimplemented(rip, &code[..len]));
     }
 
-    /// At the program's end: fills the cache, if that is wanted.
-    pub(crate) fn warm_up(&mut self) {
+    /// At the program's end: fills the cache, as far as that is wanted.
+    pub(crate) fn fill_cache(&mut self) {
         if self.config.warm {
             self.engine.warm_up(&self.memory);
+        } else {
+            self.engine.keep_blocks(&self.memory);
         }
     }
 
-    /// What remains to be done before the process ends, however it ends: warming the cache, the statistics.
+    /// What remains to be done before the process ends, however it ends: filling the cache, the statistics.
     pub fn finish(&mut self) {
-        self.warm_up();
+        self.fill_cache();
         self.engine.finish(&self.config);
     }
 

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
-use xlate_abi::cache::{Index, SUFFIX};
+use xlate_abi::blocks;
+pub use xlate_abi::cache::TEMPORARY;
+use xlate_abi::cache::{CacheError, Index, SUFFIX};
 
-/// How the names of half-written files begin; a rename takes them away.
-pub const TEMPORARY: &str = ".xlate-new-";
 /// A half-written file so old belongs to a service that died.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
@@ -46,7 +46,7 @@ pub fn files(folder: &Path) -> io::Result<Vec<Found>> {
         let temporary = name.starts_with(TEMPORARY);
         // One that went away meanwhile isn't there.
         let Ok(metadata) = entry.metadata() else { continue };
-        if metadata.is_file() && (temporary || name.ends_with(SUFFIX)) {
+        if metadata.is_file() && (temporary || name.ends_with(SUFFIX) || name.ends_with(blocks::SUFFIX)) {
             let used = metadata.modified()?;
             found.push(Found { path: entry.path(), size: metadata.blocks() * 512, used, temporary });
         }
@@ -93,6 +93,8 @@ pub struct FileReport {
     pub program: String,
     pub file: PathBuf,
     pub regions: usize,
+    /// Blocks with code of tier 1.
+    pub blocks: usize,
     /// Regions that newer ones stand for, or whose rows are damaged.
     pub unused: usize,
     pub bytes: u64,
@@ -108,6 +110,7 @@ pub struct Report {
     pub folder: PathBuf,
     pub bytes: u64,
     pub regions: usize,
+    pub blocks: usize,
     pub files: Vec<FileReport>,
 }
 
@@ -120,6 +123,7 @@ pub fn report(folder: &Path) -> io::Result<Report> {
         folder: folder.to_owned(),
         bytes: files.iter().map(|f| f.bytes).sum(),
         regions: files.iter().map(|f| f.regions).sum(),
+        blocks: files.iter().map(|f| f.blocks).sum(),
         files,
     })
 }
@@ -130,20 +134,35 @@ fn describe(found: &Found) -> FileReport {
         program: String::new(),
         file: found.path.clone(),
         regions: 0,
+        blocks: 0,
         unused: 0,
         bytes: found.size,
         idle_seconds: idle.as_secs(),
         damage: None,
     };
-    match File::open(&found.path).map_err(Into::into).and_then(|file| Index::read(&file)) {
-        Ok(index) => {
-            report.program = String::from_utf8_lossy(&index.header.program).into_owned();
-            report.regions = index.live().len();
-            report.unused = index.used as usize - report.regions;
-        }
-        Err(error) => report.damage = Some(error.to_string()),
-    }
+    let looked_at = if found.path.to_string_lossy().ends_with(blocks::SUFFIX) {
+        describe_blocks(&mut report)
+    } else {
+        describe_regions(&mut report)
+    };
+    report.damage = looked_at.err().map(|error| error.to_string());
     report
+}
+
+fn describe_regions(report: &mut FileReport) -> Result<(), CacheError> {
+    let index = Index::read(&File::open(&report.file)?)?;
+    report.program = String::from_utf8_lossy(&index.header.program).into_owned();
+    report.regions = index.live().len();
+    report.unused = index.used as usize - report.regions;
+    Ok(())
+}
+
+fn describe_blocks(report: &mut FileReport) -> Result<(), CacheError> {
+    let file = fs::read(&report.file)?;
+    let index = blocks::Index::read(&file)?;
+    report.program = String::from_utf8_lossy(index.program).into_owned();
+    report.blocks = index.len();
+    Ok(())
 }
 
 #[cfg(test)]

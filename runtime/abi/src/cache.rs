@@ -31,6 +31,8 @@ use crate::protocol::{Blob, CodeBytes, CodeOptions, FlagRule};
 pub const VERSION: u32 = 1;
 /// How the names of cache files end.
 pub const SUFFIX: &str = ".regions";
+/// How the names of half-written files begin; a rename takes them away.
+pub const TEMPORARY: &str = ".xlate-new-";
 pub const HEADER_LEN: usize = 4096;
 pub const ROW_LEN: usize = 48;
 /// Longest name of a program that a header keeps; longer ones lose their beginning.

@@ -1,16 +1,18 @@
 //! Making code: compiles blocks in tier 1, and puts their code and tier 2's blobs into the cache.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use xlate_abi::protocol::Blob;
 use xlate_abi::state::LinkSlot;
 use xlate_x86::Block;
 
+use super::baseline::symbol::{Symbol, relocate};
 use super::baseline::{BaselineError, Code, Compiler, Options};
 use super::cache::{CacheError, CodeCache, Place};
 use super::perf_map::Tier;
 use super::table::{Code as EntryPoints, Counter, Native};
-use super::{Engine, Thresholds, entry};
+use super::{Engine, GuestCode, entry};
 
 /// Code memory of one process.
 const CACHE_SIZE: usize = 128 << 20;
@@ -28,19 +30,21 @@ pub enum CompileError {
     Full { len: usize },
     #[error("malformed blob: {0}")]
     Blob(&'static str),
+    #[error("code that refers to what there is not")]
+    Relocation,
     #[error("can't write to the code cache: {0}")]
     Write(#[from] std::io::Error),
 }
 
-/// Whether blocks count their executions.
-fn counted(thresholds: Thresholds) -> bool {
-    thresholds.optimized != u64::MAX
-}
-
 impl Engine {
+    /// Whether blocks count their executions.
+    pub(super) fn counts(&self) -> bool {
+        self.thresholds.optimized != u64::MAX
+    }
+
     /// Compiles the known block at `pc` and gives its entry; `None` if tier 1 refuses it.
-    pub(super) fn compile_baseline(&mut self, pc: u64) -> Option<u64> {
-        match self.try_baseline(pc) {
+    pub(super) fn compile_baseline(&mut self, pc: u64, memory: &dyn GuestCode) -> Option<u64> {
+        match self.try_baseline(pc, memory) {
             Ok(entry) => Some(entry),
             Err(error) => {
                 tracing::warn!(pc = format_args!("{pc:#x}"), %error, "no baseline code; interpreting");
@@ -50,60 +54,68 @@ impl Engine {
         }
     }
 
-    fn try_baseline(&mut self, pc: u64) -> Result<u64, CompileError> {
+    fn try_baseline(&mut self, pc: u64, memory: &dyn GuestCode) -> Result<u64, CompileError> {
         self.make_room()?;
+        let counts = self.counts();
         let entry = self.table.block(pc).expect("the caller has decoded it");
         let decoded = Rc::clone(&entry.decoded);
         let snapshot = entry.snapshot.clone();
-        let counted = counted(self.thresholds) && snapshot.is_none();
-        let mut counter = counted.then(|| Counter::new(self.thresholds.optimized));
         let options =
-            Options { precise: self.precise, counter: counter.as_mut().map(Counter::cell), check: snapshot.as_deref() };
-        let address = self.make_code(&decoded.block, options)?;
+            Options { precise: self.precise, counted: counts && snapshot.is_none(), check: snapshot.as_deref() };
+        let code = self.compile(&decoded.block, options)?;
+        self.keep_code(&decoded.block, options, &code, memory);
+        let native = self.place(pc, code, self.thresholds.optimized)?;
+        let address = native.entry;
         let entry = self.table.block(pc).expect("still there");
-        entry.native = Some(Native { entry: address, counter });
+        entry.native = Some(native);
         Ok(address)
     }
 
-    /// Compiles a block and puts its code into the cache; gives its entry.
-    pub(super) fn make_code(&mut self, block: &Block, options: Options<'_>) -> Result<u64, CompileError> {
-        self.native()?;
-        let (compiler, _) = self.native.as_mut().expect("made above");
-        let code = compiler.compile(block, options, &mut self.table)?;
+    /// Compiles a block in tier 1.
+    pub(super) fn compile(&mut self, block: &Block, options: Options<'_>) -> Result<Code, CompileError> {
+        let start = Instant::now();
+        if self.compiler.is_none() {
+            self.compiler = Some(Compiler::new()?);
+        }
+        let code = self.compiler.as_mut().expect("made above").compile(block, options)?;
         self.stats.baseline_blocks += 1;
         self.stats.baseline_instructions += block.insns.len() as u64;
         self.stats.baseline_bytes += code.bytes.len() as u64;
-        self.stats.baseline_time += code.time;
-        let len = code.bytes.len() as u64;
-        let address = self.install(code)?;
-        self.note_code(Tier::Baseline, address, len, block.pc);
-        Ok(address)
+        self.stats.baseline_time += start.elapsed();
+        Ok(code)
+    }
+
+    /// Puts the code of the block at `pc` into the cache. If it counts, it asks for promotion after so many executions.
+    pub(super) fn place(&mut self, pc: u64, mut code: Code, executions: u64) -> Result<Native, CompileError> {
+        let counts = code.relocations.iter().any(|r| r.symbol == Symbol::Counter);
+        let mut counter = counts.then(|| Counter::new(executions));
+        let slots: Vec<u64> = code.slots.iter().map(|target| self.table.slot(*target) as u64).collect();
+        let cell = counter.as_mut().map(|counter| counter.cell() as u64);
+        if !relocate(&mut code.bytes, &code.relocations, &slots, cell) {
+            return Err(CompileError::Relocation);
+        }
+        let len = code.bytes.len();
+        let place = self.reserve(len, code.align as usize)?;
+        self.native()?.write(place, &code.bytes)?;
+        self.table.map_code(place.address, place.address + len as u64, code.pc_map);
+        self.note_code(Tier::Baseline, place.address, len as u64, pc);
+        Ok(Native { entry: place.address, counter })
     }
 
     /// Empties the cache when it is nearly full. Only while no translated code runs.
     pub(super) fn make_room(&mut self) -> Result<(), CompileError> {
-        if self.native()?.1.free() < MARGIN {
+        if self.native()?.free() < MARGIN {
             self.flush_cache();
         }
         Ok(())
     }
 
-    /// The compiler and the code memory, made on first use.
-    pub(super) fn native(&mut self) -> Result<&mut (Compiler, CodeCache), CompileError> {
+    /// The code memory, made on first use.
+    pub(super) fn native(&mut self) -> Result<&mut CodeCache, CompileError> {
         if self.native.is_none() {
-            self.native = Some((Compiler::new()?, CodeCache::new(CACHE_SIZE)?));
+            self.native = Some(CodeCache::new(CACHE_SIZE)?);
         }
         Ok(self.native.as_mut().expect("made above"))
-    }
-
-    /// Puts code into the cache.
-    fn install(&mut self, code: Code) -> Result<u64, CompileError> {
-        let place = self.reserve(code.bytes.len(), code.align as usize)?;
-        let (_, cache) = self.native()?;
-        cache.write(place, &code.bytes)?;
-        let end = place.address + place.len as u64;
-        self.table.map_code(place.address, end, code.pc_map);
-        Ok(place.address)
     }
 
     fn note_code(&mut self, tier: Tier, address: u64, len: u64, guest_pc: u64) {
@@ -113,8 +125,7 @@ impl Engine {
     }
 
     fn reserve(&mut self, len: usize, align: usize) -> Result<Place, CompileError> {
-        let (_, cache) = self.native()?;
-        cache.reserve(len, align).ok_or(CompileError::Full { len })
+        self.native()?.reserve(len, align).ok_or(CompileError::Full { len })
     }
 
     /// Puts a blob's code and data into the cache, its slots unlinked; gives its entries.
@@ -122,8 +133,7 @@ impl Engine {
         let align = blob.data_align.max(16) as usize;
         let data = blob.code.len().next_multiple_of(align);
         let place = self.reserve(data + blob.data_len as usize, align)?;
-        let (_, cache) = self.native()?;
-        cache.write_blob(place, &blob.code, data)?;
+        self.native()?.write_blob(place, &blob.code, data)?;
         for slot in &blob.slots {
             let at = place.address + data as u64 + u64::from(slot.offset);
             if slot.offset as usize + size_of::<LinkSlot>() > blob.data_len as usize {

@@ -65,7 +65,7 @@ fn clone_process(exit_signal: i32) -> io::Result<i32> {
 }
 
 /// Runs `child` in a grandchild that belongs to init, with no descriptors and default signals.
-fn detached(child: impl FnOnce()) -> io::Result<()> {
+pub(super) fn detached(child: impl FnOnce()) -> io::Result<()> {
     // SAFETY: plain system calls on local sets.
     let old = unsafe {
         let mut all: libc::sigset_t = core::mem::zeroed();
@@ -79,7 +79,7 @@ fn detached(child: impl FnOnce()) -> io::Result<()> {
         clone_process(0).map(|pid| (pid, false)).or_else(|_| clone_process(libc::SIGCHLD).map(|pid| (pid, true)));
     if let Ok((0, _)) = outcome {
         match clone_process(0).or_else(|_| clone_process(libc::SIGCHLD)) {
-            Ok(0) => become_service(child),
+            Ok(0) => stand_alone(child),
             Ok(_) => exit_now(0),
             Err(_) => exit_now(1),
         }
@@ -118,8 +118,8 @@ fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// In the grandchild: gets rid of all that is the guest's, then becomes the service.
-fn become_service(exec: impl FnOnce()) -> ! {
+/// In the grandchild: gets rid of all that is the guest's, then does its work.
+fn stand_alone(work: impl FnOnce()) -> ! {
     // SAFETY: async-signal-safe system calls in a process with one thread; handlers end with the exec anyway, ignored
     // signals and the mask must be put back by hand.
     unsafe {
@@ -139,7 +139,7 @@ fn become_service(exec: impl FnOnce()) -> ! {
         }
         close_from(3);
     }
-    exec();
+    work();
     exit_now(127)
 }
 

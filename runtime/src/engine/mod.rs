@@ -11,6 +11,7 @@ pub mod workbench;
 
 mod cache;
 mod compile;
+mod kept;
 mod launch;
 mod pages;
 mod perf_map;
@@ -34,6 +35,7 @@ use crate::config::{Config, EngineChoice, StatsSink};
 use crate::memory::Memory;
 use baseline::Compiler;
 use cache::CodeCache;
+use kept::Kept;
 use pages::Pages;
 use perf_map::PerfMap;
 use promote::Tier2;
@@ -138,6 +140,7 @@ const CALL_STACK: u64 = 4 << 20;
 /// What [`Engine::before_vfork`] puts aside.
 pub struct Parted {
     tier2: Option<promote::Tier2>,
+    kept: Option<Kept>,
     invalidations: u64,
 }
 
@@ -148,11 +151,13 @@ pub struct Engine {
     flags: FlagRule,
     table: Table,
     pages: Pages,
-    /// Made when the first block is compiled: neither the compiler nor its memory costs a program that never
-    /// gets there.
-    native: Option<(Compiler, CodeCache)>,
+    /// Made when the first block is compiled, or the first piece of code is put in its place: what a program never gets
+    /// to costs it nothing.
+    compiler: Option<Compiler>,
+    native: Option<CodeCache>,
     tier2: Option<Tier2>,
     stored: Option<Stored>,
+    kept: Option<Kept>,
     stats: Stats,
     perf_map: Option<PerfMap>,
 }
@@ -185,9 +190,11 @@ impl Engine {
             flags: config.flags,
             table: Table::default(),
             pages: Pages::default(),
+            compiler: None,
             native: None,
             tier2,
             stored: None,
+            kept: None,
             stats: Stats::default(),
             perf_map: config.perf_map.clone().map(PerfMap::new),
         }
@@ -313,7 +320,7 @@ impl Engine {
 
     /// Slots in code memory are tier 2's, tier 1 has its own elsewhere.
     fn link_of(&self, slot: *mut LinkSlot) -> Link {
-        let passes = self.native.as_ref().is_some_and(|(_, cache)| cache.contains(slot as u64));
+        let passes = self.native.as_ref().is_some_and(|cache| cache.contains(slot as u64));
         Link { slot, passes }
     }
 
@@ -330,6 +337,9 @@ impl Engine {
                 return Ok(code);
             }
             self.decode(pc, memory).map_err(Step::Nothing)?;
+            if let Some(entry) = self.kept_code(pc, memory) {
+                return Ok(Code::plain(entry));
+            }
         }
         let thresholds = self.thresholds;
         let entry = self.table.block(pc).expect("decoded just now");
@@ -341,7 +351,7 @@ impl Engine {
         }
         let entry = self.table.block(pc).expect("asking for a region removes no block");
         if entry.decoded.runs.get() >= thresholds.baseline && !entry.no_native {
-            if let Some(entry) = self.compile_baseline(pc) {
+            if let Some(entry) = self.compile_baseline(pc, memory) {
                 return Ok(Code::plain(entry));
             }
             let entry = self.table.block(pc).expect("compiling removes no block");
@@ -457,7 +467,7 @@ impl Engine {
 
     fn flush_cache(&mut self) {
         self.table.forget_code();
-        if let Some((_, cache)) = &mut self.native {
+        if let Some(cache) = &mut self.native {
             cache.clear();
             self.stats.cache_flushes += 1;
         }
@@ -469,17 +479,21 @@ impl Engine {
         if let Some(tier2) = &mut self.tier2 {
             tier2.forget_connection();
         }
+        if let Some(kept) = &mut self.kept {
+            kept.after_fork_child();
+        }
     }
 
     /// Before a child runs in this very memory (vfork) while we wait: what belongs to this process alone is put
     /// aside. The child uses the code there is and asks for no tier 2.
     pub fn before_vfork(&mut self) -> Parted {
-        Parted { tier2: self.tier2.take(), invalidations: self.stats.invalidations }
+        Parted { tier2: self.tier2.take(), kept: self.kept.take(), invalidations: self.stats.invalidations }
     }
 
     /// Afterwards. Nobody has told the requests that wait what the child changed in the meantime.
     pub fn after_vfork(&mut self, parted: Parted) {
         self.tier2 = parted.tier2;
+        self.kept = parted.kept;
         if let Some(tier2) = &mut self.tier2
             && parted.invalidations != self.stats.invalidations
         {

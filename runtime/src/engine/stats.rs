@@ -31,6 +31,9 @@ pub struct Stats {
     /// Times that one was looked at and memory held other code.
     pub stored_other: u64,
     pub stored_damaged: u64,
+    /// Blocks whose code earlier runs have left, and those that were executed.
+    pub kept_rows: u64,
+    pub kept_installed: u64,
     /// Time for reading and installing them.
     pub stored_time: Duration,
     pub links_patched: u64,
@@ -91,10 +94,13 @@ impl fmt::Display for Stats {
         }
         writeln!(
             f,
-            "  cache:       {} regions stored, {} taken from there, {} not for this code, {} damaged; {:.2} ms",
+            "  cache:       {} regions stored, {} taken from there, {} not for this code; {} blocks kept, {} taken from there; \
+             {} damaged; {:.2} ms",
             self.stored_rows,
             self.stored_installed,
             self.stored_other,
+            self.kept_rows,
+            self.kept_installed,
             self.stored_damaged,
             ms(self.stored_time)
         )?;

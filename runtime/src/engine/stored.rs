@@ -125,7 +125,7 @@ impl Stored {
 }
 
 /// What comes from the file is executed: only this user may have written it.
-fn is_ours(found: &Metadata) -> bool {
+pub(super) fn is_ours(found: &Metadata) -> bool {
     // SAFETY: no arguments.
     let user = unsafe { libc::geteuid() };
     found.is_file() && found.uid() == user && found.permissions().mode() & 0o022 == 0
@@ -140,9 +140,10 @@ fn holds(memory: &dyn GuestCode, address: u64, bytes: &[u8]) -> bool {
 impl Engine {
     /// Uses what earlier runs of this program have left, and leaves what this one makes.
     pub fn use_cache(&mut self, config: &Config, program: &Path) {
-        let Some(tier2) = &mut self.tier2 else { return };
         let start = Instant::now();
-        if let Some(place) = place(config, program) {
+        let Some(place) = place(config, program) else { return };
+        self.use_kept(config, &place);
+        if let Some(tier2) = &mut self.tier2 {
             self.stored = Stored::open(&place);
             tier2.keep_in(place);
         }

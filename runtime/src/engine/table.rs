@@ -9,7 +9,6 @@ use xlate_abi::protocol::PcMapRow;
 use xlate_abi::state::{LOOKUP_ENTRIES, LinkSlot, LookupEntry, lookup_index};
 use xlate_x86::interpreter::DecodedBlock;
 
-use super::baseline::Slots;
 use super::entry;
 use super::tier0::Known;
 
@@ -412,8 +411,9 @@ impl Table {
     }
 }
 
-impl Slots for Table {
-    fn slot(&mut self, target: u64) -> *mut LinkSlot {
+impl Table {
+    /// A fresh slot for tier 1's code that leads to `target`, unlinked; it is never moved.
+    pub fn slot(&mut self, target: u64) -> *mut LinkSlot {
         self.arena.slot(target)
     }
 }

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use super::{Engine, GuestCode};
 
-/// Executions that make a block worth a region in later runs. Below, interpreting it is cheaper than reading it in.
-const WORTH: u64 = 48;
+/// Executions that make a block worth a region in later runs. Below, tier 1 does as well, and its code is kept, too.
+const WORTH: u64 = 512;
 /// Requests that wait at a time: few, for an answer shows which blocks need none of their own any more.
 const WINDOW: usize = 2;
 
 impl Engine {
     /// Waits for what was asked for, and asks for the rest, the most often executed first.
     pub fn warm_up(&mut self, memory: &dyn GuestCode) {
+        self.warm_up_blocks(memory);
         let mut left: Vec<(u64, u64)> = Vec::new();
         for pc in self.table.block_addresses() {
             let count = self.count(pc);

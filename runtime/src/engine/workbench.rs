@@ -64,7 +64,8 @@ impl Workbench {
     /// Compiles a block in tier 1. `precise`: flags are in the state at every access that may fault.
     pub fn compile(&mut self, block: &Block, precise: bool) -> Result<Runnable, CompileError> {
         let options = Options { precise, ..Options::default() };
-        let entry = self.engine.make_code(block, options)?;
+        let code = self.engine.compile(block, options)?;
+        let entry = self.engine.place(block.pc, code, 0)?.entry;
         Ok(Runnable { entry })
     }
 

@@ -147,7 +147,7 @@ fn plan(guest: &Guest, program: &Path, argv: u64, envp: u64) -> Result<Plan, Err
 
 /// Replaces the process; returns only if that fails.
 fn carry_out(guest: &mut Guest, plan: Plan) -> SysResult {
-    guest.warm_up();
+    guest.fill_cache();
     let plan = guest.kernel.exec.insert(plan);
     let vector = |list: &[CString]| -> Vec<*const libc::c_char> {
         list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()

@@ -11,8 +11,8 @@ use core::mem::offset_of;
 
 use cranelift_codegen::ir::condcodes::{CondCode, FloatCC, IntCC};
 use cranelift_codegen::ir::{
-    AbiParam, AtomicRmwOp, Block as ClifBlock, BlockArg, InstBuilder, InstructionData, MemFlagsData, Opcode, SigRef,
-    Signature, SourceLoc, StackSlotData, StackSlotKind, Type, Value, ValueDef, types,
+    AbiParam, AtomicRmwOp, Block as ClifBlock, BlockArg, ExternalName, GlobalValueData, InstBuilder, InstructionData,
+    MemFlagsData, Opcode, SigRef, Signature, SourceLoc, StackSlotData, StackSlotKind, Type, Value, ValueDef, types,
 };
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::FunctionBuilder;
@@ -21,9 +21,10 @@ use xlate_abi::state::{
 };
 use xlate_x86::emitter::*;
 
+use super::runtime_calls::Function;
+use super::symbol::Symbol;
 use super::vector::Wide;
-use super::{float, runtime_calls, vector};
-use crate::engine::entry;
+use super::{float, vector};
 
 /// The target's facts that change what is emitted.
 #[derive(Clone, Copy, Debug)]
@@ -59,17 +60,12 @@ impl Cache {
     }
 }
 
-/// Gives link slots to the exits of a block.
-pub trait Slots {
-    /// A fresh slot that leads to `target`, unlinked; its address stays valid as long as the code.
-    fn slot(&mut self, target: u64) -> *mut LinkSlot;
-}
-
 /// Emits one basic block.
 pub struct Baseline<'f> {
     pub(super) b: FunctionBuilder<'f>,
     pub(super) host: Host,
-    slots: &'f mut dyn Slots,
+    /// Where the link slots made so far lead to.
+    slots: Vec<u64>,
     state: Value,
     tail: SigRef,
     /// Helper signatures by number of arguments.
@@ -165,18 +161,18 @@ pub(super) fn tail_signature() -> Signature {
 
 impl<'f> Baseline<'f> {
     /// Starts the function of the block at `pc`.
-    pub(super) fn new(mut b: FunctionBuilder<'f>, host: Host, pc: u64, slots: &'f mut dyn Slots) -> Self {
+    pub(super) fn new(mut b: FunctionBuilder<'f>, host: Host, pc: u64) -> Self {
         let entry = b.create_block();
         b.append_block_params_for_function_params(entry);
         b.switch_to_block(entry);
         let state = b.block_params(entry)[0];
         let tail = b.import_signature(tail_signature());
-        Self { b, host, slots, state, tail, helper_sigs: [None; 6], cache: Cache::default(), pc, ip: pc }
+        Self { b, host, slots: Vec::new(), state, tail, helper_sigs: [None; 6], cache: Cache::default(), pc, ip: pc }
     }
 
     /// Counts the execution down; at zero the block asks for promotion.
-    pub(super) fn count(&mut self, counter: *mut u64) {
-        let address = self.word(counter as u64);
+    pub(super) fn count(&mut self) {
+        let address = self.address(Symbol::Counter);
         let old = self.b.ins().load(types::I64, OWN, address, 0);
         let one = self.word(1);
         let new = self.b.ins().isub(old, one);
@@ -187,7 +183,7 @@ impl<'f> Baseline<'f> {
         self.b.ins().brif(new, go_on, [], hot, []);
         self.b.switch_to_block(hot);
         let pc = self.word(self.pc);
-        self.leave_through(entry::promote_stub(), pc);
+        self.leave_through(Symbol::Promote, pc);
         self.b.switch_to_block(go_on);
     }
 
@@ -219,13 +215,29 @@ impl<'f> Baseline<'f> {
         self.b.ins().brif(difference, stale, [], go_on, []);
         self.b.switch_to_block(stale);
         let pc = self.word(self.pc);
-        self.leave_through(entry::continue_stub(), pc);
+        self.leave_through(Symbol::Continue, pc);
         self.b.switch_to_block(go_on);
     }
 
-    pub(super) fn finish(mut self, isa: &dyn cranelift_codegen::isa::TargetIsa) {
+    /// Completes the function; gives the targets of its link slots.
+    pub(super) fn finish(mut self, isa: &dyn cranelift_codegen::isa::TargetIsa) -> Vec<u64> {
         self.b.seal_all_blocks();
         self.b.finalize(isa.frontend_config());
+        self.slots
+    }
+
+    /// An address that is filled in when the code is put in its place.
+    fn address(&mut self, symbol: Symbol) -> Value {
+        let name = self.b.func.declare_imported_user_function(symbol.name());
+        let symbol = GlobalValueData::Symbol {
+            name: ExternalName::user(name),
+            offset: 0.into(),
+            // It may be anywhere: all eight bytes of it are in the code.
+            colocated: false,
+            tls: false,
+        };
+        let symbol = self.b.func.create_global_value(symbol);
+        self.b.ins().symbol_value(types::I64, symbol)
     }
 
     pub(super) fn word(&mut self, bits: u64) -> Value {
@@ -301,8 +313,8 @@ impl<'f> Baseline<'f> {
 
     /// Leaves to the dispatcher through a stub that sets `rip` and the reason: most blocks have several such exits, and
     /// the stubs' work in each of them would cost more to compile than the block's own.
-    fn leave_through(&mut self, stub: u64, resume: Value) {
-        let stub = self.word(stub);
+    fn leave_through(&mut self, stub: Symbol, resume: Value) {
+        let stub = self.address(stub);
         self.b.ins().return_call_indirect(self.tail, stub, &[self.state, resume]);
     }
 
@@ -315,7 +327,7 @@ impl<'f> Baseline<'f> {
         self.b.ins().brif(pending, waits, [], go_on, []);
         self.b.switch_to_block(waits);
         let resume = resume(self);
-        self.leave_through(entry::safepoint_stub(), resume);
+        self.leave_through(Symbol::Safepoint, resume);
         self.b.switch_to_block(go_on);
     }
 
@@ -330,8 +342,8 @@ impl<'f> Baseline<'f> {
 
     /// A fresh link slot: the code it leads to, and its address.
     fn link(&mut self, target: u64) -> (Value, Value) {
-        let slot = self.slots.slot(target) as u64;
-        let slot = self.word(slot);
+        let slot = self.address(Symbol::Slot(self.slots.len() as u32));
+        self.slots.push(target);
         let code = self.b.ins().load(types::I64, OWN, slot, offset_of!(LinkSlot, code) as i32);
         (code, slot)
     }
@@ -360,7 +372,7 @@ impl<'f> Baseline<'f> {
 
     /// Has the dispatcher go on at an address.
     fn go_on_at(&mut self, target: Value, reason: ExitReason) {
-        let stub = if reason == ExitReason::Crossed { entry::crossed_stub() } else { entry::continue_stub() };
+        let stub = if reason == ExitReason::Crossed { Symbol::Crossed } else { Symbol::Continue };
         self.leave_through(stub, target);
     }
 
@@ -430,9 +442,9 @@ impl<'f> Baseline<'f> {
     }
 
     /// Calls a function of [`runtime_calls`], which accesses guest memory: `rip` is set for the case of a fault.
-    fn call_runtime(&mut self, code: u64, args: &[Value]) -> Value {
+    fn call_runtime(&mut self, function: Function, args: &[Value]) -> Value {
         self.store_rip(self.ip);
-        let code = self.word(code);
+        let code = self.address(Symbol::Function(function.number()));
         self.call_function(code, args)
     }
 
@@ -832,7 +844,7 @@ impl Emitter for Baseline<'_> {
             ty,
             addr,
             |e| {
-                let code = runtime_calls::misaligned_rmw(op, ty);
+                let code = Function::misaligned_rmw(op, ty);
                 let v = e.widen(ty, v);
                 e.call_runtime(code, &[addr, v])
             },
@@ -856,7 +868,7 @@ impl Emitter for Baseline<'_> {
             ty,
             addr,
             |e| {
-                let code = runtime_calls::misaligned_cmpxchg(ty);
+                let code = Function::misaligned_cmpxchg(ty);
                 let (expected, new) = (e.widen(ty, expected), e.widen(ty, new));
                 e.call_runtime(code, &[addr, expected, new])
             },
@@ -870,7 +882,7 @@ impl Emitter for Baseline<'_> {
             let v = self.int(Ty::I64, v);
             self.store_state(v, scratch(n));
         }
-        self.call_runtime(runtime_calls::cmpxchg16(), &[addr]);
+        self.call_runtime(Function::CMPXCHG16, &[addr]);
         [0, 1].map(|n| self.load_state(types::I64, scratch(n)))
     }
 

@@ -1,29 +1,30 @@
 //! Tier 1: basic blocks through Cranelift, compiled in microseconds.
 //!
-//! The code is bound to this process (it holds addresses of its link slots, its counter and of runtime functions), and
-//! follows the block ABI ([`super::entry`]): Cranelift's `tail` convention, where every exit is a tail call.
+//! The code holds addresses of this process (its link slots, its counter, the runtime's functions), which are filled in when
+//! it is put in its place ([`symbol`]), and follows the block ABI ([`super::entry`]): Cranelift's `tail` convention, where every exit is a tail call.
 
 mod emitter;
 mod float;
 mod runtime_calls;
+pub mod symbol;
 mod vector;
 
 #[cfg(test)]
 mod tests;
 
-use std::time::{Duration, Instant};
-
+use cranelift_codegen::binemit::Reloc;
 use cranelift_codegen::control::ControlPlane;
+use cranelift_codegen::ir::{ExternalName, Function};
 use cranelift_codegen::isa::{self, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
-use cranelift_codegen::{CodegenError, Context};
+use cranelift_codegen::{CodegenError, CompiledCode, Context, FinalizedMachReloc, FinalizedRelocTarget};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use target_lexicon::Triple;
 use xlate_abi::protocol::PcMapRow;
 use xlate_x86::{Block, lift_block};
 
-pub use emitter::Slots;
 use emitter::{Baseline, Host};
+use symbol::{Relocation, Symbol};
 
 /// Why a block has no baseline code.
 #[derive(Debug, thiserror::Error)]
@@ -38,12 +39,16 @@ pub enum BaselineError {
     Relocation { pc: u64 },
 }
 
-/// Machine code of one block, not yet at its place; position-independent.
+/// Machine code of one block, not yet at its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Code {
+    /// Position-independent, but for what is to be relocated.
     pub bytes: Vec<u8>,
     pub align: u32,
     pub pc_map: Vec<PcMapRow>,
-    pub time: Duration,
+    pub relocations: Vec<Relocation>,
+    /// Where its link slots lead to.
+    pub slots: Vec<u64>,
 }
 
 /// How a block is to be compiled.
@@ -51,8 +56,8 @@ pub struct Code {
 pub struct Options<'a> {
     /// Flags are in the state at every access that may fault.
     pub precise: bool,
-    /// A cell that the block counts down at its entry; at zero it asks for promotion. It outlives the code.
-    pub counter: Option<*mut u64>,
+    /// The block counts a cell down at its entry; at zero it asks for promotion.
+    pub counted: bool,
     /// The block's bytes, to be compared with guest memory at every entry.
     pub check: Option<&'a [u8]>,
 }
@@ -76,40 +81,42 @@ impl Compiler {
     }
 
     /// Compiles a block.
-    pub fn compile(
-        &mut self,
-        block: &Block,
-        options: Options<'_>,
-        slots: &mut dyn Slots,
-    ) -> Result<Code, BaselineError> {
-        let start = Instant::now();
+    pub fn compile(&mut self, block: &Block, options: Options<'_>) -> Result<Code, BaselineError> {
         // Cleared, not made anew: the function's tables keep their memory.
         self.context.clear();
         self.context.func.signature = emitter::tail_signature();
         let builder = FunctionBuilder::new(&mut self.context.func, &mut self.builder);
-        let mut e = Baseline::new(builder, self.host, block.pc, slots);
+        let mut e = Baseline::new(builder, self.host, block.pc);
         if let Some(bytes) = options.check {
             e.check_bytes(bytes);
         }
-        if let Some(counter) = options.counter {
-            e.count(counter);
+        if options.counted {
+            e.count();
         }
         lift_block(&mut e, block, options.precise);
-        e.finish(&*self.isa);
+        let slots = e.finish(&*self.isa);
         let compiled = self
             .context
             .compile(&*self.isa, &mut ControlPlane::default())
             .map_err(|e| refused(block.pc, &e.inner, &e.func.display().to_string()))?;
-        if !compiled.buffer.relocs().is_empty() {
-            return Err(BaselineError::Relocation { pc: block.pc });
-        }
-        Ok(Code {
-            bytes: compiled.code_buffer().to_vec(),
-            align: compiled.buffer.alignment.max(16),
-            pc_map: pc_map(block.pc, compiled),
-            time: start.elapsed(),
-        })
+        let (bytes, align) = (compiled.code_buffer().to_vec(), compiled.buffer.alignment.max(16));
+        let pc_map = pc_map(block.pc, compiled);
+        let relocations = relocations(&self.context.func, self.context.compiled_code())
+            .ok_or(BaselineError::Relocation { pc: block.pc })?;
+        Ok(Code { bytes, align, pc_map, relocations, slots })
     }
+}
+
+/// What is to be filled in; `None` if something is that isn't a symbol's address.
+fn relocations(function: &Function, compiled: Option<&CompiledCode>) -> Option<Vec<Relocation>> {
+    let names = function.params.user_named_funcs();
+    let relocation = |r: &FinalizedMachReloc| match &r.target {
+        FinalizedRelocTarget::ExternalName(ExternalName::User(name)) if r.kind == Reloc::Abs8 && r.addend == 0 => {
+            Some(Relocation { offset: r.offset, symbol: Symbol::of(&names[*name])? })
+        }
+        _ => None,
+    };
+    compiled?.buffer.relocs().iter().map(relocation).collect()
 }
 
 fn refused(pc: u64, error: &CodegenError, function: &str) -> BaselineError {
@@ -118,7 +125,7 @@ fn refused(pc: u64, error: &CodegenError, function: &str) -> BaselineError {
 }
 
 /// Host offset to guest pc, from the source locations (offsets from the block's address).
-fn pc_map(pc: u64, compiled: &cranelift_codegen::CompiledCode) -> Vec<PcMapRow> {
+fn pc_map(pc: u64, compiled: &CompiledCode) -> Vec<PcMapRow> {
     compiled
         .buffer
         .get_srclocs_sorted()

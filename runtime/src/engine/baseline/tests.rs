@@ -6,6 +6,7 @@ use xlate_x86::emitter::*;
 use xlate_x86::interpreter::Interpreter;
 
 use super::emitter::Baseline;
+use super::symbol::relocate;
 use super::{Compiler, FunctionBuilder, emitter};
 use crate::engine::cache::CodeCache;
 use crate::engine::table::Table;
@@ -78,7 +79,7 @@ impl Bench {
         c.context.clear();
         c.context.func.signature = emitter::tail_signature();
         let builder = FunctionBuilder::new(&mut c.context.func, &mut c.builder);
-        let mut e = Baseline::new(builder, c.host, 0x1000, &mut self.table);
+        let mut e = Baseline::new(builder, c.host, 0x1000);
         case.emit(&mut e);
         e.leave(ExitReason::Syscall, 0, 0x2000);
         e.finish(&*c.isa);
@@ -86,10 +87,11 @@ impl Bench {
             .context
             .compile(&*c.isa, &mut super::ControlPlane::default())
             .unwrap_or_else(|e| panic!("{:?}\n{}", e.inner, e.func.display()));
-        assert!(code.buffer.relocs().is_empty());
-        let bytes = code.code_buffer();
+        let mut bytes = code.code_buffer().to_vec();
+        let relocations = super::relocations(&c.context.func, c.context.compiled_code()).unwrap();
+        assert!(relocate(&mut bytes, &relocations, &[], None));
         let place = self.cache.reserve(bytes.len(), 64).unwrap();
-        self.cache.write(place, bytes).unwrap();
+        self.cache.write(place, &bytes).unwrap();
         place.address
     }
 
