@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets the machine up, builds everything and runs all tests: `scripts/test.sh [--full]`.
-# --full adds the long suites (300 s of native differential verification).
+# --full adds the long suites (300 s of native differential verification, and a long record replayed on AArch64).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$HOME/.cargo/bin:$PATH"
@@ -22,4 +22,6 @@ cargo test --release --workspace
 if [ $full = yes ]; then
   step 'native differential verification, long'
   scripts/verify-isa.sh --seconds 300
+  step 'the same on AArch64, from a record'
+  scripts/verify-isa.sh --aarch64 --rounds 5 --seed 5
 fi

@@ -22,6 +22,13 @@ fn main() -> Result<ExitCode> {
     for (name, (compared, different)) in &summary.engines {
         println!("{name:<18} {compared} cases compared, {different} mismatches");
     }
-    println!("{} programs, {} cases replayed", summary.programs, summary.cases);
+    println!(
+        "{} codes, {} programs, {} cases replayed on {}, {} mismatches",
+        summary.codes(),
+        summary.programs,
+        summary.cases,
+        std::env::consts::ARCH,
+        summary.mismatches()
+    );
     Ok(if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

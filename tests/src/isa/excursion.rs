@@ -99,8 +99,13 @@ impl Excursions {
                 bail!("sigaction {signal}: {}", std::io::Error::last_os_error());
             }
         }
-        // Engines' panics are results, not messages.
-        std::panic::set_hook(Box::new(|_| {}));
+        // Panics of called functions are results, not messages.
+        let told = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !away() {
+                told(info);
+            }
+        }));
         Ok(Self { call_stack: vec![0; CALL_STACK], _handler_stack: handler_stack })
     }
 
@@ -157,6 +162,12 @@ extern "C" fn run_job(job: *mut Job<'_>) -> ! {
     loop {
         host::breakpoint();
     }
+}
+
+/// Whether a called function is running.
+fn away() -> bool {
+    // SAFETY: single-threaded; nothing holds a reference to the phase while other code runs.
+    unsafe { (*CONTROL.0.get()).phase == Phase::Away }
 }
 
 /// Goes to the wanted context and comes back with the result.

@@ -8,9 +8,13 @@ use xlate_abi::protocol::Blob;
 use super::arena::{DATA, DATA_LEN};
 use super::case::{Case, End, Memory, Outcome, Program, State};
 
+/// The name of a recording that isn't of a single instruction.
+pub const BLOCK: &str = "block";
+
 /// A program with the CPU's results, and tier 2 code for each of its blocks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Recording {
+    /// The instruction's code, or [`BLOCK`].
     pub name: String,
     pub address: u64,
     pub bytes: Vec<u8>,

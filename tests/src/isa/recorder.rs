@@ -10,7 +10,7 @@ use super::campaign::worker::Bench;
 use super::campaign::{Options, Plan, Task};
 use super::case::Program;
 use super::engines::{Kind, reachable};
-use super::record::{Recorded, Recording};
+use super::record::{BLOCK, Recorded, Recording};
 use super::values::Rng;
 use super::{generate, states};
 
@@ -40,7 +40,7 @@ fn one(task: Task, plan: &Plan, options: &Options, bench: &mut Bench) -> Option<
         Task::Block(n) => {
             let mut rng = Rng::new(&[options.seed, u64::MAX, n]);
             let block = generate::block(&plan.codes, &mut rng)?;
-            ("block".to_owned(), block.program.clone(), rng, Some(block))
+            (BLOCK.to_owned(), block.program.clone(), rng, Some(block))
         }
     };
     let cases = (0..options.states).map(|_| {

@@ -1,7 +1,8 @@
 //! Replays recorded cases on this host: interpreter, baseline, and the tier 2 code in the record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Context, Result, bail};
 
@@ -10,7 +11,7 @@ use super::case::Program;
 use super::compare;
 use super::engines::{self, Engine, Kind, Recorded as RecordedCode};
 use super::excursion::Excursions;
-use super::record::Recording;
+use super::record::{BLOCK, Recording};
 
 /// Mismatches of each instruction and engine that are told in full.
 const SHOWN: u64 = 2;
@@ -20,14 +21,25 @@ const SHOWN: u64 = 2;
 pub struct Summary {
     pub programs: u64,
     pub cases: u64,
-    /// By engine: compared, different.
+    /// By engine: compared, different. All of this host's are in it.
     pub engines: BTreeMap<&'static str, (u64, u64)>,
+    codes: BTreeSet<String>,
     different: BTreeMap<(String, &'static str), u64>,
 }
 
 impl Summary {
+    /// Every engine ran something, and nothing differs.
     pub fn is_clean(&self) -> bool {
-        self.cases > 0 && self.engines.values().all(|(_, different)| *different == 0)
+        self.engines.values().all(|(compared, different)| *compared > 0 && *different == 0)
+    }
+
+    /// Instruction codes that a program of their own was replayed for.
+    pub fn codes(&self) -> usize {
+        self.codes.len()
+    }
+
+    pub fn mismatches(&self) -> u64 {
+        self.engines.values().map(|(_, different)| different).sum()
     }
 }
 
@@ -36,18 +48,21 @@ struct Replayer {
     arena: Arena,
     excursions: Excursions,
     engines: Vec<(Kind, Box<dyn Engine>)>,
-    recorded: [(Kind, RecordedCode); 2],
+    /// The record's tier 2 code is for AArch64: elsewhere there is none.
+    recorded: Vec<(Kind, RecordedCode)>,
 }
 
 /// Replays a whole record; differences are printed.
 pub fn replay(from: &mut dyn Read) -> Result<Summary> {
+    let tier2: &[Kind] = if cfg!(target_arch = "aarch64") { &[Kind::Optimized, Kind::OptimizedPrecise] } else { &[] };
     let mut replayer = Replayer {
         arena: Arena::map()?,
         excursions: Excursions::install()?,
         engines: [Kind::Interpreter, Kind::Baseline, Kind::BaselinePrecise].map(|k| (k, k.create())).into(),
-        recorded: [(Kind::Optimized, RecordedCode::default()), (Kind::OptimizedPrecise, RecordedCode::default())],
+        recorded: tier2.iter().map(|k| (*k, RecordedCode::default())).collect(),
     };
-    let mut summary = Summary::default();
+    let kinds = replayer.engines.iter().map(|(k, _)| k).chain(tier2);
+    let mut summary = Summary { engines: kinds.map(|k| (k.name(), (0, 0))).collect(), ..Summary::default() };
     while let Some(recording) = next(from)? {
         replayer.one(&recording, &mut summary)?;
     }
@@ -77,11 +92,14 @@ impl Replayer {
         let Self { arena, excursions, engines, recorded } = self;
         summary.programs += 1;
         summary.cases += recording.cases.len() as u64;
-        // The record's tier 2 code is for AArch64.
-        let usable = if cfg!(target_arch = "aarch64") { recorded.len() } else { 0 };
+        if recording.name != BLOCK {
+            summary.codes.insert(recording.name.clone());
+        }
         let all = engines.iter_mut().map(|(k, e)| (*k, e.as_mut()));
-        for (kind, engine) in all.chain(recorded[..usable].iter_mut().map(|(k, e)| (*k, e as &mut dyn Engine))) {
-            if let Err(message) = engine.load(&program) {
+        for (kind, engine) in all.chain(recorded.iter_mut().map(|(k, e)| (*k, e as &mut dyn Engine))) {
+            // A compiler's panic has told about itself; this says what it was compiling.
+            let loaded = catch_unwind(AssertUnwindSafe(|| engine.load(&program)));
+            if let Err(message) = loaded.unwrap_or_else(|_| Err("the engine panics".to_owned())) {
                 println!("MISMATCH {} {}\n{}    {message}", kind.name(), recording.name, program.listing());
                 summary.engines.entry(kind.name()).or_default().1 += 1;
                 continue;

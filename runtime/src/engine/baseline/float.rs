@@ -130,9 +130,16 @@ fn vector_repair(e: &mut Baseline, ty: VTy, r: Value, a: Value, b: Value) -> Val
 
 pub(super) fn vector_cmp(e: &mut Baseline, pred: FPred, ty: VTy, a: Wide, b: Wide) -> Wide {
     let t = part_type(ty.lane);
+    // AArch64's lanes have no comparison that holds for unordered operands but this one's opposite (Arm ARM, C3.5.12).
+    let (pred, inverted) = match pred {
+        FPred::Uge if !e.host.x86 => (FPred::Olt, true),
+        FPred::Ugt if !e.host.x86 => (FPred::Ole, true),
+        pred => (pred, false),
+    };
     a.zip(b, |a, b| {
         let (a, b) = (cast(e, t, a), cast(e, t, b));
-        e.b.ins().fcmp(float_cc(pred), a, b)
+        let mask = e.b.ins().fcmp(float_cc(pred), a, b);
+        if inverted { e.b.ins().bnot(mask) } else { mask }
     })
 }
 
