@@ -8,7 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use xlate::translate::translate;
 use xlate_abi::protocol::{CodeOptions, CompileRequest, FlagRule, OptLevel};
 use xlate_benches::SAMPLES;
-use xlate_llvm::{Region, RegionBlock, host_target, lift_region};
+use xlate_llvm::{Region, host_target, lift_region};
 use xlate_runtime::engine::baseline::{Compiler, Options};
 
 const OPTIONS: CodeOptions = CodeOptions { opt: OptLevel::O2, precise: false, flags: FlagRule::Convention, tso: false };
@@ -27,8 +27,7 @@ fn lift(c: &mut Criterion) {
     let mut group = c.benchmark_group("lift");
     let target = host_target();
     for sample in SAMPLES {
-        let blocks = sample.blocks().into_iter().map(|block| RegionBlock { block, count: 1 }).collect();
-        let region = Region { entry: sample.address, blocks, indirect: Vec::new() };
+        let region = Region::of(sample.address, sample.blocks());
         group.throughput(Throughput::Elements(sample.instructions()));
         group.bench_function(sample.name, |b| {
             b.iter(|| lift_region(black_box(&region), &target, OPTIONS).expect("the sample can be lifted"))

@@ -43,6 +43,9 @@ pub struct Args {
     /// Executions of a block before tier 2 is asked for its region.
     #[arg(long, value_name = "N")]
     hot_optimized: Option<u64>,
+    /// Lets the guest wait for each region it asks for: what gets optimised depends on the guest alone then.
+    #[arg(long)]
+    wait: bool,
     /// Which status flags are kept across returns and indirect calls: none, as the calling convention has it, or all.
     #[arg(long, value_enum, default_value = "convention")]
     flags: Flags,
@@ -311,6 +314,9 @@ fn command_line(
         if let Some(n) = value {
             command.push(option(flag, OsStr::new(&n.to_string())));
         }
+    }
+    if args.wait {
+        command.push("--wait=yes".into());
     }
     push_value(&mut command, "--flags", &args.flags);
     if let Some(filter) = log {

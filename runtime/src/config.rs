@@ -67,6 +67,8 @@ pub struct Config {
     pub cache_limit: u64,
     /// At the end, waits until everything that ran often is compiled (`xlate cache warm`).
     pub warm: bool,
+    /// The guest waits for each region it asks for.
+    pub wait: bool,
     /// Executions after which a block gets tier 1 code.
     pub hot_baseline: u32,
     /// Executions after which a block is sent to tier 2.
@@ -126,6 +128,7 @@ impl Default for Config {
             cache: None,
             cache_limit: 1 << 30,
             warm: false,
+            wait: false,
             hot_baseline: HOT_BASELINE,
             hot_optimized: 2000,
             flags: FlagRule::Convention,
@@ -358,15 +361,17 @@ const TABLE: &[Row] = &[
         value: "yes|no",
         help: "At the end, wait until everything that ran often is compiled and kept",
         expected: "yes or no is needed",
-        set: |c, v| {
-            c.warm = match text(v)? {
-                "yes" => true,
-                "no" => false,
-                _ => return None,
-            };
-            Some(())
-        },
+        set: |c, v| yes_or_no(v).map(|yes| c.warm = yes),
         get: |c| c.warm.then(|| "yes".into()),
+    },
+    Row {
+        name: "wait",
+        short: None,
+        value: "yes|no",
+        help: "Wait for each region that is asked for: what is compiled depends on the guest alone then",
+        expected: "yes or no is needed",
+        set: |c, v| yes_or_no(v).map(|yes| c.wait = yes),
+        get: |c| c.wait.then(|| "yes".into()),
     },
     Row {
         name: "hot-baseline",
@@ -405,6 +410,14 @@ const TABLE: &[Row] = &[
         get: nothing,
     },
 ];
+
+fn yes_or_no(v: &OsStr) -> Option<bool> {
+    match text(v)? {
+        "yes" => Some(true),
+        "no" => Some(false),
+        _ => None,
+    }
+}
 
 fn command() -> Command {
     let mut command = Command::new("xlate-runtime")

@@ -1,28 +1,30 @@
 //! Region formation: which basic blocks are compiled together.
 //!
 //! O1 takes the entry's block alone. O2 and above grow the region from the entry along direct edges, hottest
-//! block first, as the profile has counted them: that takes in whole loops, hot sides of branches, and direct
-//! calls with the code behind them. What the profile hasn't seen, or hardly, stays outside as an exit. Without
-//! a profile (tier 2 from the first execution) a few blocks along the edges make the region.
+//! block first, as the profile has counted them: that takes in whole loops, hot sides of branches, and the code
+//! behind calls. Then the hottest calls are followed ([`xlate_llvm::Frames`]) as long as there is room: callees
+//! whose hot part is short stand in place of their call, recursion a few levels deep. What the profile hasn't seen, or
+//! hardly, stays outside as an exit. Without a profile (tier 2 from the first execution) a few blocks along the
+//! edges make the region.
 
+use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
-use std::rc::Rc;
 
 use iced_x86::FlowControl;
 use xlate_abi::protocol::{CodeOptions, CompileRequest, OptLevel};
-use xlate_llvm::{Region, RegionBlock};
+use xlate_llvm::{Frames, Region, RegionBlock};
 use xlate_x86::decode::{MAX_BLOCK, decode_block_by};
-use xlate_x86::{Block, BlockEnd, decode_block};
+use xlate_x86::{Block, BlockEnd};
 
 use super::RequestCode;
 use super::liveness;
 
 /// Most instructions in one region. LLVM's time grows a little faster than linearly; at this size a region takes
 /// some tens of milliseconds.
-const MAX_INSTRUCTIONS: usize = 256;
+const MAX_INSTRUCTIONS: usize = 600;
 
 /// Most blocks, for regions of very short ones.
-const MAX_BLOCKS: usize = 96;
+const MAX_BLOCKS: usize = 200;
 
 /// Most blocks where there is no profile to tell hot from cold.
 const MAX_UNPROFILED: usize = 6;
@@ -30,17 +32,21 @@ const MAX_UNPROFILED: usize = 6;
 /// A block belongs inside if it ran at least this fraction of the entry's count.
 const COLD_FRACTION: u64 = 64;
 
+/// Most instructions in the hot part of a callee that is compiled in place.
+const MAX_CALLEE: usize = 80;
+
+/// Most calls inside one another.
+const MAX_DEPTH: usize = 6;
+
 /// Chooses the region's blocks; `None` when there is no translatable instruction at the entry.
 pub fn form_region(request: &CompileRequest) -> Option<Region> {
     let code = RequestCode(&request.code);
     let mut growth = Growth::new(request, &code);
-    growth.add(request.entry);
+    growth.add(Place { frame: Frames::OWN, pc: request.entry });
     if request.options.opt >= OptLevel::O2 {
         growth.grow();
     }
     let mut region = growth.region;
-    let inside: HashSet<u64> = region.blocks.iter().map(|b| b.block.pc).collect();
-    region.indirect = growth.indirect.iter().copied().filter(|pc| inside.contains(pc)).collect();
     if region.blocks.is_empty() {
         return None;
     }
@@ -50,6 +56,19 @@ pub fn form_region(request: &CompileRequest) -> Option<Region> {
     Some(region)
 }
 
+/// Where a block stands in a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Place {
+    frame: usize,
+    pc: u64,
+}
+
+/// What might be taken in: the heaviest first, among equals the first found.
+type Candidates<T> = BinaryHeap<(u64, Reverse<usize>, T)>;
+
+/// A call that might be followed: the caller's frame, where it returns to, what it calls.
+type FollowableCall = (usize, u64, u64);
+
 struct Growth<'a> {
     code: &'a RequestCode<'a>,
     options: CodeOptions,
@@ -57,20 +76,19 @@ struct Growth<'a> {
     threshold: u64,
     profiled: bool,
     instructions: usize,
-    seen: HashSet<u64>,
-    /// Candidates by (count, earlier ones first).
-    candidates: BinaryHeap<(u64, std::cmp::Reverse<usize>, u64)>,
-    /// Where indirect jumps may lead.
-    indirect: Rc<[u64]>,
+    seen: HashSet<Place>,
+    blocks: Candidates<Place>,
+    calls: Candidates<FollowableCall>,
+    /// By frame: what its blocks' counts are to be multiplied by, for a function is called from elsewhere as well.
+    shares: Vec<f64>,
     region: Region,
 }
 
 impl<'a> Growth<'a> {
     fn new(request: &CompileRequest, code: &'a RequestCode<'a>) -> Self {
         let counts: HashMap<u64, u64> = request.profile.iter().map(|b| (b.pc, b.count)).collect();
-        let called = if request.indirect.is_empty() { HashSet::new() } else { called(request, code) };
-        let indirect = request.indirect.iter().copied().filter(|pc| !called.contains(pc)).collect();
         let entry_count = counts.get(&request.entry).copied().unwrap_or(0);
+        let indirect = request.indirect.iter().map(|i| (i.from, i.to.clone())).collect();
         Self {
             code,
             options: request.options,
@@ -79,22 +97,35 @@ impl<'a> Growth<'a> {
             counts,
             instructions: 0,
             seen: HashSet::new(),
-            candidates: BinaryHeap::new(),
-            indirect,
-            region: Region { entry: request.entry, blocks: Vec::new(), indirect: Vec::new() },
+            blocks: BinaryHeap::new(),
+            calls: BinaryHeap::new(),
+            shares: vec![1.0],
+            region: Region { entry: request.entry, blocks: Vec::new(), indirect, frames: Frames::default() },
         }
     }
 
-    fn count(&self, pc: u64) -> u64 {
+    /// How often the profile has seen the code at `pc`.
+    fn counted(&self, pc: u64) -> u64 {
         self.counts.get(&pc).copied().unwrap_or(0)
     }
 
+    /// How often it presumably ran in this frame.
+    fn weight(&self, place: Place) -> u64 {
+        (self.counted(place.pc) as f64 * self.shares[place.frame]) as u64
+    }
+
     fn grow(&mut self) {
-        while let Some((_, _, pc)) = self.candidates.pop() {
-            if self.full() {
-                return;
+        loop {
+            while let Some((_, _, place)) = self.blocks.pop() {
+                if self.full() {
+                    return;
+                }
+                self.add(place);
             }
-            self.add(pc);
+            match self.calls.pop() {
+                Some((weight, _, call)) if !self.full() => self.follow(weight, call),
+                _ => return,
+            }
         }
     }
 
@@ -103,53 +134,185 @@ impl<'a> Growth<'a> {
         self.region.blocks.len() >= blocks || self.instructions >= MAX_INSTRUCTIONS
     }
 
-    /// Takes a block in, if there is one, and its successors as candidates.
-    fn add(&mut self, pc: u64) {
-        if !self.seen.insert(pc) {
-            return;
-        }
-        let room = MAX_INSTRUCTIONS.saturating_sub(self.instructions).clamp(1, MAX_BLOCK);
-        let mut block = decode_block_by(self.options.flags, self.code, pc, room, self.options.precise);
-        if block.is_empty() {
-            return;
-        }
-        if block.exit == BlockEnd::FetchFault {
+    fn decode(&self, pc: u64, most: usize) -> Block {
+        let mut block = decode_block_by(self.options.flags, self.code, pc, most, self.options.precise);
+        if block.exit == BlockEnd::FetchFault && !block.is_empty() {
             // The request's bytes end here, which says nothing about the guest's memory.
             block.exit = BlockEnd::FallThrough;
         }
+        block
+    }
+
+    /// Takes a block in, if there is one, and its successors as candidates.
+    fn add(&mut self, place: Place) {
+        if !self.seen.insert(place) {
+            return;
+        }
+        let room = MAX_INSTRUCTIONS.saturating_sub(self.instructions).clamp(1, MAX_BLOCK);
+        let block = self.decode(place.pc, room);
+        if block.is_empty() {
+            return;
+        }
         self.instructions += block.insns.len();
-        for next in continuations(&block) {
-            self.propose(next);
+        for next in self.continuations(&block) {
+            self.propose(Place { pc: next, ..place });
         }
-        if block.jumps_indirectly() {
-            let indirect = Rc::clone(&self.indirect);
-            indirect.iter().for_each(|next| self.propose(*next));
+        let count = self.weight(place);
+        for callee in self.callees(&block) {
+            self.propose_call(count, (place.frame, block.end, callee));
         }
-        let count = self.count(pc);
-        self.region.blocks.push(RegionBlock { block, count });
+        self.region.blocks.push(RegionBlock { block, count, frame: place.frame });
     }
 
-    fn propose(&mut self, pc: u64) {
-        let count = self.count(pc);
-        if !self.profiled || count >= self.threshold {
-            let order = std::cmp::Reverse(self.candidates.len() + self.seen.len());
-            self.candidates.push((count, order, pc));
+    fn propose(&mut self, place: Place) {
+        let weight = self.weight(place);
+        if !self.profiled || weight >= self.threshold {
+            let order = Reverse(self.blocks.len() + self.seen.len());
+            self.blocks.push((weight, order, place));
         }
+    }
+
+    fn propose_call(&mut self, weight: u64, call: FollowableCall) {
+        if !self.profiled || weight >= self.threshold {
+            let order = Reverse(self.calls.len() + self.seen.len());
+            self.calls.push((weight, order, call));
+        }
+    }
+
+    /// Compiles a callee in place if there is room for its hot part.
+    fn follow(&mut self, weight: u64, (caller, return_to, callee): FollowableCall) {
+        let room = MAX_INSTRUCTIONS.saturating_sub(self.instructions).min(MAX_CALLEE);
+        let share = if self.profiled { weight as f64 / self.counted(callee).max(1) as f64 } else { 1.0 };
+        let fits = (1..=room).contains(&self.hot_size(callee, share, room));
+        if !fits || self.region.frames.depth(caller) >= MAX_DEPTH {
+            return;
+        }
+        let frame = self.region.frames.follow(caller, return_to);
+        if frame == self.shares.len() {
+            self.shares.push(share);
+        }
+        self.propose(Place { frame, pc: callee });
+    }
+
+    /// Instructions of a function's hot blocks, counted up to a little more than `enough`.
+    fn hot_size(&self, function: u64, share: f64, enough: usize) -> usize {
+        let mut size = 0;
+        let mut seen = HashSet::from([function]);
+        let mut todo = vec![function];
+        while let Some(pc) = todo.pop() {
+            let hot = (self.counted(pc) as f64 * share) as u64 >= self.threshold;
+            if self.profiled && !hot {
+                continue;
+            }
+            let block = self.decode(pc, MAX_BLOCK);
+            size += block.insns.len();
+            if size > enough {
+                break;
+            }
+            todo.extend(self.continuations(&block).into_iter().filter(|next| seen.insert(*next)));
+        }
+        size
+    }
+
+    /// Where control may go on inside a frame: direct successors, and where indirect jumps lead; behind a call, the
+    /// address that it returns to.
+    fn continuations(&self, block: &Block) -> Vec<u64> {
+        match ended_by(block) {
+            Some(FlowControl::Call | FlowControl::IndirectCall) => vec![block.end],
+            Some(FlowControl::IndirectBranch) => self.likely(block).to_vec(),
+            _ => block.successors(),
+        }
+    }
+
+    /// What the call at a block's end calls, as far as is known.
+    fn callees(&self, block: &Block) -> Vec<u64> {
+        match ended_by(block) {
+            Some(FlowControl::Call) => block.successors(),
+            Some(FlowControl::IndirectCall) => self.likely(block).to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn likely(&self, block: &Block) -> &[u64] {
+        self.region.indirect.get(&block.pc).map_or(&[], Vec::as_slice)
     }
 }
 
-/// Addresses that the request's code calls directly: functions are called, jumps don't lead there.
-fn called(request: &CompileRequest, code: &RequestCode<'_>) -> HashSet<u64> {
-    let blocks = request.profile.iter().map(|b| decode_block(code, b.pc, MAX_BLOCK, true));
-    let calls = blocks.filter(|b| b.insns.last().is_some_and(|i| i.raw.flow_control() == FlowControl::Call));
-    calls.flat_map(|b| b.successors()).collect()
+/// The kind of the instruction that ends a block by itself.
+fn ended_by(block: &Block) -> Option<FlowControl> {
+    let last = block.insns.last().filter(|_| block.exit == BlockEnd::Terminator)?;
+    // iced-x86 counts system calls as calls: the block's end is their only successor.
+    Some(last.raw.flow_control()).filter(|_| last.raw.op_count() > 0 || last.raw.flow_control() == FlowControl::Return)
 }
 
-/// Where control may go on inside a region: direct successors; behind a call, which is a call of the host's, the
-/// address that it returns to.
-fn continuations(block: &Block) -> Vec<u64> {
-    match block.insns.last().map(|i| (i.raw.flow_control(), i.raw.next_ip())) {
-        Some((FlowControl::Call | FlowControl::IndirectCall, next)) if block.exit == BlockEnd::Terminator => vec![next],
-        _ => block.successors(),
+#[cfg(test)]
+mod tests {
+    use xlate_abi::protocol::{BlockProfile, CodeBytes, FlagRule, IndirectTargets};
+    use xlate_llvm::Call;
+
+    use super::*;
+
+    const CALLER: u64 = 0x1000;
+    const CALLEE: u64 = 0x1100;
+
+    /// A region from `CALLER` on, of code at its place and at `CALLEE`'s.
+    fn region(caller: &[u8], callee: &[u8], counts: &[(u64, u64)], indirect: Vec<IndirectTargets>) -> Region {
+        let request = CompileRequest {
+            id: 1,
+            entry: CALLER,
+            target: xlate_llvm::host_target(),
+            options: CodeOptions { opt: OptLevel::O2, precise: false, flags: FlagRule::Convention, tso: false },
+            profile: counts.iter().map(|&(pc, count)| BlockProfile { pc, count }).collect(),
+            indirect,
+            code: [(CALLER, caller), (CALLEE, callee)]
+                .map(|(address, bytes)| CodeBytes { address, bytes: bytes.to_vec() })
+                .to_vec(),
+        };
+        form_region(&request).expect("there is code")
+    }
+
+    fn places(region: &Region) -> Vec<(usize, u64, u64)> {
+        region.blocks.iter().map(|b| (b.frame, b.block.pc, b.count)).collect()
+    }
+
+    /// call CALLEE; ret
+    const CALLS: [u8; 6] = [0xe8, 0xfb, 0, 0, 0, 0xc3];
+    /// add eax, 1; ret
+    const SMALL: [u8; 4] = [0x83, 0xc0, 0x01, 0xc3];
+
+    #[test]
+    fn a_hot_call_is_followed_with_its_share_of_the_callees_count() {
+        let counts = [(CALLER, 1000), (CALLER + 5, 1000), (CALLEE, 50_000)];
+        let region = region(&CALLS, &SMALL, &counts, Vec::new());
+        assert_eq!(places(&region), [(0, CALLER, 1000), (0, CALLER + 5, 1000), (1, CALLEE, 1000)]);
+        assert_eq!(region.frames.call(1), Some(Call { caller: 0, return_to: CALLER + 5 }));
+    }
+
+    #[test]
+    fn a_callee_that_is_long_or_never_ran_stays_outside() {
+        let long = [&[0x90].repeat(MAX_CALLEE), &SMALL[..]].concat();
+        for (callee, count) in [(&long[..], 1000), (&SMALL[..], 0)] {
+            let cut = CALLEE + MAX_BLOCK as u64;
+            let counts = [(CALLER, 1000), (CALLER + 5, 1000), (CALLEE, count), (cut, count)];
+            let region = region(&CALLS, callee, &counts, Vec::new());
+            assert_eq!(places(&region), [(0, CALLER, 1000), (0, CALLER + 5, 1000)]);
+        }
+    }
+
+    #[test]
+    fn recursion_is_followed_a_few_levels_deep() {
+        // call CALLER; ret
+        let region = region(&[0xe8, 0xfb, 0xff, 0xff, 0xff, 0xc3], &[], &[(CALLER, 1000), (CALLER + 5, 1000)], vec![]);
+        let deepest = region.blocks.iter().map(|b| region.frames.depth(b.frame)).max();
+        assert_eq!((deepest, region.blocks.len()), (Some(MAX_DEPTH), 2 * (MAX_DEPTH + 1)));
+    }
+
+    #[test]
+    fn an_indirect_call_is_followed_to_where_it_led() {
+        // call rax; ret
+        let targets = vec![IndirectTargets { from: CALLER, to: vec![CALLEE] }];
+        let counts = [(CALLER, 1000), (CALLER + 2, 1000), (CALLEE, 1000)];
+        let region = region(&[0xff, 0xd0, 0xc3], &SMALL, &counts, targets);
+        assert_eq!(places(&region), [(0, CALLER, 1000), (0, CALLER + 2, 1000), (1, CALLEE, 1000)]);
     }
 }

@@ -13,8 +13,8 @@ use xlate_x86::decode::{ALL_FLAGS, CodeSource, Flags, Insn, crosses, flags_kille
 /// side of "needed", so what one of them rules out is not needed.
 pub fn refine(region: &mut Region, code: &dyn CodeSource, rule: FlagRule) {
     let out = live_out(region, code, rule);
-    for b in &mut region.blocks {
-        let mut live = out[&b.block.pc];
+    for (b, out) in region.blocks.iter_mut().zip(out) {
+        let mut live = out;
         for insn in b.block.insns.iter_mut().rev() {
             insn.live &= live;
             live = before(insn, live);
@@ -26,24 +26,23 @@ fn before(insn: &Insn, live: Flags) -> Flags {
     live & !flags_killed(&insn.raw) | insn.raw.rflags_read() & ALL_FLAGS
 }
 
-/// The least solution of the usual backward equations, by block address.
-fn live_out(region: &Region, code: &dyn CodeSource, rule: FlagRule) -> HashMap<u64, Flags> {
-    let mut at_entry: HashMap<u64, Flags> = region.blocks.iter().map(|b| (b.block.pc, 0)).collect();
-    let mut at_exit = HashMap::new();
+/// The least solution of the usual backward equations, for each block.
+fn live_out(region: &Region, code: &dyn CodeSource, rule: FlagRule) -> Vec<Flags> {
+    let index: HashMap<_, _> = region.blocks.iter().enumerate().map(|(n, b)| ((b.frame, b.block.pc), n)).collect();
+    let mut at_entry = vec![0; region.blocks.len()];
+    let mut at_exit = at_entry.clone();
     let mut outside = HashMap::new();
     let mut changed = true;
     while changed {
         changed = false;
-        for b in region.blocks.iter().rev() {
-            let out = successors_need(rule, &b.block, |pc| {
-                at_entry
-                    .get(&pc)
-                    .copied()
-                    .unwrap_or_else(|| *outside.entry(pc).or_insert_with(|| live_in(rule, code, pc)))
+        for (n, b) in region.blocks.iter().enumerate().rev() {
+            let out = successors_need(rule, &b.block, |pc| match index.get(&(b.frame, pc)) {
+                Some(successor) => at_entry[*successor],
+                None => *outside.entry(pc).or_insert_with(|| live_in(rule, code, pc)),
             });
-            at_exit.insert(b.block.pc, out);
+            at_exit[n] = out;
             let entry = b.block.insns.iter().rev().fold(out, |live, i| before(i, live));
-            changed |= at_entry.insert(b.block.pc, entry) != Some(entry);
+            changed |= core::mem::replace(&mut at_entry[n], entry) != entry;
         }
     }
     at_exit

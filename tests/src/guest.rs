@@ -17,12 +17,13 @@ pub struct Mode {
 
 /// Every tier by itself, the normal mix, and the mix with all thresholds at one: what only works warm or only
 /// works cold is broken.
-pub const MODES: [Mode; 5] = [
+pub const MODES: [Mode; 6] = [
     Mode { name: "interpreter", options: &["--engine=interpreter"] },
     Mode { name: "baseline", options: &["--engine=baseline"] },
     Mode { name: "O0", options: &["--opt=O0"] },
     Mode { name: "O2", options: &["--opt=O2"] },
     Mode { name: "eager", options: &["--opt=O2", "--hot-baseline=1", "--hot-optimized=1"] },
+    Mode { name: "waiting", options: &["--opt=O2", "--hot-baseline=30", "--hot-optimized=300", "--wait"] },
 ];
 
 /// Tier 2 from the first execution. Compiling all that runs once takes many seconds for a dynamic program's
@@ -30,10 +31,14 @@ pub const MODES: [Mode; 5] = [
 pub const OPTIMIZED: [Mode; 1] = [Mode { name: "optimized", options: &["--engine=optimized"] }];
 
 /// The same on AArch64; emulation is slow, so the plain tiers are covered by the mixes.
-pub const ARM_MODES: [Mode; 3] = [
+pub const ARM_MODES: [Mode; 4] = [
     Mode { name: "aarch64 interpreter", options: &["--target=aarch64", "--engine=interpreter"] },
     Mode { name: "aarch64 baseline", options: &["--target=aarch64", "--engine=baseline"] },
     Mode { name: "aarch64 eager", options: &["--target=aarch64", "--opt=O2", "--hot-baseline=1", "--hot-optimized=1"] },
+    Mode {
+        name: "aarch64 waiting",
+        options: &["--target=aarch64", "--opt=O2", "--hot-baseline=30", "--hot-optimized=300", "--wait"],
+    },
 ];
 
 /// The project's root folder.

@@ -42,6 +42,7 @@ guests! {
     features selfmod [];
     features signals [];
     features flags [];
+    features calls [];
     features migrate ["20"];
 }
 

@@ -28,5 +28,6 @@ guests! {
     features selfmod [];
     features signals [];
     features flags [];
+    features calls [];
     features migrate ["3"];
 }

@@ -13,9 +13,10 @@ use xlate_abi::state::{ExitReason, Helper, Trap};
 use xlate_x86::Emitter;
 use xlate_x86::emitter::*;
 
-use crate::exits::Site;
+use crate::exits::{Shared, Site};
 use crate::ir::{Ir, Likely};
 use crate::state::{Registers, Slots};
+use crate::{Call, Frames};
 
 /// A scalar, and the pointer it is where it came to be as one.
 #[derive(Clone, Copy, Debug)]
@@ -97,15 +98,21 @@ pub struct Llvm<'c> {
     pub slots: Slots<'c>,
     /// Makes the slots and fills them; the function's first block.
     pub prologue: BasicBlock<'c>,
-    /// Guest blocks by address: index and first block.
-    pub blocks: HashMap<u64, (usize, BasicBlock<'c>)>,
+    /// Guest blocks by frame and address: index and first block.
+    pub blocks: HashMap<(usize, u64), (usize, BasicBlock<'c>)>,
     /// Each guest block's count in the profile.
     pub counts: Vec<u64>,
-    /// Guest blocks that indirect jumps may lead to.
-    pub indirect: Vec<u64>,
+    /// Where indirect jumps and calls probably lead, by their block.
+    pub indirect: HashMap<u64, Vec<u64>>,
+    /// The calls that are followed.
+    pub frames: Frames,
     /// Guest addresses of the link slots.
     pub link_slots: Vec<u64>,
     pub sites: Vec<Site<'c>>,
+    pub shared_blocks: HashMap<Shared, (PointerValue<'c>, BasicBlock<'c>)>,
+    /// The safepoints before guest blocks, by the block's index.
+    pub polls: HashMap<usize, BasicBlock<'c>>,
+    pub landings: HashMap<Call, BasicBlock<'c>>,
     /// Edges between guest blocks by index.
     pub edges: Vec<(usize, usize)>,
     /// What each finished block has written.
@@ -113,10 +120,13 @@ pub struct Llvm<'c> {
 
     // The guest block at hand.
     pub index: usize,
+    pub frame: usize,
     pub block_pc: u64,
     /// Its last instruction changes MXCSR.
     pub changes_mode: bool,
     pub written: Registers,
+    /// What may be read behind it.
+    pub needed_behind: Registers,
     pub ip: u64,
     pub ended: bool,
 }

@@ -18,22 +18,27 @@ use crate::emitter::{Llvm, Val};
 use crate::ir::Likely;
 use crate::perfect::PerfectHash;
 use crate::state::Registers;
+use crate::{Call, Frames};
 
 /// A place where the slots' values have to go to the CPU state, or come from it.
 pub struct Site<'c> {
     block: BasicBlock<'c>,
     /// Index of the guest block it belongs to, and what that had written so far.
     from: usize,
+    /// The frame that is left.
+    frame: usize,
     written: Registers,
+    /// What anything behind may read.
+    needed: Registers,
     kind: SiteKind<'c>,
 }
 
 enum SiteKind<'c> {
-    /// Leaves through the link slot of this index.
-    Link(usize),
-    /// Leaves to an address that is looked up.
+    /// Leaves through the link slot of this index; backwards with a safepoint.
+    Link { slot: usize, backward: bool },
+    /// Leaves to an address that is looked up, with a safepoint.
     Indirect(IntValue<'c>),
-    /// Returns to the host's caller with the guest's return address.
+    /// Returns to the host's caller with the guest's return address, with a safepoint.
     Return(IntValue<'c>),
     /// Leaves to the runtime.
     Leave { reason: ExitReason, arg: u32, resume: IntValue<'c> },
@@ -45,22 +50,53 @@ enum SiteKind<'c> {
     Reload(BasicBlock<'c>),
 }
 
+impl SiteKind<'_> {
+    /// Whether it is the end of its guest block.
+    fn ends_block(&self) -> bool {
+        matches!(self, Self::Link { .. } | Self::Indirect(_) | Self::Return(_) | Self::Call(..))
+    }
+}
+
 /// What a guest call calls.
 enum Callee<'c> {
     /// The code that the link slot of this index leads to.
-    Linked { slot: usize, target: u64, backward: bool },
+    Linked { slot: usize, backward: bool },
     /// The code at an address that is looked up.
     Found(IntValue<'c>),
 }
+
+/// What a region does rarely, in one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shared {
+    /// Goes on where a return led that isn't behind its call.
+    Elsewhere,
+    /// Leaves because calls have filled the host's stack.
+    Full,
+    /// Leaves because the runtime asks for it.
+    Safepoint,
+}
+
+/// Most probable targets that are compared with one after the other.
+const MOST_COMPARED: usize = 3;
 
 /// Code to go to: its address, and that of the slot that led there.
 type Code<'c> = (PointerValue<'c>, PointerValue<'c>);
 
 impl<'c> Llvm<'c> {
     fn site(&mut self, kind: SiteKind<'c>, name: &str) -> BasicBlock<'c> {
+        self.site_in(self.frame, kind, name)
+    }
+
+    fn site_in(&mut self, frame: usize, kind: SiteKind<'c>, name: &str) -> BasicBlock<'c> {
         let block = self.ir.block(name);
-        self.sites.push(Site { block, from: self.index, written: self.written, kind });
+        let needed = if kind.ends_block() { self.needed_behind } else { Registers::ALL };
+        self.sites.push(Site { block, from: self.index, frame, written: self.written, needed, kind });
         block
+    }
+
+    /// The guest block at an address in a frame, where the region has it: its index and first block.
+    fn inside(&self, frame: usize, pc: u64) -> Option<(usize, BasicBlock<'c>)> {
+        self.blocks.get(&(frame, pc)).copied()
     }
 
     /// Writes back what is dirty and goes on.
@@ -75,30 +111,42 @@ impl<'c> Llvm<'c> {
 
     /// The block to branch to for going on at `target`.
     fn edge(&mut self, target: u64) -> BasicBlock<'c> {
-        let to = self.direct(target);
-        if target > self.block_pc {
-            return to;
-        }
-        let here = self.ir.here();
-        let poll = self.ir.block("poll");
-        self.ir.at_end(poll);
-        self.poll(self.ir.i64(target), to);
-        self.ir.at_end(here);
-        poll
+        self.edge_into(self.frame, target)
     }
 
-    fn direct(&mut self, target: u64) -> BasicBlock<'c> {
-        match self.blocks.get(&target) {
+    /// The same in another frame, as behind a call or a return. Every loop has a way back in one frame; there its
+    /// safepoint is.
+    fn edge_into(&mut self, frame: usize, target: u64) -> BasicBlock<'c> {
+        let backward = frame == self.frame && target <= self.block_pc;
+        match self.inside(frame, target) {
             // Float operations must not be moved across a change of their mode, which ends its block.
-            Some(&(index, block)) if !self.changes_mode => {
+            Some((index, block)) if !self.changes_mode => {
                 self.edges.push((self.index, index));
-                block
+                if backward { self.polled(index, target, block) } else { block }
             }
             _ => {
                 let slot = self.slot_of(target);
-                self.site(SiteKind::Link(slot), "exit")
+                self.site_in(frame, SiteKind::Link { slot, backward }, "exit")
             }
         }
+    }
+
+    /// The safepoint before a guest block of the region that loops come back to.
+    fn polled(&mut self, index: usize, pc: u64, block: BasicBlock<'c>) -> BasicBlock<'c> {
+        if let Some(poll) = self.polls.get(&index) {
+            return *poll;
+        }
+        let here = self.ir.here();
+        let (poll, leave) = (self.ir.block("poll"), self.ir.block("safepoint"));
+        self.polls.insert(index, poll);
+        self.ir.at_end(poll);
+        self.poll(leave, block);
+        // All that any way to the block has written.
+        let kind = SiteKind::Leave { reason: ExitReason::Safepoint, arg: 0, resume: self.ir.i64(pc) };
+        let (written, needed) = (Registers::default(), Registers::ALL);
+        self.sites.push(Site { block: leave, from: index, frame: self.frame, written, needed, kind });
+        self.ir.at_end(here);
+        poll
     }
 
     fn slot_of(&mut self, target: u64) -> usize {
@@ -109,15 +157,21 @@ impl<'c> Llvm<'c> {
         self.link_slots.len() - 1
     }
 
-    /// Leaves at a safepoint if the runtime asks for it, else goes on in `next`. Ends the current block.
-    fn poll(&mut self, resume: IntValue<'c>, next: BasicBlock<'c>) {
+    /// Ends the current block: in `leave` if the runtime asks for a safepoint, else in `next`.
+    fn poll(&self, leave: BasicBlock<'c>, next: BasicBlock<'c>) {
         let pending = self.state_read(self.ir.cx.i32_type(), offset_of!(CpuState, pending)).into_int_value();
         // The signal's handler writes it behind LLVM's back.
         let load = inkwell::values::BasicValue::as_instruction_value(&pending).expect("a load");
         load.set_volatile(true).expect("a load can be volatile");
         let asked = self.ir.icmp(IntPredicate::NE, pending, self.ir.int(Ty::I32, 0));
-        let leave = self.site(SiteKind::Leave { reason: ExitReason::Safepoint, arg: 0, resume }, "safepoint");
         self.ir.cond_br(asked, leave, next, Likely::Never);
+    }
+
+    /// A safepoint on the way out to `resume`; everything is in the CPU state.
+    fn poll_outside(&mut self, resume: IntValue<'c>) {
+        let (leave, next) = (self.shared(Shared::Safepoint, resume), self.ir.block(""));
+        self.poll(leave, next);
+        self.ir.at_end(next);
     }
 
     /// Instructions behind a block's end are unreachable; they still need a place.
@@ -147,7 +201,7 @@ impl<'c> Llvm<'c> {
         if own == 0 {
             return Likely::Unknown;
         }
-        let count = |pc| self.blocks.get(&pc).map(|(i, _)| self.counts[*i].min(own));
+        let count = |pc| self.inside(self.frame, pc).map(|(i, _)| self.counts[i].min(own));
         match (count(taken), count(otherwise)) {
             (Some(a), Some(b)) => Likely::Weights(a, b),
             (Some(a), None) => Likely::Weights(a, own - a),
@@ -163,51 +217,86 @@ impl<'c> Llvm<'c> {
         match kind {
             Indirect::Jump => {
                 let outside = self.site(SiteKind::Indirect(pc), "lookup");
-                let go = self.ir.block("indirect");
-                self.poll(pc, go);
-                self.ir.at_end(go);
-                self.jump_inside(pc, outside);
+                self.go_inside(pc, self.frame, outside);
             }
-            Indirect::Ret => {
-                let go = self.site(SiteKind::Return(pc), "return");
-                self.poll(pc, go);
+            Indirect::Ret => self.end_return(pc),
+            Indirect::Call { return_to } => {
+                let outside = self.site(SiteKind::Call(Callee::Found(pc), return_to), "call");
+                match self.frames.callee(self.frame, return_to) {
+                    Some(frame) => self.go_inside(pc, frame, outside),
+                    None => self.ir.br(outside),
+                }
             }
-            Indirect::Call { return_to } => self.end_in(SiteKind::Call(Callee::Found(pc), return_to), "call"),
         }
         self.end();
     }
 
-    /// Goes to the block at `pc` if it is one of those in the region that indirect jumps may lead to, else outside: by a
-    /// table over a hash that tells them apart.
-    fn jump_inside(&mut self, pc: IntValue<'c>, outside: BasicBlock<'c>) {
-        let Some(hash) = PerfectHash::of(&self.indirect) else {
+    /// Goes to the block at `pc` in a frame if it is one of those that this guest block's end probably leads to, else
+    /// outside: by comparison with each, or by a table over a hash that tells them apart. Backwards with a safepoint.
+    fn go_inside(&mut self, pc: IntValue<'c>, frame: usize, outside: BasicBlock<'c>) {
+        let likely = self.indirect.get(&self.block_pc).cloned().unwrap_or_default();
+        let likely: Vec<u64> = likely.into_iter().filter(|pc| self.inside(frame, *pc).is_some()).collect();
+        if frame == self.frame && likely.iter().any(|pc| *pc <= self.block_pc) {
+            let go = self.ir.block("indirect");
+            let leave = SiteKind::Leave { reason: ExitReason::Safepoint, arg: 0, resume: pc };
+            let leave = self.site(leave, "safepoint");
+            self.poll(leave, go);
+            self.ir.at_end(go);
+        }
+        if likely.len() <= MOST_COMPARED {
+            let last = likely.iter().rev().fold(outside, |otherwise, key| self.case_of(pc, *key, frame, otherwise));
+            self.ir.br(last);
+            return;
+        }
+        let Some(hash) = PerfectHash::of(&likely) else {
             self.ir.br(outside);
             return;
         };
-        let cases: Vec<_> = (0..hash.size()).map(|n| (n, self.case_of(pc, hash.key(n), outside))).collect();
+        let case = |e: &mut Self, n| hash.key(n).map_or(outside, |key| e.case_of(pc, key, frame, outside));
+        let cases: Vec<_> = (0..hash.size()).map(|n| (n, case(self, n))).collect();
         let product = self.ir.op(InstructionOpcode::Mul, pc, self.ir.i64(hash.factor));
         let index = self.ir.op(InstructionOpcode::LShr, product, self.ir.i64(64 - u64::from(hash.bits)));
         self.ir.switch(index, hash.bits, &cases, outside);
     }
 
-    /// The block for one value of the hash.
-    fn case_of(&mut self, pc: IntValue<'c>, key: Option<u64>, outside: BasicBlock<'c>) -> BasicBlock<'c> {
-        let inside = key.and_then(|key| Some((key, *self.blocks.get(&key)?)));
-        let Some((key, (index, block))) = inside else { return outside };
+    /// A block that goes to the guest block at `key` if that is `pc`, else elsewhere.
+    fn case_of(&mut self, pc: IntValue<'c>, key: u64, frame: usize, otherwise: BasicBlock<'c>) -> BasicBlock<'c> {
+        let Some((index, block)) = self.inside(frame, key) else { return otherwise };
         self.edges.push((self.index, index));
         let here = self.ir.here();
         let case = self.ir.block("case");
         self.ir.at_end(case);
         let same = self.ir.icmp(IntPredicate::EQ, pc, self.ir.i64(key));
-        self.ir.cond_br(same, block, outside, Likely::Always);
+        self.ir.cond_br(same, block, otherwise, Likely::Always);
         self.ir.at_end(here);
         case
     }
 
+    /// A guest return: from a call that is followed, to the block behind it; else to the host's caller.
+    fn end_return(&mut self, pc: IntValue<'c>) {
+        let outside = self.site(SiteKind::Return(pc), "return");
+        let Some(call) = self.frames.call(self.frame) else {
+            self.ir.br(outside);
+            return;
+        };
+        let same = self.ir.icmp(IntPredicate::EQ, pc, self.ir.i64(call.return_to));
+        let back = self.edge_into(call.caller, call.return_to);
+        self.ir.cond_br(same, back, outside, Likely::Always);
+    }
+
     /// A guest call to a known address.
     pub fn end_call(&mut self, target: u64, return_to: u64) {
-        let callee = Callee::Linked { slot: self.slot_of(target), target, backward: target <= self.block_pc };
-        self.end_in(SiteKind::Call(callee, return_to), "call");
+        let followed = self.frames.callee(self.frame, return_to).filter(|f| self.inside(*f, target).is_some());
+        match followed {
+            Some(frame) => {
+                let callee = self.edge_into(frame, target);
+                self.ir.br(callee);
+            }
+            None => {
+                let callee = Callee::Linked { slot: self.slot_of(target), backward: target <= self.block_pc };
+                self.end_in(SiteKind::Call(callee, return_to), "call");
+            }
+        }
         self.end();
     }
 
@@ -285,36 +374,72 @@ impl<'c> Llvm<'c> {
         self.ir.br(entry);
         let dirty = self.dirty_at_entry();
         for site in core::mem::take(&mut self.sites) {
-            let registers = dirty[site.from].union(site.written);
+            let registers = dirty[site.from].union(site.written).intersection(site.needed);
             self.ir.at_end(site.block);
             // A reload follows something that has changed the state.
             if !matches!(site.kind, SiteKind::Reload(_)) {
                 self.write_back(registers);
             }
-            self.fill(site.kind, registers);
+            self.fill(site.kind, registers, site.frame);
         }
         self.close_dead_blocks();
     }
 
     /// Ends the current block; `dirty` registers have just been written to the CPU state.
-    fn fill(&mut self, kind: SiteKind<'c>, dirty: Registers) {
+    fn fill(&mut self, kind: SiteKind<'c>, dirty: Registers, frame: usize) {
         match kind {
             SiteKind::Reload(next) => {
                 self.load_registers(&[]);
                 self.ir.br(next);
             }
             SiteKind::Sync(next) => self.ir.br(next),
-            SiteKind::Link(n) => {
-                let code = self.link(n);
-                self.tail_call(code, dirty);
+            SiteKind::Link { slot, backward } => {
+                if backward {
+                    self.poll_outside(self.ir.i64(self.link_slots[slot]));
+                }
+                self.leave_by_link(slot, dirty, frame);
             }
             SiteKind::Indirect(pc) => {
+                self.poll_outside(pc);
+                self.check_stack_in(frame, pc);
                 let code = self.look_up(pc, ExitReason::Continue);
-                self.tail_call(code, dirty);
+                self.leave_for(code, dirty, frame);
             }
-            SiteKind::Call(callee, return_to) => self.fill_call(callee, return_to, dirty),
-            SiteKind::Return(pc) => self.fill_return(pc, dirty),
+            SiteKind::Call(callee, return_to) => {
+                let code = self.callee(callee);
+                self.call_and_return(code, dirty, Call { caller: frame, return_to });
+            }
+            SiteKind::Return(pc) => {
+                self.poll_outside(pc);
+                self.fill_return(pc, dirty);
+            }
             SiteKind::Leave { reason, arg, resume } => self.stub_exit(reason, arg, resume),
+        }
+    }
+
+    /// Leaves a frame for other code: by a jump from the region's own, by a call from one that has none on the host's
+    /// stack yet.
+    fn leave_for(&mut self, code: Code<'c>, dirty: Registers, frame: usize) {
+        match self.frames.call(frame) {
+            None => self.tail_call(code, dirty),
+            Some(call) => {
+                let (returned, _) = self.call_code(code, dirty);
+                let landing = self.landing(call);
+                self.go_if_returned(returned, call.return_to, landing);
+            }
+        }
+    }
+
+    fn leave_by_link(&mut self, slot: usize, dirty: Registers, frame: usize) {
+        self.check_stack_in(frame, self.ir.i64(self.link_slots[slot]));
+        let code = self.link(slot);
+        self.leave_for(code, dirty, frame);
+    }
+
+    /// [`Self::check_stack`] where leaving the frame takes a call.
+    fn check_stack_in(&mut self, frame: usize, target: IntValue<'c>) {
+        if frame != Frames::OWN {
+            self.check_stack(target);
         }
     }
 
@@ -325,12 +450,13 @@ impl<'c> Llvm<'c> {
         self.ir.b.build_aggregate_return(&values).expect("positioned");
     }
 
-    fn fill_call(&mut self, callee: Callee<'c>, return_to: u64, dirty: Registers) {
-        let code = match callee {
-            Callee::Linked { slot, target, backward } => {
+    /// The code that a call goes to.
+    fn callee(&mut self, callee: Callee<'c>) -> Code<'c> {
+        match callee {
+            Callee::Linked { slot, backward } => {
                 // Recursion has a backward call somewhere, or an indirect one.
                 if backward {
-                    self.check_stack(self.ir.i64(target));
+                    self.check_stack(self.ir.i64(self.link_slots[slot]));
                 }
                 self.link(slot)
             }
@@ -338,44 +464,102 @@ impl<'c> Llvm<'c> {
                 self.check_stack(pc);
                 self.look_up(pc, ExitReason::Crossed)
             }
+        }
+    }
+
+    /// Calls code by a call of the host's, and goes on behind the guest's call.
+    fn call_and_return(&mut self, code: Code<'c>, dirty: Registers, call: Call) {
+        let (returned, registers) = self.call_code(code, dirty);
+        let Some((_, block)) = self.inside(call.caller, call.return_to) else {
+            let landing = self.landing(call);
+            self.go_if_returned(returned, call.return_to, landing);
+            return;
         };
-        let call = self.block_abi_call(code, dirty);
-        let result = call.try_as_basic_value().basic().expect("code gives an address").into_struct_value();
+        let back = self.ir.block("back");
+        self.go_if_returned(returned, call.return_to, back);
+        self.ir.at_end(back);
+        self.load_registers(&registers);
+        self.ir.br(block);
+    }
+
+    /// Calls code; gives where the guest returned to, and the registers that came along.
+    fn call_code(&mut self, code: Code<'c>, dirty: Registers) -> (IntValue<'c>, Vec<(usize, IntValue<'c>)>) {
+        let result = self.block_abi_call(code, dirty).try_as_basic_value().basic();
+        let result = result.expect("code gives an address").into_struct_value();
         let part = |n: usize| {
             let at = (abi::result_index(self.arch) + n) as u32;
             let part = self.ir.b.build_extract_value(result, at, "").expect("the address and two registers");
             part.into_int_value()
         };
-        let returned = part(0);
-        let registers: Vec<_> = RETURNED.iter().enumerate().map(|(n, r)| (*r, part(n + 1))).collect();
+        (part(0), RETURNED.iter().enumerate().map(|(n, r)| (*r, part(n + 1))).collect())
+    }
+
+    /// Ends the current block behind a call of the host's: in `back` if the guest returned to behind its call, else with
+    /// a jump to where it did.
+    fn go_if_returned(&mut self, returned: IntValue<'c>, return_to: u64, back: BasicBlock<'c>) {
         let same = self.ir.icmp(IntPredicate::EQ, returned, self.ir.i64(return_to));
-        let (back, elsewhere) = (self.ir.block("back"), self.ir.block("elsewhere"));
+        let elsewhere = self.shared(Shared::Elsewhere, returned);
         self.ir.cond_br(same, back, elsewhere, Likely::Always);
-        self.ir.at_end(elsewhere);
-        let code = self.look_up(returned, ExitReason::Crossed);
-        self.tail_call(code, Registers::default());
-        self.ir.at_end(back);
-        match self.blocks.get(&return_to) {
-            Some(&(_, block)) => {
-                self.load_registers(&registers);
+    }
+
+    /// The block that does something rare for the whole region; the address it is about goes there through a slot.
+    fn shared(&mut self, what: Shared, address: IntValue<'c>) -> BasicBlock<'c> {
+        let (slot, block) = match self.shared_blocks.get(&what) {
+            Some(known) => *known,
+            None => self.make_shared(what),
+        };
+        self.ir.store(slot, address);
+        block
+    }
+
+    fn make_shared(&mut self, what: Shared) -> (PointerValue<'c>, BasicBlock<'c>) {
+        let here = self.ir.here();
+        let (slot, block) = (self.alloca(self.ir.cx.i64_type().into()), self.ir.block("shared"));
+        self.shared_blocks.insert(what, (slot, block));
+        self.ir.at_end(block);
+        let address = self.ir.load(self.ir.cx.i64_type(), slot).into_int_value();
+        match what {
+            Shared::Elsewhere => {
+                let code = self.look_up(address, ExitReason::Crossed);
+                self.tail_call(code, Registers::default());
+            }
+            Shared::Full => self.stub_exit(ExitReason::Continue, 0, address),
+            Shared::Safepoint => self.stub_exit(ExitReason::Safepoint, 0, address),
+        }
+        self.ir.at_end(here);
+        (slot, block)
+    }
+
+    /// Where control comes back to the frame's caller from code that the frame has left for: everything is in the CPU state.
+    fn landing(&mut self, call: Call) -> BasicBlock<'c> {
+        if let Some(block) = self.landings.get(&call) {
+            return *block;
+        }
+        let here = self.ir.here();
+        let landing = self.ir.block("landing");
+        self.landings.insert(call, landing);
+        self.ir.at_end(landing);
+        match self.inside(call.caller, call.return_to) {
+            Some((_, block)) => {
+                self.load_registers(&[]);
                 self.ir.br(block);
             }
             None => {
-                let slot = self.slot_of(return_to);
-                self.tail_call(self.link(slot), Registers::default());
+                let slot = self.slot_of(call.return_to);
+                self.leave_by_link(slot, Registers::default(), call.caller);
             }
         }
+        self.ir.at_end(here);
+        landing
     }
 
     /// Leaves for `target` if calls have filled the host's stack. Everything is in the CPU state.
-    fn check_stack(&self, target: IntValue<'c>) {
+    fn check_stack(&mut self, target: IntValue<'c>) {
         let sp = self.ir.stack_pointer(self.arch);
         let limit = self.state_read(self.ir.cx.i64_type(), offset_of!(CpuState, stack_limit)).into_int_value();
         let full = self.ir.icmp(IntPredicate::ULE, sp, limit);
-        let (leave, next) = (self.ir.block("full"), self.ir.block(""));
+        let (leave, next) = (self.shared(Shared::Full, target), self.ir.block(""));
         self.ir.cond_br(full, leave, next, Likely::Never);
-        self.ir.at_end(leave);
-        self.stub_exit(ExitReason::Continue, 0, target);
         self.ir.at_end(next);
     }
 

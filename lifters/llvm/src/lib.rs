@@ -10,6 +10,7 @@ mod blob;
 mod emitter;
 mod exits;
 mod float;
+mod frames;
 mod ir;
 mod machine;
 mod memory;
@@ -21,12 +22,14 @@ mod vector;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use inkwell::context::Context;
 use xlate_abi::protocol::{Blob, CodeOptions, Target};
 use xlate_x86::Block;
 
+pub use frames::{Call, Frames};
 pub use machine::host_target;
 
 /// A basic block of a region with its profile.
@@ -35,6 +38,8 @@ pub struct RegionBlock {
     pub block: Block,
     /// How often it ran, relative to the region's other blocks; 0 when unknown.
     pub count: u64,
+    /// The activation it belongs to.
+    pub frame: usize,
 }
 
 /// The blocks that become one function. Direct edges between them stay inside; all others are exits.
@@ -43,14 +48,31 @@ pub struct Region {
     /// The address of the block that is entered; it has to be among `blocks`.
     pub entry: u64,
     pub blocks: Vec<RegionBlock>,
-    /// Blocks among them that indirect jumps may lead to: from the region's own they are reached inside.
-    pub indirect: Vec<u64>,
+    /// Where the indirect jump or call at a block's end probably leads, by the block's address: those that are among
+    /// the blocks are reached inside.
+    pub indirect: HashMap<u64, Vec<u64>>,
+    /// The calls that are followed.
+    pub frames: Frames,
 }
 
 impl Region {
-    /// A region of one block.
-    pub fn single(block: Block) -> Self {
-        Self { entry: block.pc, blocks: vec![RegionBlock { block, count: 0 }], indirect: Vec::new() }
+    /// A region of these blocks, without a profile, that follows no call.
+    pub fn of(entry: u64, blocks: impl IntoIterator<Item = Block>) -> Self {
+        let plain = |block| RegionBlock { block, count: 0, frame: Frames::OWN };
+        Self {
+            entry,
+            blocks: blocks.into_iter().map(plain).collect(),
+            indirect: HashMap::new(),
+            frames: Frames::default(),
+        }
+    }
+
+    /// Guest code it is made from, as (address, length), each block once.
+    fn source(&self) -> Vec<(u64, u32)> {
+        let mut source: Vec<_> = self.blocks.iter().map(|b| (b.block.pc, b.block.len())).collect();
+        source.sort_unstable();
+        source.dedup();
+        source
     }
 
     /// Guest instructions in all blocks.
@@ -64,7 +86,7 @@ impl Region {
 pub enum CompileError {
     #[error("the region has no block at its entry {0:#x}")]
     NoEntry(u64),
-    #[error("the region has two blocks at {0:#x}")]
+    #[error("the region has two blocks at {0:#x} in one frame")]
     DuplicateBlock(u64),
     #[error("LLVM can't compile for {arch:?} with cpu \"{cpu}\" and features \"{features}\"")]
     Target { arch: xlate_abi::protocol::Arch, cpu: String, features: String },
@@ -94,7 +116,7 @@ pub fn compile_region(region: &Region, target: &Target, options: CodeOptions) ->
     let mut blob = generate(&built, target, options)?;
     blob.entry_pc = region.entry;
     blob.guest_instructions = region.instructions() as u32;
-    blob.source = region.blocks.iter().map(|b| (b.block.pc, b.block.len())).collect();
+    blob.source = region.source();
     blob.compile_micros = started.elapsed().as_micros() as u64;
     Ok(blob)
 }
@@ -110,6 +132,13 @@ pub fn lift_region(region: &Region, target: &Target, options: CodeOptions) -> Re
     let built = region::build(&context, region, target, options)?;
     let blocks = built.module.get_functions().flat_map(|f| f.get_basic_block_iter());
     Ok(blocks.map(|b| b.get_instructions().count()).sum())
+}
+
+/// The region's function as LLVM IR before the optimiser: for people.
+pub fn lifted_region(region: &Region, target: &Target, options: CodeOptions) -> Result<String, CompileError> {
+    let context = Context::create();
+    let built = region::build(&context, region, target, options)?;
+    Ok(built.module.print_to_string().to_string())
 }
 
 /// The region's function as LLVM IR after the optimiser, and as assembly: for people.

@@ -18,7 +18,7 @@ use crate::abi;
 use crate::emitter::{Llvm, Scopes};
 use crate::ir::Ir;
 use crate::state::{Facets, Registers, Slots};
-use crate::{CompileError, Region};
+use crate::{CompileError, Frames, Region, RegionBlock};
 
 /// Names in the object file.
 pub const FUNCTION: &str = "region";
@@ -54,9 +54,9 @@ pub fn build_with<'c>(
 ) -> Result<Built<'c>, CompileError> {
     let mut e = emitter(cx, region, facets, target, options);
     make_blocks(&mut e, region)?;
-    let entry = e.blocks.get(&region.entry).ok_or(CompileError::NoEntry(region.entry))?.1;
+    let entry = e.blocks.get(&(Frames::OWN, region.entry)).ok_or(CompileError::NoEntry(region.entry))?.1;
     for (index, b) in region.blocks.iter().enumerate() {
-        begin(&mut e, index, &b.block);
+        begin(&mut e, index, b);
         lift(&mut e, &b.block);
         assert!(e.ended, "the block at {:#x} has an end", b.block.pc);
         e.block_written.push(e.written);
@@ -81,14 +81,16 @@ fn build_entry<'c>(cx: &'c Context, e: &Llvm<'c>, arch: Arch) {
     e.ir.tail_call(region, &abi::arguments(&e.ir, arch, state, slot, registers));
 }
 
-fn begin(e: &mut Llvm<'_>, index: usize, block: &Block) {
+fn begin(e: &mut Llvm<'_>, index: usize, RegionBlock { block, frame, .. }: &RegionBlock) {
     e.index = index;
+    e.frame = *frame;
     e.block_pc = block.pc;
     e.ip = block.pc;
     e.written = Registers::default();
+    e.needed_behind = block.insns.last().map_or(Registers::ALL, |last| Registers::with_flags(last.live));
     e.ended = false;
     e.changes_mode = block.exit == BlockEnd::Terminator && block.insns.last().is_some_and(|i| falls_through(&i.raw));
-    let at = e.blocks[&block.pc].1;
+    let at = e.blocks[&(*frame, block.pc)].1;
     e.ir.at_end(at);
 }
 
@@ -112,14 +114,20 @@ fn emitter<'c>(cx: &'c Context, region: &Region, facets: Facets, target: &Target
         blocks: HashMap::new(),
         counts: region.blocks.iter().map(|b| b.count).collect(),
         indirect: region.indirect.clone(),
+        frames: region.frames.clone(),
         link_slots: Vec::new(),
         sites: Vec::new(),
+        shared_blocks: HashMap::new(),
+        polls: HashMap::new(),
+        landings: HashMap::new(),
         edges: Vec::new(),
         block_written: Vec::new(),
         index: 0,
+        frame: Frames::OWN,
         block_pc: 0,
         changes_mode: false,
         written: Registers::default(),
+        needed_behind: Registers::ALL,
         ip: 0,
         ended: false,
     }
@@ -128,7 +136,7 @@ fn emitter<'c>(cx: &'c Context, region: &Region, facets: Facets, target: &Target
 fn make_blocks(e: &mut Llvm<'_>, region: &Region) -> Result<(), CompileError> {
     for (index, b) in region.blocks.iter().enumerate() {
         let block = e.ir.block("guest");
-        if e.blocks.insert(b.block.pc, (index, block)).is_some() {
+        if e.blocks.insert((b.frame, b.block.pc), (index, block)).is_some() {
             return Err(CompileError::DuplicateBlock(b.block.pc));
         }
     }

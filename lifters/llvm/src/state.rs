@@ -7,10 +7,12 @@
 
 use core::mem::offset_of;
 
+use iced_x86::RflagsBits;
 use inkwell::types::{BasicTypeEnum, IntType};
 use inkwell::values::{BasicValue, BasicValueEnum, IntValue, PointerValue, VectorValue};
 use xlate_abi::state::{CpuState, ExitReason, VecReg};
 use xlate_x86::emitter::{Flag, Ty, Upper};
+use xlate_x86::lifter::flag_bit;
 
 use crate::emitter::{Llvm, Val};
 use crate::ir::quads;
@@ -25,6 +27,20 @@ pub struct Registers {
 }
 
 impl Registers {
+    pub const ALL: Self = Self { gpr: u16::MAX, flags: u8::MAX, vec: u32::MAX };
+
+    /// All registers, and these flags.
+    pub fn with_flags(live: xlate_x86::decode::Flags) -> Self {
+        let bit = |flag| u8::from(live & flag_bit(flag) != 0) << flag_number(flag);
+        let flags = [Flag::Cf, Flag::Af, Flag::Zf, Flag::Sf, Flag::Of, Flag::Df].into_iter().fold(0, |m, f| m | bit(f));
+        let parity = u8::from(live & RflagsBits::PF != 0) << PARITY;
+        Self { flags: flags | parity, ..Self::ALL }
+    }
+
+    pub fn intersection(self, other: Self) -> Self {
+        Self { gpr: self.gpr & other.gpr, flags: self.flags & other.flags, vec: self.vec & other.vec }
+    }
+
     pub fn union(self, other: Self) -> Self {
         Self { gpr: self.gpr | other.gpr, flags: self.flags | other.flags, vec: self.vec | other.vec }
     }
@@ -100,9 +116,13 @@ impl Slots<'_> {
 impl<'c> Llvm<'c> {
     // ---- slots -------------------------------------------------------------------------------------
 
-    fn alloca(&self, ty: BasicTypeEnum<'c>) -> PointerValue<'c> {
+    /// A slot of the whole function.
+    pub fn alloca(&self, ty: BasicTypeEnum<'c>) -> PointerValue<'c> {
         let here = self.ir.here();
-        self.ir.at_end(self.prologue);
+        match self.prologue.get_first_instruction() {
+            Some(first) => self.ir.b.position_before(&first),
+            None => self.ir.at_end(self.prologue),
+        }
         let slot = self.ir.b.build_alloca(ty, "").expect("positioned");
         self.ir.at_end(here);
         slot

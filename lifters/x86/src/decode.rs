@@ -92,11 +92,6 @@ impl Block {
         (self.end - self.pc) as u32
     }
 
-    /// Whether the block ends with an indirect jump, as a switch does.
-    pub fn jumps_indirectly(&self) -> bool {
-        self.insns.last().is_some_and(|i| i.raw.flow_control() == FlowControl::IndirectBranch)
-    }
-
     /// Whether nothing could be decoded at `pc` (`exit` tells why).
     pub fn is_empty(&self) -> bool {
         self.insns.is_empty()
@@ -325,6 +320,11 @@ pub fn live_in(rule: FlagRule, source: &dyn CodeSource, pc: u64) -> Flags {
         });
     }
     read | undecided
+}
+
+/// Jumps and calls to an address that the code computes.
+pub fn leads_anywhere(i: &Instruction) -> bool {
+    matches!(i.flow_control(), FlowControl::IndirectBranch | FlowControl::IndirectCall)
 }
 
 /// Returns and calls: by the calling convention no status flag is kept across them. (iced-x86 counts system calls

@@ -35,6 +35,18 @@ pub struct DecodedBlock {
     pub runs: Cell<u64>,
     /// For whoever finds the block behind this one.
     pub following: Cell<Following>,
+    /// Where the indirect jump or call at its end was seen to lead; null for other blocks.
+    seen: Option<Box<Cell<Seen>>>,
+}
+
+/// Targets that are remembered of one indirect jump.
+const MOST_SEEN: usize = 40;
+
+/// A few addresses.
+#[derive(Clone, Copy)]
+struct Seen {
+    len: usize,
+    pcs: [u64; MOST_SEEN],
 }
 
 /// The block that followed another one the last time.
@@ -52,7 +64,28 @@ impl DecodedBlock {
             block.exit != BlockEnd::Terminator || block.insns.last().is_some_and(|i| decode::falls_through(&i.raw));
         let nothing = Following { pc: 0, block: core::ptr::null(), epoch: 0 };
         let may_follow_crossing = Cell::new(false);
-        Self { block, open_end, may_follow_crossing, runs: Cell::new(0), following: Cell::new(nothing) }
+        let indirect = block.insns.last().is_some_and(|i| decode::leads_anywhere(&i.raw));
+        let seen = indirect.then(|| Box::new(Cell::new(Seen { len: 0, pcs: [0; MOST_SEEN] })));
+        Self { block, open_end, may_follow_crossing, runs: Cell::new(0), following: Cell::new(nothing), seen }
+    }
+
+    /// Remembers where the block led, if it is one that may lead anywhere.
+    pub fn saw(&self, pc: u64) {
+        let Some(cell) = &self.seen else { return };
+        let mut seen = cell.get();
+        if seen.len < MOST_SEEN && !seen.pcs[..seen.len].contains(&pc) {
+            seen.pcs[seen.len] = pc;
+            seen.len += 1;
+            cell.set(seen);
+        }
+    }
+
+    /// Where the indirect jump or call at its end was seen to lead.
+    pub fn seen(&self) -> Vec<u64> {
+        self.seen.as_ref().map_or_else(Vec::new, |cell| {
+            let seen = cell.get();
+            seen.pcs[..seen.len].to_vec()
+        })
     }
 }
 

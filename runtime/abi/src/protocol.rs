@@ -67,6 +67,14 @@ pub struct BlockProfile {
     pub count: u64,
 }
 
+/// Where the indirect jump or call at a basic block's end probably leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndirectTargets {
+    /// The block's address.
+    pub from: u64,
+    pub to: Vec<u64>,
+}
+
 /// Asks for one region's code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompileRequest {
@@ -77,8 +85,8 @@ pub struct CompileRequest {
     pub options: CodeOptions,
     /// The basic blocks tier 1 knows near the entry, with their counts.
     pub profile: Vec<BlockProfile>,
-    /// Blocks that indirect jumps near the entry may lead to.
-    pub indirect: Vec<u64>,
+    /// Where the indirect jumps and calls near the entry probably lead.
+    pub indirect: Vec<IndirectTargets>,
     /// The guest's code bytes that region formation may look at.
     pub code: Vec<CodeBytes>,
 }

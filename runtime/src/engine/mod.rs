@@ -413,6 +413,7 @@ impl Engine {
             snapshot,
             no_native: false,
             no_region: false,
+            deferred: false,
         });
         Ok(())
     }

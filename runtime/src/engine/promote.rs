@@ -1,12 +1,16 @@
 //! From tier 1 to tier 2: which code a hot block's region may be made of, and what becomes of the answers.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use iced_x86::FlowControl;
 use xlate_abi::protocol::{
-    Blob, BlockProfile, CodeBytes, CodeOptions, CompileRequest, FlagRule, KeepIn, OptLevel, Response, Target,
+    Blob, BlockProfile, CodeBytes, CodeOptions, CompileRequest, FlagRule, IndirectTargets, KeepIn, OptLevel, Response,
+    Target,
 };
+use xlate_x86::decode::crosses;
 use xlate_x86::{Block, BlockEnd};
 
 use super::compile::CompileError;
@@ -16,10 +20,12 @@ use super::{Engine, GuestCode};
 use crate::config::{Config, EngineChoice};
 
 /// Blocks that a request describes at most.
-const MAX_BLOCKS: usize = 160;
+const MAX_BLOCKS: usize = 320;
 /// Blocks among them that have never run: they are sent for the look behind a region's exits, or because there is no
 /// profile yet.
 const MAX_UNKNOWN: usize = 48;
+/// Bytes of code that are sent of each block behind those.
+const AHEAD: u64 = 48;
 /// How long the guest waits for one answer where it has to.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The dispatcher looks for answers once in so many rounds.
@@ -43,6 +49,8 @@ pub struct Tier2 {
     opt: OptLevel,
     /// The guest waits for every answer (`--engine=optimized`).
     synchronous: bool,
+    /// It waits for what it asks for by hotness, too (`--wait`).
+    waits: bool,
     pending: HashMap<u64, Pending>,
     next_id: u64,
     rounds: u32,
@@ -60,6 +68,7 @@ impl Tier2 {
             target: host_target(),
             opt: config.opt,
             synchronous: config.engine == EngineChoice::Optimized,
+            waits: config.wait,
             pending: HashMap::new(),
             next_id: 1,
             rounds: 0,
@@ -114,6 +123,8 @@ impl Tier2 {
     }
 }
 
+/// A function's entry stands for a block inside that ran at most so many times as often.
+const ENTERED_FRACTION: u64 = 8;
 /// A block isn't worth a place beside one that ran so many times as often.
 const COLD_FRACTION: u64 = 64;
 
@@ -123,11 +134,35 @@ struct Surroundings {
     profile: Vec<BlockProfile>,
     blocks: HashSet<u64>,
     ranges: Vec<(u64, u64)>,
-    /// What indirect jumps may lead to.
-    indirect: Vec<u64>,
+    /// What indirect jumps and calls probably lead to.
+    indirect: Vec<IndirectTargets>,
+}
+
+/// Blocks that were come upon.
+#[derive(Default)]
+struct Found {
+    seen: HashSet<u64>,
+    /// By how often they ran; among equals the first.
+    hottest: BinaryHeap<(u64, Reverse<usize>, u64)>,
+}
+
+impl Found {
+    fn push(&mut self, pc: u64, count: u64) {
+        if self.seen.insert(pc) {
+            self.hottest.push((count, Reverse(self.seen.len()), pc));
+        }
+    }
 }
 
 impl Surroundings {
+    fn take(&mut self, block: &Block, count: u64) {
+        self.blocks.insert(block.pc);
+        self.ranges.push((block.pc, block.end));
+        if count > 0 {
+            self.profile.push(BlockProfile { pc: block.pc, count });
+        }
+    }
+
     /// The ranges in order, joined where they touch.
     fn joined(&self) -> Vec<(u64, u64)> {
         let mut ranges = self.ranges.clone();
@@ -146,15 +181,16 @@ impl Surroundings {
 /// Addresses at which execution may go on behind a block, the return from a call included.
 fn continuations(block: &Block) -> Vec<u64> {
     let mut next = block.successors();
-    let calls = block.exit == BlockEnd::Terminator
-        && block.insns.last().is_some_and(|i| {
-            use iced_x86::FlowControl::*;
-            matches!(i.raw.flow_control(), Call | IndirectCall)
-        });
-    if calls {
+    if calls(block) {
         next.push(block.end);
     }
     next
+}
+
+/// Whether a block ends with a call of a function.
+fn calls(block: &Block) -> bool {
+    block.exit == BlockEnd::Terminator
+        && block.insns.last().is_some_and(|i| i.raw.flow_control() != FlowControl::Return && crosses(&i.raw))
 }
 
 impl Engine {
@@ -170,12 +206,32 @@ impl Engine {
             counter.restart();
         }
         self.collect_answers();
-        let wanted = !self.table.has_region(pc)
-            && self.table.block(pc).is_some_and(|e| !e.no_region)
-            && self.tier2.as_ref().is_some_and(|t| t.client.is_on() && !t.is_pending(pc));
+        let entry = self.entry_for(pc);
+        let wanted = !self.table.has_region(entry)
+            && self.table.block(entry).is_some_and(|e| !e.no_region)
+            && self.tier2.as_ref().is_some_and(|t| t.client.is_on() && !t.is_pending(entry));
         if wanted {
-            self.request_region(pc, memory);
-            self.collect_answers();
+            let id = self.request_region(entry, memory);
+            match id.filter(|_| self.tier2.as_ref().is_some_and(|t| t.waits)) {
+                Some(id) => self.wait_for_region(entry, id),
+                None => self.collect_answers(),
+            }
+        }
+    }
+
+    /// Where a region for a hot block is best entered: at the entry of its function, if that runs about as often; the
+    /// blocks inside a function would else all get regions of their own that overlap. A block that is still run by
+    /// itself later on, as in a loop that doesn't end, gets its own.
+    fn entry_for(&mut self, pc: u64) -> u64 {
+        let function = self.table.function_of(pc).filter(|f| *f != pc);
+        let Some(function) = function else { return pc };
+        let often = self.count(function) >= self.count(pc) / ENTERED_FRACTION;
+        match self.table.block(pc) {
+            Some(block) if often && !block.deferred => {
+                block.deferred = true;
+                function
+            }
+            _ => pc,
         }
     }
 
@@ -201,14 +257,16 @@ impl Engine {
         if volatile || self.table.block(pc).is_some_and(|e| e.no_region) {
             return None;
         }
-        let start = Instant::now();
         let id = self.request_region(pc, memory)?;
+        self.wait_for_region(pc, id);
+        self.table.has_region(pc).then(|| self.table.code(pc)).flatten()
+    }
+
+    fn wait_for_region(&mut self, pc: u64, id: u64) {
+        let start = Instant::now();
         loop {
             self.collect_answers();
-            let tier2 = self.tier2.as_ref()?;
-            if !tier2.pending.contains_key(&id) {
-                break;
-            }
+            let Some(tier2) = self.tier2.as_ref().filter(|t| t.pending.contains_key(&id)) else { break };
             if start.elapsed() > PATIENCE {
                 self.region_failed(pc, "no answer in time");
                 break;
@@ -216,7 +274,6 @@ impl Engine {
             tier2.client.wait(Duration::from_millis(100));
         }
         self.stats.region_wait += start.elapsed();
-        self.table.has_region(pc).then(|| self.table.code(pc)).flatten()
     }
 
     pub(super) fn request_region(&mut self, pc: u64, memory: &dyn GuestCode) -> Option<u64> {
@@ -248,22 +305,23 @@ impl Engine {
         Some(id)
     }
 
-    /// The blocks that can be reached from `pc`, nearest first, with their counts.
+    /// The blocks that can be reached from `pc`, hottest first, with their counts.
     fn surroundings(&mut self, pc: u64, memory: &dyn GuestCode) -> Surroundings {
         let mut around = Surroundings::default();
         let mut unknown = 0;
-        let mut queue = VecDeque::from([pc]);
-        let mut seen = HashSet::from([pc]);
-        while let Some(at) = queue.pop_front() {
-            if around.blocks.len() == MAX_BLOCKS {
-                break;
-            }
-            let count = self.count(at);
+        let mut found = Found::default();
+        found.push(pc, u64::MAX);
+        while around.blocks.len() < MAX_BLOCKS
+            && let Some(at) = found.hottest.pop().map(|(_, _, pc)| pc)
+        {
             let known = self.table.block(at).map(|e| Rc::clone(&e.decoded));
             let decoded;
             let block = match &known {
                 Some(known) => &known.block,
-                None if unknown == MAX_UNKNOWN => continue,
+                None if unknown == MAX_UNKNOWN => {
+                    around.ranges.push((at, at + AHEAD));
+                    continue;
+                }
                 None => {
                     unknown += 1;
                     decoded = self.decode_block(memory, at);
@@ -275,29 +333,32 @@ impl Engine {
             if block.is_empty() || self.pages.is_volatile(at, block.end) || shows() {
                 continue;
             }
-            around.blocks.insert(at);
-            around.ranges.push((at, block.end));
-            if count > 0 {
-                around.profile.push(BlockProfile { pc: at, count });
+            let count = self.count(at);
+            around.take(block, count);
+            let led_to = known.as_ref().map_or_else(Vec::new, |k| k.seen());
+            let likely = self.likely_targets(block, count, led_to);
+            for &next in continuations(block).iter().chain(&likely) {
+                found.push(next, self.count(next));
             }
-            if block.jumps_indirectly() {
-                let near = self.likely_targets(at, count);
-                queue.extend(near.iter().filter(|next| seen.insert(**next)));
-                around.indirect.extend(near);
+            if !likely.is_empty() {
+                around.indirect.push(IndirectTargets { from: at, to: likely });
             }
-            queue.extend(continuations(block).into_iter().filter(|next| seen.insert(*next)));
         }
-        around.indirect.sort_unstable();
-        around.indirect.dedup();
+        // For the look at what flags the code behind the region's exits needs.
+        let rest = found.hottest.into_iter().take(MAX_BLOCKS);
+        around.ranges.extend(rest.map(|(_, _, pc)| (pc, pc + AHEAD)));
         around
     }
 
-    /// Where an indirect jump of a block that ran so often may lead: what runs often near it, for the cases of a switch stand
-    /// beside it. Too many cost time to compile, too few lead out of the region; neither makes it wrong.
-    fn likely_targets(&mut self, pc: u64, count: u64) -> Vec<u64> {
-        let mut near = self.table.blocks_near(pc);
-        near.retain(|next| self.count(*next) > count / COLD_FRACTION);
-        near
+    /// Where the indirect jump or call of a block that ran so often probably leads: to where it was seen to lead. A jump
+    /// that tier 0 never ran may lead to what runs often near it, for the cases of a switch stand beside it. Too
+    /// many cost time to compile, too few lead out of the region; neither makes it wrong.
+    fn likely_targets(&mut self, block: &Block, count: u64, seen: Vec<u64>) -> Vec<u64> {
+        let jumps = block.insns.last().is_some_and(|i| i.raw.flow_control() == FlowControl::IndirectBranch);
+        let mut likely = if seen.is_empty() && jumps { self.table.blocks_near(block.pc) } else { seen };
+        likely.retain(|next| self.count(*next) > count / COLD_FRACTION);
+        likely.sort_unstable();
+        likely
     }
 
     /// How often a block was run in tiers 0 and 1.

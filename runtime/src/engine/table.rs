@@ -1,10 +1,11 @@
 //! What the dispatcher knows of guest code: blocks and regions by address and by page, the links that lead to them,
 //! and which guest instruction a host address belongs to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
+use iced_x86::FlowControl;
 use xlate_abi::protocol::PcMapRow;
 use xlate_abi::state::{LOOKUP_ENTRIES, LinkSlot, LookupEntry, lookup_index};
 use xlate_x86::interpreter::DecodedBlock;
@@ -119,6 +120,8 @@ pub struct Entry {
     /// Tier 1 or tier 2 have refused it: they aren't asked again.
     pub no_native: bool,
     pub no_region: bool,
+    /// It was hot before, and a region from its function's entry on was asked for in its place.
+    pub deferred: bool,
 }
 
 impl Entry {
@@ -141,9 +144,14 @@ struct Mapped {
     rows: Vec<PcMapRow>,
 }
 
+/// How far a function's code may be behind its entry.
+const LONGEST_FUNCTION: u64 = 1 << 14;
+
 /// The dispatcher's knowledge.
 pub struct Table {
     blocks: AddressMap<Entry>,
+    /// What known blocks call directly. What isn't called any more does no harm.
+    functions: BTreeSet<u64>,
     regions: AddressMap<Region>,
     /// Entry addresses of the blocks and regions that have bytes in a page.
     by_page: AddressMap<Vec<u64>>,
@@ -176,6 +184,7 @@ impl Default for Table {
         let lookup = lookup.try_into().unwrap_or_else(|_| unreachable!("the slice has that length"));
         Self {
             blocks: AddressMap::default(),
+            functions: BTreeSet::new(),
             regions: AddressMap::default(),
             by_page: AddressMap::default(),
             links: AddressMap::default(),
@@ -215,6 +224,11 @@ impl Table {
         owners.copied().filter(|pc| self.blocks.contains_key(pc)).collect()
     }
 
+    /// The entry of the function that `pc` presumably belongs to: the nearest address below it that a known block calls.
+    pub fn function_of(&self, pc: u64) -> Option<u64> {
+        self.functions.range(pc.saturating_sub(LONGEST_FUNCTION)..=pc).next_back().copied()
+    }
+
     /// Where the parts of installed regions begin.
     pub fn region_parts(&self) -> impl Iterator<Item = u64> {
         self.regions.values().flat_map(|r| r.source.iter().map(|&(start, _)| start))
@@ -229,7 +243,11 @@ impl Table {
     }
 
     pub fn insert_block(&mut self, entry: Entry) {
-        let pc = entry.decoded.block.pc;
+        let block = &entry.decoded.block;
+        let pc = block.pc;
+        if block.insns.last().is_some_and(|i| i.raw.flow_control() == FlowControl::Call) {
+            self.functions.extend(block.successors());
+        }
         self.index(pc, pc, entry.end());
         self.blocks.insert(pc, entry);
     }
@@ -456,6 +474,7 @@ mod tests {
             snapshot: None,
             no_native: false,
             no_region: false,
+            deferred: false,
         });
         table
     }

@@ -80,6 +80,7 @@ impl Known {
         if last.pc == pc && last.epoch == epoch {
             return Some(last.block);
         }
+        from.saw(pc);
         let block = self.get(pc)?;
         from.following.set(Following { pc, block, epoch });
         Some(block)

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use xlate_abi::protocol::{CodeOptions, FlagRule, OptLevel};
-use xlate_llvm::{Region, RegionBlock, explain_region, host_target};
+use xlate_llvm::{Region, explain_region, host_target};
 
 use super::arena;
 use super::case::Program;
@@ -17,8 +17,7 @@ pub fn print(hexadecimal: &str) -> Result<()> {
     let program = Program::new(arena::CODE, bytes).context("these bytes aren't whole, valid instructions")?;
     println!("{}", program.listing());
     for precise in [false, true] {
-        let blocks = reachable(&program, precise).into_iter().map(|block| RegionBlock { block, count: 0 }).collect();
-        let region = Region { entry: program.address, blocks, indirect: Vec::new() };
+        let region = Region::of(program.address, reachable(&program, precise));
         let options = CodeOptions { opt: OptLevel::O2, precise, flags: FlagRule::Exact, tso: false };
         let (ir, assembly) = explain_region(&region, &host_target(), options)?;
         println!("precise: {precise}\n{ir}\n{assembly}");

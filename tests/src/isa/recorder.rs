@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{Context, Result};
 use xlate_abi::protocol::{Arch, Blob, CodeOptions, FlagRule, OptLevel, Target};
-use xlate_llvm::{Region, RegionBlock, compile_region};
+use xlate_llvm::{Region, compile_region};
 
 use super::campaign::worker::Bench;
 use super::campaign::{Options, Plan, Task};
@@ -71,8 +71,7 @@ fn compile(program: &Program, precise: bool) -> Result<Vec<Blob>> {
     let options = CodeOptions { opt: OptLevel::O2, precise, flags: FlagRule::Exact, tso: false };
     let blocks = reachable(program, precise);
     let compile = |entry: u64| {
-        let blocks = blocks.iter().map(|b| RegionBlock { block: b.clone(), count: 0 }).collect();
-        compile_region(&Region { entry, blocks, indirect: Vec::new() }, &target, options)
+        compile_region(&Region::of(entry, blocks.iter().cloned()), &target, options)
             .with_context(|| format!("for AArch64:\n{}", program.listing()))
     };
     blocks.iter().map(|b| compile(b.pc)).collect()

@@ -2,13 +2,13 @@
 
 use iced_x86::code_asm::*;
 use xlate_abi::protocol::OptLevel;
-use xlate_abi::state::{CpuState, ExitReason, RAX, RBX, RCX, RDI, RDX};
+use xlate_abi::state::{CpuState, ExitReason, RAX, RBX, RCX, RDI, RDX, RSP};
 use xlate_x86::decode::SliceSource;
-use xlate_x86::decode_block;
 use xlate_x86::interpreter::{DecodedBlock, run_block};
+use xlate_x86::{Block, decode_block};
 
 use super::harness::*;
-use crate::{Region, RegionBlock, compile_region};
+use crate::{Frames, Region, compile_region};
 
 const BASE: u64 = 0x40_0000;
 
@@ -21,18 +21,20 @@ fn assemble(f: impl FnOnce(&mut CodeAssembler)) -> Vec<u8> {
 /// All blocks reachable by direct edges from the start of the code, and from where its indirect jumps lead.
 fn region_of(code: &[u8], indirect: &[u64], precise: bool) -> Region {
     let source = SliceSource { address: BASE, bytes: code };
-    let mut region = Region { entry: BASE, blocks: Vec::new(), indirect: indirect.to_vec() };
+    let mut blocks: Vec<Block> = Vec::new();
     let mut todo = [&[BASE], indirect].concat();
     while let Some(pc) = todo.pop() {
-        let known = region.blocks.iter().any(|b| b.block.pc == pc);
+        let known = blocks.iter().any(|b| b.pc == pc);
         let inside = pc >= BASE && pc < BASE + code.len() as u64;
         if known || !inside {
             continue;
         }
         let block = decode_block(&source, pc, 64, precise);
         todo.extend(block.successors());
-        region.blocks.push(RegionBlock { block, count: 1 });
+        blocks.push(block);
     }
+    let mut region = Region::of(BASE, blocks);
+    region.indirect = region.blocks.iter().map(|b| (b.block.pc, indirect.to_vec())).collect();
     region
 }
 
@@ -190,4 +192,44 @@ fn zero_by_zero_of_constants_is_the_indefinite() {
     });
     let after = check(&code, &CpuState::default());
     assert_eq!((after.gpr[RAX], after.gpr[RBX]), (0xfff8_0000_0000_0000, 0xfff8_0000_0000_0000));
+}
+
+/// A region of a call and its callee, of a return that goes elsewhere, and of a callee that leaves the region.
+#[test]
+fn followed_calls_return_where_the_guest_says() {
+    let code = assemble(|a| {
+        let (mut callee, mut leaves) = (a.create_label(), a.create_label());
+        a.call(callee).unwrap();
+        a.add(eax, 100).unwrap();
+        a.jmp(BASE + 0x1000).unwrap();
+        a.set_label(&mut callee).unwrap();
+        a.add(eax, 1).unwrap();
+        a.test(edi, edi).unwrap();
+        a.jnz(leaves).unwrap();
+        a.add(qword_ptr(rsp), rbx).unwrap();
+        a.ret().unwrap();
+        a.set_label(&mut leaves).unwrap();
+        a.jmp(BASE + 0x2000).unwrap();
+    });
+    let source = SliceSource { address: BASE, bytes: &code };
+    let blocks = |pcs: &[u64]| pcs.iter().map(|pc| decode_block(&source, *pc, 64, false)).collect::<Vec<_>>();
+    let (behind, callee) = (BASE + 5, BASE + 13);
+    let leaves = blocks(&[callee])[0].successors();
+    let mut region = Region::of(BASE, blocks(&[BASE, behind, callee, leaves[0], leaves[1]]));
+    let frame = region.frames.follow(Frames::OWN, behind);
+    region.blocks[2..].iter_mut().for_each(|b| b.frame = frame);
+
+    let mut stack = [0u64; 16];
+    // Register values, the address it ends at, and the sum in RAX.
+    for (leave, skip, end, sum) in [(0, 0, BASE + 0x1000, 101), (0, 3, behind + 3, 1), (1, 0, BASE + 0x2000, 1)] {
+        for target in hosts() {
+            let blob = compile_region(&region, &target, options(OptLevel::O2)).unwrap();
+            let mut state = CpuState { rip: BASE, ..CpuState::default() };
+            (state.gpr[RDI], state.gpr[RBX]) = (leave, skip);
+            state.gpr[RSP] = stack.as_mut_ptr() as u64 + 64;
+            run(&blob, &mut state);
+            assert_eq!((state.rip, state.gpr[RAX]), (end, sum), "edi {leave}, rbx {skip} on {}", target.cpu);
+        }
+    }
+    compile_region(&region, &arm_target(), options(OptLevel::O2)).unwrap();
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use xlate_abi::protocol::{CodeOptions, FlagRule, OptLevel, Target};
 use xlate_abi::state::CpuState;
-use xlate_llvm::{Region, RegionBlock, compile_region, host_target};
+use xlate_llvm::{Region, compile_region, host_target};
 use xlate_runtime::engine::workbench::{Outcome, Runnable, Workbench};
 
 use super::blocks::reachable;
@@ -35,8 +35,7 @@ impl super::Engine for Engine {
         self.bench.clear();
         let blocks = reachable(program, self.options.precise);
         for entry in blocks.iter().map(|b| b.pc) {
-            let blocks = blocks.iter().map(|b| RegionBlock { block: b.clone(), count: 0 }).collect();
-            let blob = compile_region(&Region { entry, blocks, indirect: Vec::new() }, &self.target, self.options)
+            let blob = compile_region(&Region::of(entry, blocks.iter().cloned()), &self.target, self.options)
                 .map_err(|e| e.to_string())?;
             let code = self.bench.install(&blob).map_err(|e| e.to_string())?;
             self.regions.insert(entry, code);
