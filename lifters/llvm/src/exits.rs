@@ -16,7 +16,7 @@ use xlate_x86::emitter::{Indirect, Ty};
 use crate::abi;
 use crate::emitter::{Llvm, Val};
 use crate::ir::Likely;
-use crate::perfect::PerfectHash;
+use crate::perfect::{Mix, PerfectHash};
 use crate::state::Registers;
 use crate::{Call, Frames};
 
@@ -254,9 +254,16 @@ impl<'c> Llvm<'c> {
         };
         let case = |e: &mut Self, n| hash.key(n).map_or(outside, |key| e.case_of(pc, key, frame, outside));
         let cases: Vec<_> = (0..hash.size()).map(|n| (n, case(self, n))).collect();
-        let product = self.ir.op(InstructionOpcode::Mul, pc, self.ir.i64(hash.factor));
-        let index = self.ir.op(InstructionOpcode::LShr, product, self.ir.i64(64 - u64::from(hash.bits)));
-        self.ir.switch(index, hash.bits, &cases, outside);
+        let (mixed, low) = match hash.mix {
+            Mix::Shift(low) => (pc, u64::from(low)),
+            Mix::Product(factor) => {
+                (self.ir.op(InstructionOpcode::Mul, pc, self.ir.i64(factor)), 64 - u64::from(hash.bits))
+            }
+        };
+        let index = self.ir.op(InstructionOpcode::LShr, mixed, self.ir.i64(low));
+        // Every value has its case, which spares a comparison with the last one.
+        let never = self.ir.block("never");
+        self.ir.switch(index, hash.bits, &cases, never);
     }
 
     /// A block that goes to the guest block at `key` if that is `pc`, else elsewhere.

@@ -213,7 +213,9 @@ fn followed_calls_return_where_the_guest_says() {
     });
     let source = SliceSource { address: BASE, bytes: &code };
     let blocks = |pcs: &[u64]| pcs.iter().map(|pc| decode_block(&source, *pc, 64, false)).collect::<Vec<_>>();
-    let (behind, callee) = (BASE + 5, BASE + 13);
+    let call = &blocks(&[BASE])[0];
+    let (behind, callee) = (call.end, call.successors()[0]);
+    let jump = blocks(&[behind])[0].insns[1].raw.ip();
     let leaves = blocks(&[callee])[0].successors();
     let mut region = Region::of(BASE, blocks(&[BASE, behind, callee, leaves[0], leaves[1]]));
     let frame = region.frames.follow(Frames::OWN, behind);
@@ -221,7 +223,7 @@ fn followed_calls_return_where_the_guest_says() {
 
     let mut stack = [0u64; 16];
     // Register values, the address it ends at, and the sum in RAX.
-    for (leave, skip, end, sum) in [(0, 0, BASE + 0x1000, 101), (0, 3, behind + 3, 1), (1, 0, BASE + 0x2000, 1)] {
+    for (leave, skip, end, sum) in [(0, 0, BASE + 0x1000, 101), (0, jump - behind, jump, 1), (1, 0, BASE + 0x2000, 1)] {
         for target in hosts() {
             let blob = compile_region(&region, &target, options(OptLevel::O2)).unwrap();
             let mut state = CpuState { rip: BASE, ..CpuState::default() };
