@@ -111,6 +111,10 @@ pub enum ConfigError {
 /// runs for long is through its first thousand rounds in less than a millisecond.
 const HOT_BASELINE: u32 = 1024;
 
+/// Executions in tier 1 before tier 2 is asked. A region costs its compiler tens of milliseconds, a block's execution in
+/// tier 1 some nanoseconds more; a loop gets there at once, and what a program does only at its start never.
+const HOT_OPTIMIZED: u32 = 16_000;
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -130,7 +134,7 @@ impl Default for Config {
             warm: false,
             wait: false,
             hot_baseline: HOT_BASELINE,
-            hot_optimized: 2000,
+            hot_optimized: HOT_OPTIMIZED,
             flags: FlagRule::Convention,
             placed: None,
             subject: Subject::Program(Vec::new()),

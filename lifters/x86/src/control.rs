@@ -43,7 +43,8 @@ pub fn jcc<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     l.branch(c, i.near_branch_target(), i.next_ip());
 }
 
-fn jmp<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+#[inline(always)]
+pub fn jmp<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     l.jump(i.near_branch_target());
 }
 
@@ -52,7 +53,8 @@ fn jmp_indirect<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     l.jump_indirect(target, Indirect::Jump);
 }
 
-fn call<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+#[inline(always)]
+pub fn call<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let return_to = l.imm(Ty::I64, i.next_ip());
     l.push(Ty::I64, return_to);
     l.call(i.near_branch_target(), i.next_ip());
@@ -65,7 +67,8 @@ fn call_indirect<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     l.jump_indirect(target, Indirect::Call { return_to: i.next_ip() });
 }
 
-fn ret<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+#[inline(always)]
+pub fn ret<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let target = l.pop(Ty::I64);
     if i.op_count() > 0 {
         let rsp = l.e.gpr(RSP);

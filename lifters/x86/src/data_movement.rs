@@ -98,14 +98,16 @@ fn mov_from_segment<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     }
 }
 
-fn movzx<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+#[inline(always)]
+pub fn movzx<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let (from, to) = (l.ty(i, 1), l.ty(i, 0));
     let v = l.read(i, 1);
     let v = l.zcast(from, to, v);
     l.write(i, 0, v);
 }
 
-fn movsx<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+#[inline(always)]
+pub fn movsx<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let (from, to) = (l.ty(i, 1), l.ty(i, 0));
     let v = l.read(i, 1);
     let v = l.scast(from, to, v);
@@ -131,7 +133,8 @@ fn bswap<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
 }
 
 /// The source is read, and a 32-bit destination zero-extended, whatever the condition (SDM vol. 2, CMOVcc).
-fn cmovcc<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+#[inline(always)]
+pub fn cmovcc<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let ty = l.ty(i, 0);
     let new = l.read(i, 1);
     let old = l.read(i, 0);
@@ -140,7 +143,8 @@ fn cmovcc<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     l.write(i, 0, v);
 }
 
-fn lea<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+#[inline(always)]
+pub fn lea<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let ty = l.ty(i, 0);
     let v = l.offset(i);
     let v = l.zcast(Ty::I64, ty, v);

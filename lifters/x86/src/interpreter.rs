@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fen
 
 use xlate_abi::state::{CpuState, ExitReason, Helper, Trap};
 
-use crate::decode::{self, Block, BlockEnd};
+use crate::decode::{self, Block, BlockEnd, Insn};
 use crate::emitter::*;
 use crate::lifter::Lifter;
 pub use vector::V;
@@ -54,6 +54,8 @@ struct Seen {
 pub struct Following {
     pub pc: u64,
     pub block: *const DecodedBlock,
+    /// Its instructions.
+    pub insns: *const Insn,
     /// When this was found; what that means is the finder's business.
     pub epoch: u64,
 }
@@ -62,7 +64,7 @@ impl DecodedBlock {
     pub fn new(block: Block) -> Self {
         let open_end =
             block.exit != BlockEnd::Terminator || block.insns.last().is_some_and(|i| decode::falls_through(&i.raw));
-        let nothing = Following { pc: 0, block: core::ptr::null(), epoch: 0 };
+        let nothing = Following { pc: 0, block: core::ptr::null(), insns: core::ptr::null(), epoch: 0 };
         let may_follow_crossing = Cell::new(false);
         let indirect = block.insns.last().is_some_and(|i| decode::leads_anywhere(&i.raw));
         let seen = indirect.then(|| Box::new(Cell::new(Seen { len: 0, pcs: [0; MOST_SEEN] })));
@@ -86,6 +88,39 @@ impl DecodedBlock {
             let seen = cell.get();
             seen.pcs[..seen.len].to_vec()
         })
+    }
+}
+
+/// Cache lines of a block's instructions that are fetched ahead; the processor sees by itself where more are wanted.
+const LINES_AHEAD: usize = 4;
+
+impl DecodedBlock {
+    /// Has the block that will probably be next on its way from memory while this one is executed: a program's start
+    /// goes through more blocks than a cache holds.
+    #[inline(always)]
+    fn fetch_following(&self) {
+        let next = self.following.get();
+        prefetch(next.block.cast());
+        prefetch(next.block.cast::<u8>().wrapping_add(64));
+        for line in 0..LINES_AHEAD {
+            prefetch(next.insns.cast::<u8>().wrapping_add(64 * line));
+        }
+    }
+}
+
+/// Asks for a cache line; any address is allowed.
+#[inline(always)]
+fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which never faults.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: likewise.
+    unsafe {
+        core::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
     }
 }
 
@@ -118,6 +153,8 @@ pub unsafe fn run_blocks(
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let mut block = first;
         loop {
+            // SAFETY: the caller keeps the block.
+            unsafe { (*block).fetch_following() };
             // SAFETY: the pointers come from the exclusive borrow above, which nothing else uses meanwhile, and from
             // the caller, who keeps the block.
             unsafe { execute(&mut *state, &*block) };

@@ -140,6 +140,16 @@ fn condition_of_code(code: Code) -> Option<(Cc, bool)> {
     })
 }
 
+/// Whether it is one of the 32- or 64-bit registers.
+#[inline(always)]
+pub fn is_named(r: Register, ty: Ty) -> bool {
+    let (first, last) = match ty {
+        Ty::I64 => (Register::RAX, Register::R15),
+        _ => (Register::EAX, Register::R15D),
+    };
+    (first as u32..=last as u32).contains(&(r as u32))
+}
+
 /// What a general-purpose register's name stands for.
 #[derive(Clone, Copy)]
 struct Gpr {
@@ -179,6 +189,14 @@ const fn gpr(number: usize, ty: Ty, high: bool) -> Gpr {
 /// A general-purpose register's number, width, and whether it is AH, CH, DH or BH.
 #[inline(always)]
 pub fn gpr_of(r: Register) -> (usize, Ty, bool) {
+    // Nearly all are wide, and where tier 0 knows which width, a subtraction is all that is left of this.
+    let n = r as usize;
+    if is_named(r, Ty::I64) {
+        return (n - Register::RAX as usize, Ty::I64, false);
+    }
+    if is_named(r, Ty::I32) {
+        return (n - Register::EAX as usize, Ty::I32, false);
+    }
     let g = GPRS[r as usize & 0xff];
     assert!(g.valid, "{r:?} is not a general-purpose register");
     (usize::from(g.number), g.ty, g.high)

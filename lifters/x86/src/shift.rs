@@ -111,7 +111,8 @@ fn bit_at<E: Emitter>(l: &mut Lifter<'_, E>, ty: Ty, v: E::Val, n: E::Val) -> E:
 }
 
 /// SHL, SHR, SAR.
-fn shift<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, op: Bin) {
+#[inline(always)]
+pub fn shift<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, op: Bin) {
     let ty = l.ty(i, 0);
     let work = work_ty(ty);
     let place = l.place(i, 0);

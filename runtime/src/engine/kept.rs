@@ -38,8 +38,10 @@ const FEW_FORKED: usize = 64;
 const MOST_NEW: usize = 8 << 20;
 /// A file's size at most.
 const MOST_KEPT: usize = 32 << 20;
+/// The priority of the process that does that.
+const NICE: i32 = 10;
 /// How long the compiling for the next run may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The blocks of one program.
 pub struct Kept {
@@ -236,8 +238,7 @@ fn step_back() {
     unsafe {
         libc::prctl(libc::PR_SET_NAME, c"xlate-keep".as_ptr());
         libc::prctl(libc::PR_SET_DUMPABLE, 0);
-        let idle = libc::sched_param { sched_priority: 0 };
-        libc::sched_setscheduler(0, libc::SCHED_IDLE, &idle);
+        libc::setpriority(libc::PRIO_PROCESS, 0, NICE);
     }
 }
 

@@ -165,7 +165,8 @@ pub struct Engine {
 /// How execution goes on at an address.
 enum Step {
     Native(Code),
-    Interpret(Rc<DecodedBlock>),
+    /// A block that lives until the dispatcher frees what was dropped.
+    Interpret(*const DecodedBlock),
     /// No block begins here.
     Nothing(BlockEnd),
 }
@@ -242,7 +243,7 @@ impl Engine {
                 }
                 Step::Interpret(block) => {
                     let before = state.interpreted;
-                    let mut stay = Stay::new(&block, &self.table.known, self.thresholds.baseline);
+                    let mut stay = Stay::new(block, &self.table.known, self.thresholds.baseline);
                     // SAFETY: as above. Dropped blocks are freed only in this loop.
                     unsafe { entry::enter_interpreter(state, &mut stay) };
                     self.stats.blocks_interpreted += stay.blocks;
@@ -286,6 +287,9 @@ impl Engine {
         if via == Via::Lookup {
             self.stats.lookups_missed += 1;
         }
+        if let Some(block) = self.interpreted_next(pc) {
+            return Step::Interpret(block);
+        }
         let code = match self.native_code(pc, memory) {
             Ok(code) => code,
             Err(step) => return step,
@@ -305,8 +309,24 @@ impl Engine {
         Step::Native(code)
     }
 
+    /// The block at `pc` if it is tier 0's for another execution. Most of what translated code has no way to is such code,
+    /// and this is sooner found out than anything else about it.
+    fn interpreted_next(&self, pc: u64) -> Option<*const DecodedBlock> {
+        let block = self.table.known.get(pc)?;
+        // SAFETY: what is known lives.
+        let runs = unsafe { &(*block).runs };
+        (runs.get() < self.thresholds.baseline).then(|| {
+            runs.set(runs.get() + 1);
+            block
+        })
+    }
+
     /// Whether the code at `pc`, behind a return or an indirect call, reads flags that weren't kept for it.
     fn loses_flags(&mut self, pc: u64, memory: &dyn GuestCode) -> bool {
+        // SAFETY: what is known lives.
+        if self.table.known.get(pc).is_some_and(|block| unsafe { (*block).may_follow_crossing.get() }) {
+            return false;
+        }
         let known = self.table.block(pc).map(|entry| Rc::clone(&entry.decoded));
         if known.as_ref().is_some_and(|k| k.may_follow_crossing.get()) {
             return false;
@@ -356,7 +376,7 @@ impl Engine {
             }
             let entry = self.table.block(pc).expect("compiling removes no block");
             entry.no_native = true;
-            return Err(Step::Interpret(Rc::clone(&entry.decoded)));
+            return Err(Step::Interpret(Rc::as_ptr(&entry.decoded)));
         }
         let decoded = Rc::clone(&entry.decoded);
         decoded.runs.set(decoded.runs.get() + 1);
@@ -364,7 +384,7 @@ impl Engine {
         if entry.snapshot.is_none() {
             self.table.known.insert(&decoded);
         }
-        Err(Step::Interpret(decoded))
+        Err(Step::Interpret(Rc::as_ptr(&decoded)))
     }
 
     /// Forgets a block of an often changing page if its bytes are others now.

@@ -66,8 +66,9 @@ impl Known {
         self.entries.iter().for_each(|slot| slot.set(NONE));
     }
 
+    /// The block at `pc`, if tier 0 may run it.
     #[inline]
-    fn get(&self, pc: u64) -> Option<*const DecodedBlock> {
+    pub fn get(&self, pc: u64) -> Option<*const DecodedBlock> {
         let slot = self.entries[index(pc)].get();
         (slot.pc == pc && !slot.block.is_null()).then_some(slot.block)
     }
@@ -82,7 +83,9 @@ impl Known {
         }
         from.saw(pc);
         let block = self.get(pc)?;
-        from.following.set(Following { pc, block, epoch });
+        // SAFETY: what is known lives.
+        let insns = unsafe { (*block).block.insns.as_ptr() };
+        from.following.set(Following { pc, block, insns, epoch });
         Some(block)
     }
 }
@@ -100,7 +103,7 @@ pub struct Stay<'k> {
 
 impl<'k> Stay<'k> {
     /// Runs `first` and what follows.
-    pub fn new(first: &DecodedBlock, known: &'k Known, limit: u64) -> Self {
+    pub fn new(first: *const DecodedBlock, known: &'k Known, limit: u64) -> Self {
         Self { first, known: Some(known), limit, blocks: 0 }
     }
 

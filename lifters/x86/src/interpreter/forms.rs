@@ -6,14 +6,14 @@
 
 use core::hint::assert_unchecked;
 
-use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Code, ConditionCode, Instruction, Mnemonic, OpKind, Register};
 
 use super::Interpreter;
 use crate::emitter::{Bin, Rmw, Ty};
 use crate::isa::Semantics;
 use crate::lifter::{Cc, FlagOp, Lifter};
-use crate::operands::{Operands, gpr_of};
-use crate::{arithmetic, control, data_movement, logic};
+use crate::operands::{Operands, gpr_of, is_named};
+use crate::{arithmetic, control, data_movement, logic, shift};
 
 type Tier0 = Interpreter<'static>;
 
@@ -63,6 +63,16 @@ meanings! {
     Test => logic::test(l, i);
     Push => data_movement::push(l, i);
     Pop => data_movement::pop(l, i);
+    Lea => data_movement::lea(l, i);
+    Movzx => data_movement::movzx(l, i);
+    Movsx => data_movement::movsx(l, i);
+    Cmovcc => data_movement::cmovcc(l, i);
+    Shl => shift::shift(l, i, Bin::Shl);
+    Shr => shift::shift(l, i, Bin::Lshr);
+    Sar => shift::shift(l, i, Bin::Ashr);
+    Jump => control::jmp(l, i);
+    Call => control::call(l, i);
+    Ret => control::ret(l, i);
 }
 
 /// The instruction's form, if its meaning has forms and this is one of them.
@@ -81,7 +91,25 @@ pub fn of(i: &Instruction, o: &Operands) -> Option<Semantics<Tier0>> {
         Mnemonic::Test => two_operands::<Test>(i, o),
         Mnemonic::Push if is(i, o, 0, Kind::Register, Ty::I64) => Some(one_register::<Push>),
         Mnemonic::Pop if is(i, o, 0, Kind::Register, Ty::I64) => Some(one_register::<Pop>),
+        Mnemonic::Lea => to_register::<Lea>(i, o, &[Ty::I64]),
+        Mnemonic::Movzx => to_register::<Movzx>(i, o, &[Ty::I8, Ty::I16]),
+        Mnemonic::Movsx => to_register::<Movsx>(i, o, &[Ty::I8, Ty::I16]),
+        Mnemonic::Movsxd => to_register::<Movsx>(i, o, &[Ty::I32]),
+        Mnemonic::Shl => by_immediate::<Shl>(i, o),
+        Mnemonic::Shr => by_immediate::<Shr>(i, o),
+        Mnemonic::Sar => by_immediate::<Sar>(i, o),
         _ if i.code().is_jcc_short_or_near() => jcc(o),
+        _ if is_conditional_move(i) => conditional_move(i, o),
+        _ => transfer(i.code()),
+    }
+}
+
+/// Unconditional transfers, which need no form but to be one function.
+fn transfer(code: Code) -> Option<Semantics<Tier0>> {
+    match code {
+        Code::Jmp_rel8_64 | Code::Jmp_rel32_64 => Some(Jump::execute),
+        Code::Call_rel32_64 => Some(Call::execute),
+        Code::Retnq => Some(plain_return),
         _ => None,
     }
 }
@@ -106,6 +134,9 @@ fn is(i: &Instruction, o: &Operands, operand: u32, kind: Kind, ty: Ty) -> bool {
 
 #[inline(always)]
 fn is_low_part(r: Register, ty: Ty) -> bool {
+    if matches!(ty, Ty::I32 | Ty::I64) {
+        return is_named(r, ty);
+    }
     is_gpr(r) && {
         let (_, width, high) = gpr_of(r);
         width == ty && !high
@@ -162,6 +193,116 @@ fn of_type<M: Meaning, const TY: usize>(i: &Instruction, o: &Operands) -> Option
     })
 }
 
+/// Where a narrower or any operand goes to a wide register: the destination's type, the source's kind and type.
+fn widening<M: Meaning, const TO: usize, const KIND: usize, const FROM: usize>(
+    l: &mut Lifter<'_, Tier0>,
+    i: &Instruction,
+) {
+    // SAFETY: as in `known`.
+    unsafe {
+        assert_unchecked(is(i, l.operands, 0, Kind::Register, TYPES[TO]));
+        assert_unchecked(is(i, l.operands, 1, KINDS[KIND], TYPES[FROM]));
+    }
+    M::execute(l, i);
+}
+
+fn to_register<M: Meaning>(i: &Instruction, o: &Operands, sources: &[Ty]) -> Option<Semantics<Tier0>> {
+    if !sources.contains(&o.ty[1]) {
+        return None;
+    }
+    match o.ty[0] {
+        Ty::I32 => widening_to::<M, 2>(i, o),
+        Ty::I64 => widening_to::<M, 3>(i, o),
+        _ => None,
+    }
+}
+
+fn widening_to<M: Meaning, const TO: usize>(i: &Instruction, o: &Operands) -> Option<Semantics<Tier0>> {
+    match o.ty[1] {
+        Ty::I8 => widening_from::<M, TO, 0>(i, o),
+        Ty::I16 => widening_from::<M, TO, 1>(i, o),
+        Ty::I32 => widening_from::<M, TO, 2>(i, o),
+        Ty::I64 => widening_from::<M, TO, 3>(i, o),
+    }
+}
+
+fn widening_from<M: Meaning, const TO: usize, const FROM: usize>(
+    i: &Instruction,
+    o: &Operands,
+) -> Option<Semantics<Tier0>> {
+    if !is(i, o, 0, Kind::Register, TYPES[TO]) {
+        return None;
+    }
+    Some(match KINDS.iter().position(|kind| is(i, o, 1, *kind, TYPES[FROM]))? {
+        0 => widening::<M, TO, 0, FROM>,
+        2 => widening::<M, TO, 2, FROM>,
+        3 => widening::<M, TO, 3, FROM>,
+        4 => widening::<M, TO, 4, FROM>,
+        _ => return None,
+    })
+}
+
+/// A shift of a register by a known count.
+fn shift_register<M: Meaning, const TY: usize>(l: &mut Lifter<'_, Tier0>, i: &Instruction) {
+    // SAFETY: as in `known`.
+    unsafe {
+        assert_unchecked(is(i, l.operands, 0, Kind::Register, TYPES[TY]));
+        assert_unchecked(i.op1_kind() == OpKind::Immediate8);
+    }
+    M::execute(l, i);
+}
+
+fn by_immediate<M: Meaning>(i: &Instruction, o: &Operands) -> Option<Semantics<Tier0>> {
+    if i.op1_kind() != OpKind::Immediate8 {
+        return None;
+    }
+    match o.ty[0] {
+        Ty::I32 if is(i, o, 0, Kind::Register, Ty::I32) => Some(shift_register::<M, 2>),
+        Ty::I64 if is(i, o, 0, Kind::Register, Ty::I64) => Some(shift_register::<M, 3>),
+        _ => None,
+    }
+}
+
+fn is_conditional_move(i: &Instruction) -> bool {
+    use Mnemonic::*;
+    i.condition_code() != ConditionCode::None
+        && matches!(
+            i.mnemonic(),
+            Cmova
+                | Cmovae
+                | Cmovb
+                | Cmovbe
+                | Cmove
+                | Cmovg
+                | Cmovge
+                | Cmovl
+                | Cmovle
+                | Cmovne
+                | Cmovno
+                | Cmovnp
+                | Cmovns
+                | Cmovo
+                | Cmovp
+                | Cmovs
+        )
+}
+
+/// CMOVcc between registers.
+fn conditional_move(i: &Instruction, o: &Operands) -> Option<Semantics<Tier0>> {
+    match o.ty[0] {
+        Ty::I32 if [0, 1].into_iter().all(|n| is(i, o, n, Kind::Register, Ty::I32)) => Some(known::<Cmovcc, 0, 0, 2>),
+        Ty::I64 if [0, 1].into_iter().all(|n| is(i, o, n, Kind::Register, Ty::I64)) => Some(known::<Cmovcc, 0, 0, 3>),
+        _ => None,
+    }
+}
+
+/// RET without an operand.
+fn plain_return(l: &mut Lifter<'_, Tier0>, i: &Instruction) {
+    // SAFETY: as in `known`.
+    unsafe { assert_unchecked(i.code() == Code::Retnq && i.op_count() == 0) };
+    Ret::execute(l, i);
+}
+
 /// A meaning of one 64-bit register.
 fn one_register<M: Meaning>(l: &mut Lifter<'_, Tier0>, i: &Instruction) {
     // SAFETY: as in `known`.
@@ -216,6 +357,18 @@ mod tests {
         assert!(has_form(&[0x31, 0xc0]));
         assert!(has_form(&[0x55]));
         assert!(has_form(&[0x75, 0xfe]));
+        // lea rax, [rdi+rcx*2+1]; lea eax, [rip+8]; movzx eax, byte [rdi]; movsx rax, bx; movsxd rax, [rdi]; shl eax, 3;
+        // cmovne rax, rbx; jmp; call; ret
+        assert!(has_form(&[0x48, 0x8d, 0x44, 0x4f, 1]));
+        assert!(has_form(&[0x8d, 0x05, 8, 0, 0, 0]));
+        assert!(has_form(&[0x0f, 0xb6, 0x07]));
+        assert!(has_form(&[0x48, 0x0f, 0xbf, 0xc3]));
+        assert!(has_form(&[0x48, 0x63, 0x07]));
+        assert!(has_form(&[0xc1, 0xe0, 3]));
+        assert!(has_form(&[0x48, 0x0f, 0x45, 0xc3]));
+        assert!(has_form(&[0xeb, 0xfe]));
+        assert!(has_form(&[0xe8, 0, 0, 0, 0]));
+        assert!(has_form(&[0xc3]));
     }
 
     #[test]
@@ -228,5 +381,14 @@ mod tests {
         assert!(!has_form(&[0x66, 0x89, 0xd8]));
         assert!(!has_form(&[0x8c, 0xd8]));
         assert!(!has_form(&[0x0f, 0x20, 0xc0]));
+        // movzx ax, bl; movzx eax, bh; lea eax, [edi]; shl eax, cl; shl dword [rdi], 3; cmovne rax, [rdi]; ret 8; jmp rax
+        assert!(!has_form(&[0x66, 0x0f, 0xb6, 0xc3]));
+        assert!(!has_form(&[0x0f, 0xb6, 0xc7]));
+        assert!(!has_form(&[0x67, 0x8d, 0x07]));
+        assert!(!has_form(&[0xd3, 0xe0]));
+        assert!(!has_form(&[0xc1, 0x27, 3]));
+        assert!(!has_form(&[0x48, 0x0f, 0x45, 0x07]));
+        assert!(!has_form(&[0xc2, 8, 0]));
+        assert!(!has_form(&[0xff, 0xe0]));
     }
 }
