@@ -207,7 +207,8 @@ pub fn decode_block(source: &dyn CodeSource, pc: u64, max: usize, precise_flags:
 /// Decodes the basic block at `pc`, at most `max` instructions of it, with the flags live behind each.
 /// `precise_flags` keeps all flags alive everywhere instead, but for what the rule says of returns and calls.
 pub fn decode_block_by(rule: FlagRule, source: &dyn CodeSource, pc: u64, max: usize, precise_flags: bool) -> Block {
-    let mut insns = Vec::with_capacity(5);
+    // Room for all at first, for what is left over is given back: blocks are kept as long as the program runs.
+    let mut insns = Vec::with_capacity(max.min(MAX_BLOCK));
     let mut exit = BlockEnd::FallThrough;
     let fetched = decode_run(source, pc, |raw| {
         if raw.code() == Code::INVALID {
@@ -230,6 +231,7 @@ pub fn decode_block_by(rule: FlagRule, source: &dyn CodeSource, pc: u64, max: us
     if !fetched {
         exit = BlockEnd::FetchFault;
     }
+    insns.shrink_to_fit();
     let end = insns.last().map_or(pc, |last: &Insn| last.raw.next_ip());
     let mut block = Block { pc, end, insns, exit };
     if !precise_flags {

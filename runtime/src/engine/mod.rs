@@ -22,6 +22,7 @@ mod tier0;
 mod tier2;
 mod warm;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use iced_x86::FlowControl;
@@ -41,7 +42,7 @@ use perf_map::PerfMap;
 use promote::Tier2;
 pub use stats::Stats;
 use stored::Stored;
-use table::{Code, Entry, Link, Table};
+use table::{AddressMap, Code, Entry, Link, Table};
 use tier0::Stay;
 
 /// Why [`Engine::run`] came back. `rip` and all registers are precise in the state.
@@ -158,6 +159,8 @@ pub struct Engine {
     tier2: Option<Tier2>,
     stored: Option<Stored>,
     kept: Option<Kept>,
+    /// What [`reads_flags`] has found, by address; worth nothing once code changes.
+    readers: RefCell<AddressMap<bool>>,
     stats: Stats,
     perf_map: Option<PerfMap>,
 }
@@ -196,6 +199,7 @@ impl Engine {
             tier2,
             stored: None,
             kept: None,
+            readers: RefCell::default(),
             stats: Stats::default(),
             perf_map: config.perf_map.clone().map(PerfMap::new),
         }
@@ -301,7 +305,7 @@ impl Engine {
                 unsafe { self.table.link(self.link_of(slot), code) };
             }
             // Code that reads flags is always entered through the dispatcher, which knows from where.
-            Via::Lookup if self.flags == FlagRule::Exact || !reads_flags(&Fetch(memory), pc) => {
+            Via::Lookup if self.flags == FlagRule::Exact || !self.reads_flags(pc, memory) => {
                 self.table.publish(pc, code);
             }
             _ => {}
@@ -331,7 +335,7 @@ impl Engine {
         if known.as_ref().is_some_and(|k| k.may_follow_crossing.get()) {
             return false;
         }
-        let loses = self.flags == FlagRule::Convention && reads_flags(&Fetch(memory), pc);
+        let loses = self.flags == FlagRule::Convention && self.reads_flags(pc, memory);
         if let Some(known) = known {
             known.may_follow_crossing.set(!loses);
         }
@@ -404,7 +408,32 @@ impl Engine {
 
     /// Whether flags that aren't kept are read behind this block.
     fn needs_all_flags(&self, block: &Block, memory: &dyn GuestCode) -> bool {
-        self.flags == FlagRule::Convention && flags_are_used_across(block, memory)
+        self.flags == FlagRule::Convention && self.flags_are_used_across(block, memory)
+    }
+
+    /// Whether a call's target or the code behind it reads flags from before.
+    fn flags_are_used_across(&self, block: &Block, memory: &dyn GuestCode) -> bool {
+        let Some(last) = block.insns.last().map(|i| i.raw).filter(crosses) else {
+            return false;
+        };
+        match last.flow_control() {
+            FlowControl::Call => {
+                self.reads_flags(block.end, memory)
+                    || block.successors().into_iter().any(|pc| self.reads_flags(pc, memory))
+            }
+            FlowControl::IndirectCall => self.reads_flags(block.end, memory),
+            _ => false,
+        }
+    }
+
+    /// Whether code at `pc` reads a status flag that it hasn't written itself. Functions have many callers.
+    fn reads_flags(&self, pc: u64, memory: &dyn GuestCode) -> bool {
+        if let Some(found) = self.readers.borrow().get(&pc) {
+            return *found;
+        }
+        let found = reads_flags(&Fetch(memory), pc);
+        self.readers.borrow_mut().insert(pc, found);
+        found
     }
 
     fn decode(&mut self, pc: u64, memory: &dyn GuestCode) -> Result<(), BlockEnd> {
@@ -444,6 +473,7 @@ impl Engine {
             return;
         }
         self.stats.invalidations += 1;
+        self.readers.get_mut().clear();
         let end = start.saturating_add(len);
         self.table.remove_range(start, end);
         if let Some(tier2) = &mut self.tier2 {
@@ -543,19 +573,6 @@ impl Engine {
                 }
             }
         }
-    }
-}
-
-/// Whether a call's target or the code behind it reads flags from before.
-fn flags_are_used_across(block: &Block, memory: &dyn GuestCode) -> bool {
-    let Some(last) = block.insns.last().map(|i| i.raw).filter(crosses) else {
-        return false;
-    };
-    let reads = |pc| reads_flags(&Fetch(memory), pc);
-    match last.flow_control() {
-        FlowControl::Call => reads(block.end) || block.successors().into_iter().any(reads),
-        FlowControl::IndirectCall => reads(block.end),
-        _ => false,
     }
 }
 
