@@ -21,10 +21,10 @@ use super::liveness;
 
 /// Most instructions in one region. LLVM's time grows a little faster than linearly; at this size a region takes
 /// some tens of milliseconds.
-const MAX_INSTRUCTIONS: usize = 600;
+const MAX_INSTRUCTIONS: usize = 400;
 
 /// Most blocks, for regions of very short ones.
-const MAX_BLOCKS: usize = 200;
+const MAX_BLOCKS: usize = 140;
 
 /// Most blocks where there is no profile to tell hot from cold.
 const MAX_UNPROFILED: usize = 6;

@@ -1,7 +1,7 @@
 //! From tier 1 to tier 2: which code a hot block's region may be made of, and what becomes of the answers.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashMap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use xlate_x86::decode::crosses;
 use xlate_x86::{Block, BlockEnd};
 
 use super::compile::CompileError;
-use super::table::{Code, Region};
+use super::table::{AddressSet, Code, Region};
 use super::tier2::{Client, Event, host_target};
 use super::{Engine, GuestCode};
 use crate::config::{Config, EngineChoice};
@@ -35,7 +35,7 @@ const POLL_EVERY: u32 = 64;
 struct Pending {
     entry: u64,
     /// Blocks it describes: they aren't requested by themselves meanwhile.
-    blocks: HashSet<u64>,
+    blocks: AddressSet,
     /// Guest code it was made from.
     ranges: Vec<(u64, u64)>,
     /// The code has changed since.
@@ -125,14 +125,14 @@ impl Tier2 {
 
 /// A function's entry stands for a block inside that ran at most so many times as often.
 const ENTERED_FRACTION: u64 = 8;
-/// A block isn't worth a place beside one that ran so many times as often.
+/// A block isn't worth a place beside one that ran so many times as often: the service wouldn't take it into a region.
 const COLD_FRACTION: u64 = 64;
 
 /// The code around an entry.
 #[derive(Default)]
 struct Surroundings {
     profile: Vec<BlockProfile>,
-    blocks: HashSet<u64>,
+    blocks: AddressSet,
     ranges: Vec<(u64, u64)>,
     /// What indirect jumps and calls probably lead to.
     indirect: Vec<IndirectTargets>,
@@ -141,7 +141,7 @@ struct Surroundings {
 /// Blocks that were come upon.
 #[derive(Default)]
 struct Found {
-    seen: HashSet<u64>,
+    seen: AddressSet,
     /// By how often they ran; among equals the first.
     hottest: BinaryHeap<(u64, Reverse<usize>, u64)>,
 }
@@ -305,15 +305,20 @@ impl Engine {
         Some(id)
     }
 
-    /// The blocks that can be reached from `pc`, hottest first, with their counts.
+    /// The blocks that can be reached from `pc` and aren't cold beside it, hottest first, with their counts.
     fn surroundings(&mut self, pc: u64, memory: &dyn GuestCode) -> Surroundings {
         let mut around = Surroundings::default();
         let mut unknown = 0;
         let mut found = Found::default();
+        let cold = self.count(pc) / COLD_FRACTION;
         found.push(pc, u64::MAX);
         while around.blocks.len() < MAX_BLOCKS
-            && let Some(at) = found.hottest.pop().map(|(_, _, pc)| pc)
+            && let Some((ran, _, at)) = found.hottest.pop()
         {
+            if ran < cold {
+                around.ranges.push((at, at + AHEAD));
+                continue;
+            }
             let known = self.table.block(at).map(|e| Rc::clone(&e.decoded));
             let decoded;
             let block = match &known {

@@ -1,7 +1,7 @@
 //! What the dispatcher knows of guest code: blocks and regions by address and by page, the links that lead to them,
 //! and which guest instruction a host address belongs to.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
@@ -37,6 +37,7 @@ impl Hasher for AddressHasher {
 }
 
 pub type AddressMap<T> = HashMap<u64, T, BuildHasherDefault<AddressHasher>>;
+pub type AddressSet = HashSet<u64, BuildHasherDefault<AddressHasher>>;
 
 /// Where code is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
