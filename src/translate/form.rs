@@ -19,12 +19,12 @@ use xlate_x86::{Block, BlockEnd};
 use super::RequestCode;
 use super::liveness;
 
-/// Most instructions in one region. LLVM's time grows a little faster than linearly; at this size a region takes
-/// some tens of milliseconds.
-const MAX_INSTRUCTIONS: usize = 400;
+/// Most instructions in one region. LLVM's time grows a little faster than linearly; at this size a region takes a
+/// quarter of a second. The hot part of a formatted print just fits.
+const MAX_INSTRUCTIONS: usize = 640;
 
 /// Most blocks, for regions of very short ones.
-const MAX_BLOCKS: usize = 140;
+const MAX_BLOCKS: usize = 220;
 
 /// Most blocks where there is no profile to tell hot from cold.
 const MAX_UNPROFILED: usize = 6;

@@ -61,21 +61,14 @@ fn initialize() {
 }
 
 /// Options that LLVM has only on its command line. Loop strength reduction is off: the guest's compiler has
-/// chosen the addressing already, and with the values that side exits need LLVM's choice is worse. So are the
-/// schedulers, a sixth of code generation: the guest's compiler has scheduled, and the hosts do it themselves.
+/// chosen the addressing already, and with the values that side exits need LLVM's choice is worse.
 ///
 /// Two more are off because they are wrong here: conditional moves from memory must not become branches, for then a
 /// load that must fault may not happen; and "fixup-byte-word-insts" makes `movw (%rax), %ax` a `movzwl`, forgetting
 /// that the rest of the register lives on (LLVM 22).
 fn set_options() {
-    let options = [
-        c"xlate",
-        c"-disable-lsr",
-        c"-enable-misched=false",
-        c"-disable-post-ra",
-        c"-x86-cmov-converter-force-mem-operand=false",
-        c"-fixup-byte-word-insts=false",
-    ];
+    let options =
+        [c"xlate", c"-disable-lsr", c"-x86-cmov-converter-force-mem-operand=false", c"-fixup-byte-word-insts=false"];
     let arguments = options.map(CStr::as_ptr);
     // SAFETY: NUL-terminated strings; called once, before any compilation.
     unsafe {
@@ -147,7 +140,8 @@ fn passes(opt: OptLevel) -> &'static str {
         }
         OptLevel::O2 => {
             "function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,\
-             loop-mssa(loop-rotate,licm),gvn,loop-mssa(licm),adce,simplifycfg,instcombine<no-verify-fixpoint>)"
+             loop-mssa(loop-rotate,licm),gvn,instcombine<no-verify-fixpoint>,\
+             loop-mssa(licm),dse,adce,simplifycfg,instcombine<no-verify-fixpoint>)"
         }
         OptLevel::O3 => "default<O3>",
     }

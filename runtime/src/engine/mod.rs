@@ -28,7 +28,7 @@ use std::rc::Rc;
 use iced_x86::FlowControl;
 use xlate_abi::protocol::FlagRule;
 use xlate_abi::state::{CpuState, ExitReason, LinkSlot, Trap};
-use xlate_x86::decode::{CodeSource, MAX_BLOCK, crosses, decode_block_by, reads_flags};
+use xlate_x86::decode::{CodeSource, MAX_BLOCK, crosses, decode_block_by, leads_anywhere, reads_flags};
 use xlate_x86::interpreter::DecodedBlock;
 use xlate_x86::{Block, BlockEnd};
 
@@ -361,7 +361,9 @@ impl Engine {
                 return Ok(code);
             }
             self.decode(pc, memory).map_err(Step::Nothing)?;
-            if let Some(entry) = self.kept_code(pc, memory) {
+            if !self.is_to_be_watched(pc)
+                && let Some(entry) = self.kept_code(pc, memory)
+            {
                 return Ok(Code::plain(entry));
             }
         }
@@ -375,7 +377,7 @@ impl Engine {
         }
         let entry = self.table.block(pc).expect("asking for a region removes no block");
         if entry.decoded.runs.get() >= thresholds.baseline && !entry.no_native {
-            if let Some(entry) = self.compile_baseline(pc, memory) {
+            if let Some(entry) = self.kept_code(pc, memory).or_else(|| self.compile_baseline(pc, memory)) {
                 return Ok(Code::plain(entry));
             }
             let entry = self.table.block(pc).expect("compiling removes no block");
@@ -389,6 +391,13 @@ impl Engine {
             self.table.known.insert(&decoded);
         }
         Err(Step::Interpret(Rc::as_ptr(&decoded)))
+    }
+
+    /// Whether tier 0 has to see first where the block's indirect jump or call leads: regions are made by that.
+    fn is_to_be_watched(&mut self, pc: u64) -> bool {
+        let known = self.table.block(pc).map(|entry| Rc::clone(&entry.decoded));
+        let leads_anywhere = |known: Rc<DecodedBlock>| known.block.insns.last().is_some_and(|i| leads_anywhere(&i.raw));
+        self.asks_for_regions() && known.is_some_and(leads_anywhere)
     }
 
     /// Forgets a block of an often changing page if its bytes are others now.

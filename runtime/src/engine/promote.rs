@@ -14,7 +14,7 @@ use xlate_x86::decode::crosses;
 use xlate_x86::{Block, BlockEnd};
 
 use super::compile::CompileError;
-use super::table::{AddressSet, Code, Region};
+use super::table::{AddressSet, Code, LONGEST_FUNCTION, Region};
 use super::tier2::{Client, Event, host_target};
 use super::{Engine, GuestCode};
 use crate::config::{Config, EngineChoice};
@@ -24,6 +24,10 @@ const MAX_BLOCKS: usize = 320;
 /// Blocks among them that have never run: they are sent for the look behind a region's exits, or because there is no
 /// profile yet.
 const MAX_UNKNOWN: usize = 48;
+/// Most targets of one indirect jump that are taken along.
+const MAX_TARGETS: usize = 32;
+/// Most bytes of guest code in a region whose entry is compiled once more as a part of another one.
+const MAX_REPEATED: u64 = 400;
 /// Bytes of code that are sent of each block behind those.
 const AHEAD: u64 = 48;
 /// How long the guest waits for one answer where it has to.
@@ -206,7 +210,7 @@ impl Engine {
             counter.restart();
         }
         self.collect_answers();
-        let entry = self.entry_for(pc);
+        let entry = self.entry_for(pc, memory);
         let wanted = !self.table.has_region(entry)
             && self.table.block(entry).is_some_and(|e| !e.no_region)
             && self.tier2.as_ref().is_some_and(|t| t.client.is_on() && !t.is_pending(entry));
@@ -219,20 +223,21 @@ impl Engine {
         }
     }
 
-    /// Where a region for a hot block is best entered: at the entry of its function, if that runs about as often; the
-    /// blocks inside a function would else all get regions of their own that overlap. A block that is still run by
-    /// itself later on, as in a loop that doesn't end, gets its own.
-    fn entry_for(&mut self, pc: u64) -> u64 {
-        let function = self.table.function_of(pc).filter(|f| *f != pc);
-        let Some(function) = function else { return pc };
-        let often = self.count(function) >= self.count(pc) / ENTERED_FRACTION;
-        match self.table.block(pc) {
-            Some(block) if often && !block.deferred => {
-                block.deferred = true;
-                function
-            }
-            _ => pc,
+    /// Where a region for a hot block is best entered, what can be said of it first: at the entry of its function, if that
+    /// runs about as often, or else at what runs much oftener there, as a loop's head does. The blocks inside would all
+    /// get regions of their own that overlap. A block that is still run by itself later on gets its own.
+    fn entry_for(&mut self, pc: u64, memory: &dyn GuestCode) -> u64 {
+        let Some(block) = self.table.block(pc).filter(|block| !block.deferred) else { return pc };
+        block.deferred = true;
+        let Some(function) = self.table.function_of(pc) else { return pc };
+        let count = self.count(pc);
+        if self.count(function) >= count / ENTERED_FRACTION {
+            return function;
         }
+        let around = self.surroundings(pc, memory);
+        let inside = around.profile.iter().filter(|b| b.pc.wrapping_sub(function) < LONGEST_FUNCTION);
+        let hottest = inside.max_by_key(|b| b.count).filter(|b| b.count / 2 >= count);
+        hottest.map_or(pc, |b| b.pc)
     }
 
     /// Looks for answers now and then.
@@ -319,6 +324,11 @@ impl Engine {
                 around.ranges.push((at, at + AHEAD));
                 continue;
             }
+            // What is large and compiled already is gone to by a jump.
+            if at != pc && self.table.region_size(at) > MAX_REPEATED {
+                around.ranges.push((at, at + AHEAD));
+                continue;
+            }
             let known = self.table.block(at).map(|e| Rc::clone(&e.decoded));
             let decoded;
             let block = match &known {
@@ -362,7 +372,8 @@ impl Engine {
         let jumps = block.insns.last().is_some_and(|i| i.raw.flow_control() == FlowControl::IndirectBranch);
         let mut likely = if seen.is_empty() && jumps { self.table.blocks_near(block.pc) } else { seen };
         likely.retain(|next| self.count(*next) > count / COLD_FRACTION);
-        likely.sort_unstable();
+        likely.sort_unstable_by_key(|next| (Reverse(self.count(*next)), *next));
+        likely.truncate(MAX_TARGETS);
         likely
     }
 

@@ -146,7 +146,7 @@ struct Mapped {
 }
 
 /// How far a function's code may be behind its entry.
-const LONGEST_FUNCTION: u64 = 1 << 14;
+pub const LONGEST_FUNCTION: u64 = 1 << 14;
 
 /// The dispatcher's knowledge.
 pub struct Table {
@@ -228,6 +228,11 @@ impl Table {
     /// The entry of the function that `pc` presumably belongs to: the nearest address below it that a known block calls.
     pub fn function_of(&self, pc: u64) -> Option<u64> {
         self.functions.range(pc.saturating_sub(LONGEST_FUNCTION)..=pc).next_back().copied()
+    }
+
+    /// Bytes of guest code in the region that is entered at `pc`; 0 if there is none.
+    pub fn region_size(&self, pc: u64) -> u64 {
+        self.regions.get(&pc).map_or(0, |r| r.source.iter().map(|&(_, len)| u64::from(len)).sum())
     }
 
     /// Where the parts of installed regions begin.
