@@ -21,7 +21,7 @@ fn every_instruction_agrees_with_the_cpu_on_aarch64() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let record = folder.path().join("record");
     let recorder = Command::new(env!("CARGO_BIN_EXE_verify-isa"))
-        .args(["--rounds", "1", "--seed", "7", "--states", "4", "--record"])
+        .args(["--rounds", "2", "--seed", "11", "--states", "10", "--record"])
         .arg(&record)
         .output()
         .expect("verify-isa starts");

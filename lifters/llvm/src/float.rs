@@ -284,14 +284,16 @@ impl<'c> Llvm<'c> {
         let ir = &self.ir;
         let (redo, join) = (ir.block("nan"), ir.block(""));
         let is_nan = |v| ir.vfcmp(FloatPredicate::UNO, v, v);
-        let nans = is_nan(r);
-        let any = ir
-            .intrinsic("llvm.vector.reduce.or", &[nans.get_type().into()], &[nans.into()])
-            .expect("a truth value")
-            .into_int_value();
+        // The maximum is a NaN if any lane is, and takes one instruction (Arm ARM, FMAXV and FMAXP).
+        let largest = ir
+            .intrinsic("llvm.vector.reduce.fmaximum", &[r.get_type().into()], &[r.into()])
+            .expect("a float")
+            .into_float_value();
+        let any = ir.fcmp(FloatPredicate::UNO, largest, largest);
         ir.cond_br(any, redo, join, Likely::Never);
         let from = ir.here();
         ir.at_end(redo);
+        let nans = is_nan(r);
         let f = ty.lane.fty().expect("float lanes");
         let (quiet, indefinite) = quiet_and_indefinite(f);
         let ints = ir.int_vec_type(ty);

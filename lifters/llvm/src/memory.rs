@@ -265,6 +265,9 @@ impl<'c> Llvm<'c> {
     ) -> [IntValue<'c>; 2] {
         self.fault_point();
         let p = self.as_pointer(addr);
+        if self.arch == Arch::Aarch64 && !self.has("lse") {
+            return self.exclusive_cmpxchg16(p, expected, new);
+        }
         let wide = self.ir.cx.i128_type();
         let shift = wide.const_int(64, false);
         let join = |[low, high]: [IntValue<'c>; 2]| {
@@ -276,6 +279,35 @@ impl<'c> Llvm<'c> {
         let old = self.exchange(p, join(expected), join(new));
         let high = self.ir.op(InstructionOpcode::LShr, old, shift);
         [self.ir.trunc(old, Ty::I64), self.ir.trunc(high, Ty::I64)]
+    }
+
+    /// 16 bytes by exclusive accesses. LLVM's own loop compares without telling that it changes the condition flags (LLVM
+    /// 22: `CMP_SWAP_128` has no such effect), and a comparison made before it is taken to hold behind it.
+    ///
+    /// The old value is stored back where it isn't the expected one: only a store that succeeds shows that the pair
+    /// was read as one (Arm ARM, B2.9.2).
+    fn exclusive_cmpxchg16(
+        &self,
+        p: PointerValue<'c>,
+        expected: [IntValue<'c>; 2],
+        new: [IntValue<'c>; 2],
+    ) -> [IntValue<'c>; 2] {
+        // Faults here, if it does, with this instruction's row in the map of addresses.
+        let probe = self.plain_load(self.ir.cx.i64_type(), p);
+        let probe = probe.as_instruction_value().expect("a load");
+        probe.set_volatile(true).expect("a load can be volatile");
+        let word = self.ir.cx.i64_type();
+        let result = self.ir.cx.struct_type(&[word.into(); 3], false);
+        let ty = result.fn_type(&[p.get_type().into(), word.into(), word.into(), word.into(), word.into()], false);
+        let asm = "1: ldaxp $0, $1, [$3]\n cmp $0, $4\n ccmp $1, $5, #0, eq\n b.ne 2f\n \
+                   stlxp ${2:w}, $6, $7, [$3]\n cbnz ${2:w}, 1b\n b 3f\n \
+                   2: stlxp ${2:w}, $0, $1, [$3]\n cbnz ${2:w}, 1b\n 3:";
+        let constraints = "=&r,=&r,=&r,r,r,r,r,r,~{memory},~{cc}";
+        let asm = self.ir.cx.create_inline_asm(ty, asm.to_owned(), constraints.to_owned(), true, false, None, false);
+        let arguments = [p.into(), expected[0].into(), expected[1].into(), new[0].into(), new[1].into()];
+        let call = self.ir.b.build_indirect_call(ty, asm, &arguments, "").expect("the types are the arguments' own");
+        let pair = call.try_as_basic_value().basic().expect("it gives values").into_struct_value();
+        [0, 1].map(|n| self.ir.b.build_extract_value(pair, n, "").expect("one of three").into_int_value())
     }
 
     /// A full barrier, also against the compiler.

@@ -222,11 +222,26 @@ fn read_register(state: &State, r: Register) -> u64 {
     (state.gpr[n] >> if high { 8 } else { 0 }) & ty.mask()
 }
 
+/// More bytes than any generated program has: 30 instructions of at most 15 (Intel SDM vol. 2, 2.3.11), and a little.
+const LONGEST_PROGRAM: u64 = 512;
+
 /// Writes an address register; the upper half of a 32-bit one is garbage that must not matter.
 fn set_register(state: &mut State, r: Register, value: u64, rng: &mut Rng) {
     let (n, ty, _) = gpr_of(r);
     let upper = if ty.bits() == 32 && rng.chance(60) { values::integer(rng) << 32 } else { 0 };
     state.gpr[n] = value & ty.mask() | upper;
+}
+
+/// An address for an instruction at a program's end to go to, outside the program: the middle of an instruction is code
+/// for the CPU, but not for engines that know the program as a list of instructions.
+fn landing(i: &Instruction, rng: &mut Rng) -> u64 {
+    let program = i.ip() - LONGEST_PROGRAM..i.next_ip();
+    loop {
+        let at = arena::landing(rng);
+        if !program.contains(&at) {
+            return at;
+        }
+    }
 }
 
 /// Makes operands fit each other where random ones hardly ever would: quotients that don't overflow, comparands that
@@ -237,10 +252,10 @@ fn relate_operands(i: &Instruction, used: &[UsedMemory], state: &mut State, memo
         Div | Idiv => relate_division(i, state, memory, rng),
         Cmpxchg | Cmpxchg8b | Cmpxchg16b if rng.chance(50) => relate_comparand(i, state, memory),
         Jmp | Call if i.op0_kind() != OpKind::NearBranch64 => {
-            set_operand(i, state, memory, arena::landing(rng));
+            set_operand(i, state, memory, landing(i, rng));
         }
         Ret => {
-            let bytes = arena::landing(rng).to_le_bytes();
+            let bytes = landing(i, rng).to_le_bytes();
             memory.patches.push((state.gpr[xlate_abi::state::RSP], bytes.to_vec()));
         }
         // A single step or an alignment check would be the tracer's business, not the instruction's.
