@@ -11,7 +11,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use iced_x86::FlowControl;
-use xlate_abi::protocol::{CodeOptions, CompileRequest, OptLevel};
+use xlate_abi::protocol::{COLD_FRACTION, CodeOptions, CompileRequest, OptLevel};
 use xlate_llvm::{Frames, Region, RegionBlock};
 use xlate_x86::decode::{MAX_BLOCK, decode_block_by};
 use xlate_x86::{Block, BlockEnd};
@@ -28,9 +28,6 @@ const MAX_BLOCKS: usize = 220;
 
 /// Most blocks where there is no profile to tell hot from cold.
 const MAX_UNPROFILED: usize = 6;
-
-/// A block belongs inside if it ran at least this fraction of the entry's count.
-const COLD_FRACTION: u64 = 64;
 
 /// Most instructions in the hot part of a callee that is compiled in place.
 const MAX_CALLEE: usize = 80;

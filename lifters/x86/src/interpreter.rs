@@ -8,7 +8,7 @@ pub mod float;
 pub(crate) mod forms;
 mod vector;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
@@ -35,19 +35,13 @@ pub struct DecodedBlock {
     pub runs: Cell<u64>,
     /// For whoever finds the block behind this one.
     pub following: Cell<Following>,
-    /// Where the indirect jump or call at its end was seen to lead; null for other blocks.
-    seen: Option<Box<Cell<Seen>>>,
+    /// Whether it ends with an indirect jump or call, and where that was seen to lead.
+    leads_anywhere: bool,
+    seen: RefCell<Vec<u64>>,
 }
 
 /// Targets that are remembered of one indirect jump.
 const MOST_SEEN: usize = 40;
-
-/// A few addresses.
-#[derive(Clone, Copy)]
-struct Seen {
-    len: usize,
-    pcs: [u64; MOST_SEEN],
-}
 
 /// The block that followed another one the last time.
 #[derive(Clone, Copy)]
@@ -66,28 +60,37 @@ impl DecodedBlock {
             block.exit != BlockEnd::Terminator || block.insns.last().is_some_and(|i| decode::falls_through(&i.raw));
         let nothing = Following { pc: 0, block: core::ptr::null(), insns: core::ptr::null(), epoch: 0 };
         let may_follow_crossing = Cell::new(false);
-        let indirect = block.insns.last().is_some_and(|i| decode::leads_anywhere(&i.raw));
-        let seen = indirect.then(|| Box::new(Cell::new(Seen { len: 0, pcs: [0; MOST_SEEN] })));
-        Self { block, open_end, may_follow_crossing, runs: Cell::new(0), following: Cell::new(nothing), seen }
+        let leads_anywhere = block.insns.last().is_some_and(|i| decode::leads_anywhere(&i.raw));
+        Self {
+            block,
+            open_end,
+            may_follow_crossing,
+            runs: Cell::new(0),
+            following: Cell::new(nothing),
+            leads_anywhere,
+            seen: RefCell::default(),
+        }
     }
 
     /// Remembers where the block led, if it is one that may lead anywhere.
     pub fn saw(&self, pc: u64) {
-        let Some(cell) = &self.seen else { return };
-        let mut seen = cell.get();
-        if seen.len < MOST_SEEN && !seen.pcs[..seen.len].contains(&pc) {
-            seen.pcs[seen.len] = pc;
-            seen.len += 1;
-            cell.set(seen);
+        if !self.leads_anywhere {
+            return;
+        }
+        let mut seen = self.seen.borrow_mut();
+        if seen.len() < MOST_SEEN && !seen.contains(&pc) {
+            seen.push(pc);
         }
     }
 
     /// Where the indirect jump or call at its end was seen to lead.
     pub fn seen(&self) -> Vec<u64> {
-        self.seen.as_ref().map_or_else(Vec::new, |cell| {
-            let seen = cell.get();
-            seen.pcs[..seen.len].to_vec()
-        })
+        self.seen.borrow().clone()
+    }
+
+    /// Whether the block ends with an indirect jump or call.
+    pub fn leads_anywhere(&self) -> bool {
+        self.leads_anywhere
     }
 }
 

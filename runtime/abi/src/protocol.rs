@@ -60,6 +60,10 @@ pub struct CodeBytes {
     pub bytes: Vec<u8>,
 }
 
+/// A block isn't taken into a region whose entry ran so many times as often: neither sent by the runtime nor chosen by
+/// the service.
+pub const COLD_FRACTION: u64 = 64;
+
 /// How often tier 1 ran a basic block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockProfile {

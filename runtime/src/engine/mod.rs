@@ -28,7 +28,7 @@ use std::rc::Rc;
 use iced_x86::FlowControl;
 use xlate_abi::protocol::FlagRule;
 use xlate_abi::state::{CpuState, ExitReason, LinkSlot, Trap};
-use xlate_x86::decode::{CodeSource, MAX_BLOCK, crosses, decode_block_by, leads_anywhere, reads_flags};
+use xlate_x86::decode::{CodeSource, MAX_BLOCK, crosses, decode_block_by, reads_flags};
 use xlate_x86::interpreter::DecodedBlock;
 use xlate_x86::{Block, BlockEnd};
 
@@ -395,9 +395,7 @@ impl Engine {
 
     /// Whether tier 0 has to see first where the block's indirect jump or call leads: regions are made by that.
     fn is_to_be_watched(&mut self, pc: u64) -> bool {
-        let known = self.table.block(pc).map(|entry| Rc::clone(&entry.decoded));
-        let leads_anywhere = |known: Rc<DecodedBlock>| known.block.insns.last().is_some_and(|i| leads_anywhere(&i.raw));
-        self.asks_for_regions() && known.is_some_and(leads_anywhere)
+        self.asks_for_regions() && self.table.block(pc).is_some_and(|entry| entry.decoded.leads_anywhere())
     }
 
     /// Forgets a block of an often changing page if its bytes are others now.

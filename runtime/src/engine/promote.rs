@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use iced_x86::FlowControl;
 use xlate_abi::protocol::{
-    Blob, BlockProfile, CodeBytes, CodeOptions, CompileRequest, FlagRule, IndirectTargets, KeepIn, OptLevel, Response,
-    Target,
+    Blob, BlockProfile, COLD_FRACTION, CodeBytes, CodeOptions, CompileRequest, FlagRule, IndirectTargets, KeepIn,
+    OptLevel, Response, Target,
 };
 use xlate_x86::decode::crosses;
 use xlate_x86::{Block, BlockEnd};
@@ -129,8 +129,6 @@ impl Tier2 {
 
 /// A function's entry stands for a block inside that ran at most so many times as often.
 const ENTERED_FRACTION: u64 = 8;
-/// A block isn't worth a place beside one that ran so many times as often: the service wouldn't take it into a region.
-const COLD_FRACTION: u64 = 64;
 
 /// The code around an entry.
 #[derive(Default)]
