@@ -4,10 +4,10 @@
 set -euo pipefail
 
 packages=(
-  # LLVM 22 for tier 2, and what llvm-sys links with it
+  # LLVM 22 for tier 2, and what llvm-sys links with it (libstdc++: from g++)
   llvm-22-dev llvm-22 libpolly-22-dev libzstd-dev zlib1g-dev libffi-dev
   # the AArch64 side: cross linker, Debian's rustc with its AArch64 standard library, user-mode emulation
-  gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross rustc-web libstd-rust-web-dev libstd-rust-web-dev:arm64 qemu-user
+  gcc g++ libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross rustc-web libstd-rust-web-dev libstd-rust-web-dev:arm64 qemu-user
   # what the tests look at images and programs with
   gdb strace binutils gawk
   # the whole programs that are benchmarked
