@@ -161,7 +161,7 @@ fn describe_blocks(report: &mut FileReport) -> Result<(), CacheError> {
     let file = fs::read(&report.file)?;
     let index = blocks::Index::read(&file)?;
     report.program = String::from_utf8_lossy(index.program).into_owned();
-    report.blocks = index.len();
+    report.blocks = index.rows.len();
     Ok(())
 }
 

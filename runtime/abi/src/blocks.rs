@@ -5,37 +5,72 @@
 //!
 //! | at | length | what |
 //! |---|---|---|
-//! | 0 | [`HEADER_LEN`] | magic number, version, context, length of the program's name, number of rows, checksums |
+//! | 0 | [`HEADER_LEN`] | magic number, version, context, length of the program's name, numbers of rows and pages, checksums |
 //! | behind | any | the program's path, for reports |
-//! | behind | rows × [`ROW_LEN`] | the index: [`Row`]s in the order of their addresses |
+//! | behind | pages × 16 | [`Page`]s in the order of their addresses |
+//! | behind | rows × 24 | the index: [`Row`]s in the order of their addresses |
 //! | behind | any | records, each where its row says |
 //!
-//! A file is never changed: another takes its place by `rename`, so a reader needs no lock, and one that was mapped stays
-//! as it is. The header's checksum covers header, name and index; each row has its record's.
+//! Pages tell what guest memory held when the code was made: a record names those that its block depends on by their
+//! numbers (its form is the runtime's business), and its code fits where all of them are the same again.
+//!
+//! Everything is little-endian and read in place. A file is never changed: another takes its place by `rename`, so a
+//! reader needs no lock, and one that was mapped stays as it is. The header's checksum covers header, name, pages and
+//! index; each row has its record's.
+
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::cache::{CacheError, checksum};
 
 /// Version of the form described here and of the records' content.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// How the names of these files end.
 pub const SUFFIX: &str = ".blocks";
-pub const HEADER_LEN: usize = 48;
-pub const ROW_LEN: usize = 24;
+pub const HEADER_LEN: usize = size_of::<Header>();
+/// Bytes of guest memory that one [`Page`] stands for, whatever the host's pages are.
+pub const PAGE_LEN: u64 = 4096;
 
 const MAGIC: [u8; 8] = *b"xlate-bk";
 /// Where the header's own checksum stands.
 const SUM: usize = HEADER_LEN - 8;
 
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Header {
+    magic: [u8; 8],
+    version: U32,
+    name: U32,
+    context: U64,
+    rows: U32,
+    pages: U32,
+    /// Of what is between header and records.
+    behind: U64,
+    /// Of the header up to here.
+    sum: U64,
+}
+
+/// Guest memory that code was made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Page {
+    /// A multiple of [`PAGE_LEN`]; not unique, for other libraries may have lain there, too.
+    pub address: U64,
+    /// Of its executable bytes.
+    pub sum: U64,
+}
+
 /// One block in the index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
 pub struct Row {
-    /// The block's address; blocks of other libraries may have lain there, too, so it isn't unique.
-    pub pc: u64,
+    /// The block's address; not unique either.
+    pub pc: U64,
     /// Where its record stands in the file.
-    pub offset: u32,
-    pub len: u32,
+    pub offset: U32,
+    pub len: U32,
     /// The record's checksum.
-    pub sum: u64,
+    pub sum: U64,
 }
 
 /// What a file begins with, found sound.
@@ -43,98 +78,72 @@ pub struct Row {
 pub struct Index<'f> {
     pub context: u64,
     pub program: &'f [u8],
-    rows: &'f [u8],
+    /// By address.
+    pub pages: &'f [Page],
+    /// By address.
+    pub rows: &'f [Row],
     file: &'f [u8],
-}
-
-fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes are four bytes"))
-}
-
-fn long(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes are eight bytes"))
 }
 
 impl<'f> Index<'f> {
     /// Reads a file's index.
     pub fn read(file: &'f [u8]) -> Result<Self, CacheError> {
-        let header = file.get(..HEADER_LEN).ok_or(CacheError::Damaged("its header is cut off"))?;
-        if header[..8] != MAGIC || word(header, 8) != VERSION {
+        let (header, rest) = Header::ref_from_prefix(file).map_err(|_| CacheError::Damaged("its header is cut off"))?;
+        if header.magic != MAGIC || header.version != VERSION {
             return Err(CacheError::Foreign);
         }
-        let (name, count) = (word(header, 12) as usize, word(header, 24) as usize);
-        let rows = HEADER_LEN + name;
-        let end = count.checked_mul(ROW_LEN).and_then(|len| rows.checked_add(len));
-        let end = end.filter(|end| *end <= file.len()).ok_or(CacheError::Damaged("its index is cut off"))?;
-        let behind = checksum(&file[HEADER_LEN..end]);
-        if long(header, 32) != behind || long(header, SUM) != checksum(&header[..SUM]) {
+        let cut_off = CacheError::Damaged("its index is cut off");
+        let parts = || {
+            let (program, rest) = rest.split_at_checked(header.name.get() as usize)?;
+            let (pages, rest) = <[Page]>::ref_from_prefix_with_elems(rest, header.pages.get() as usize).ok()?;
+            let (rows, records) = <[Row]>::ref_from_prefix_with_elems(rest, header.rows.get() as usize).ok()?;
+            Some((program, pages, rows, file.len() - records.len()))
+        };
+        let (program, pages, rows, end) = parts().ok_or(cut_off)?;
+        if header.behind != checksum(&file[HEADER_LEN..end]) || header.sum != checksum(&file[..SUM]) {
             return Err(CacheError::Damaged("its index's checksum is wrong"));
         }
-        Ok(Self { context: long(header, 16), program: &file[HEADER_LEN..rows], rows: &file[rows..end], file })
-    }
-
-    /// Number of blocks.
-    pub fn len(&self) -> usize {
-        self.rows.len() / ROW_LEN
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    fn row(&self, n: usize) -> Row {
-        let at = n * ROW_LEN;
-        Row {
-            pc: long(self.rows, at),
-            offset: word(self.rows, at + 8),
-            len: word(self.rows, at + 12),
-            sum: long(self.rows, at + 16),
-        }
-    }
-
-    /// All rows, by address.
-    pub fn rows(&self) -> impl Iterator<Item = Row> {
-        self.rows_from(0)
-    }
-
-    /// The rows from one on.
-    pub fn rows_from(&self, first: usize) -> impl Iterator<Item = Row> {
-        (first..self.len()).map(|n| self.row(n))
+        Ok(Self { context: header.context.get(), program, pages, rows, file })
     }
 
     /// A row's record; `None` if it is damaged.
     pub fn record(&self, row: &Row) -> Option<&'f [u8]> {
-        let start = row.offset as usize;
-        let record = self.file.get(start..start.checked_add(row.len as usize)?)?;
-        (checksum(record) == row.sum).then_some(record)
+        let start = row.offset.get() as usize;
+        let record = self.file.get(start..start.checked_add(row.len.get() as usize)?)?;
+        (row.sum == checksum(record)).then_some(record)
     }
 }
 
-/// A whole file of these records, each with its block's address.
-pub fn encode(context: u64, program: &[u8], records: &[(u64, &[u8])]) -> Vec<u8> {
+/// A whole file of these pages, as (address, sum) in the order of the addresses, and these records, each with its
+/// block's address.
+pub fn encode(context: u64, program: &[u8], pages: &[(u64, u64)], records: &[(u64, &[u8])]) -> Vec<u8> {
+    debug_assert!(pages.is_sorted());
     let mut order: Vec<&(u64, &[u8])> = records.iter().collect();
     order.sort_by_key(|(pc, _)| *pc);
-    let start = HEADER_LEN + program.len() + order.len() * ROW_LEN;
+    let mut offset = HEADER_LEN + program.len() + size_of_val(pages) + order.len() * size_of::<Row>();
     let mut file = vec![0; HEADER_LEN];
-    file.reserve(start + records.iter().map(|(_, record)| record.len()).sum::<usize>());
+    file.reserve(offset + records.iter().map(|(_, record)| record.len()).sum::<usize>());
     file.extend(program);
-    let mut offset = start;
+    for &(address, sum) in pages {
+        file.extend(Page { address: address.into(), sum: sum.into() }.as_bytes());
+    }
     for (pc, record) in &order {
-        file.extend(pc.to_le_bytes());
-        file.extend((offset as u32).to_le_bytes());
-        file.extend((record.len() as u32).to_le_bytes());
-        file.extend(checksum(record).to_le_bytes());
+        let (at, len) = ((offset as u32).into(), (record.len() as u32).into());
+        file.extend(Row { pc: (*pc).into(), offset: at, len, sum: checksum(record).into() }.as_bytes());
         offset += record.len();
     }
-    let behind = checksum(&file[HEADER_LEN..]);
-    file[..8].copy_from_slice(&MAGIC);
-    file[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    file[12..16].copy_from_slice(&(program.len() as u32).to_le_bytes());
-    file[16..24].copy_from_slice(&context.to_le_bytes());
-    file[24..28].copy_from_slice(&(order.len() as u32).to_le_bytes());
-    file[32..40].copy_from_slice(&behind.to_le_bytes());
-    let sum = checksum(&file[..SUM]);
-    file[SUM..HEADER_LEN].copy_from_slice(&sum.to_le_bytes());
+    let mut header = Header {
+        magic: MAGIC,
+        version: VERSION.into(),
+        name: (program.len() as u32).into(),
+        context: context.into(),
+        rows: (order.len() as u32).into(),
+        pages: (pages.len() as u32).into(),
+        behind: checksum(&file[HEADER_LEN..]).into(),
+        sum: 0.into(),
+    };
+    header.sum = checksum(&header.as_bytes()[..SUM]).into();
+    file[..HEADER_LEN].copy_from_slice(header.as_bytes());
     for (_, record) in order {
         file.extend(*record);
     }
@@ -145,30 +154,32 @@ pub fn encode(context: u64, program: &[u8], records: &[(u64, &[u8])]) -> Vec<u8>
 mod tests {
     use super::*;
 
+    const PAGES: [(u64, u64); 2] = [(0, 77), (0x1000, 78)];
+
     fn file() -> Vec<u8> {
-        encode(7, b"/bin/p", &[(0x30, b"three"), (0x10, b"one"), (0x30, b"other"), (0x20, b"")])
+        encode(7, b"/bin/p", &PAGES, &[(0x30, b"three"), (0x10, b"one"), (0x30, b"other"), (0x20, b"")])
     }
 
     #[test]
     fn records_come_in_the_order_of_their_addresses() {
         let file = file();
         let index = Index::read(&file).unwrap();
-        assert_eq!((index.context, index.program, index.len()), (7, &b"/bin/p"[..], 4));
-        let all: Vec<(u64, &[u8])> = index.rows().map(|row| (row.pc, index.record(&row).unwrap())).collect();
+        assert_eq!((index.context, index.program), (7, &b"/bin/p"[..]));
+        assert!(index.pages.iter().map(|page| (page.address.get(), page.sum.get())).eq(PAGES));
+        let all: Vec<(u64, &[u8])> = index.rows.iter().map(|row| (row.pc.get(), index.record(row).unwrap())).collect();
         assert_eq!(all, [(0x10, &b"one"[..]), (0x20, b""), (0x30, b"three"), (0x30, b"other")]);
-        assert!(index.rows_from(2).map(|row| row.pc).eq([0x30, 0x30]) && index.rows_from(4).next().is_none());
     }
 
     #[test]
     fn an_empty_file_is_sound() {
-        let file = encode(1, b"", &[]);
-        assert!(Index::read(&file).unwrap().is_empty());
+        let file = encode(1, b"", &[], &[]);
+        assert!(Index::read(&file).unwrap().rows.is_empty());
     }
 
     #[test]
     fn damage_is_found() {
         let whole = file();
-        let end = HEADER_LEN + 6 + 4 * ROW_LEN;
+        let end = HEADER_LEN + 6 + 2 * size_of::<Page>() + 4 * size_of::<Row>();
         for at in 0..end {
             let mut file = whole.clone();
             file[at] ^= 1;
@@ -180,7 +191,8 @@ mod tests {
         let mut file = whole.clone();
         file[end] ^= 1;
         let index = Index::read(&file).unwrap();
-        let damaged: Vec<u64> = index.rows().filter(|row| index.record(row).is_none()).map(|row| row.pc).collect();
+        let damaged: Vec<u64> =
+            index.rows.iter().filter(|row| index.record(row).is_none()).map(|row| row.pc.get()).collect();
         assert_eq!(damaged, [0x10]);
     }
 }

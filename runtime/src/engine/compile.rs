@@ -7,12 +7,12 @@ use xlate_abi::protocol::Blob;
 use xlate_abi::state::LinkSlot;
 use xlate_x86::Block;
 
-use super::baseline::symbol::{Symbol, relocate};
+use super::baseline::symbol::{Relocation, Symbol, relocate};
 use super::baseline::{BaselineError, Code, Compiler, Options};
 use super::cache::{CacheError, CodeCache, Place};
 use super::perf_map::Tier;
-use super::table::{Code as EntryPoints, Counter, Native};
-use super::{Engine, GuestCode, entry};
+use super::table::{Code as EntryPoints, Counter, GuestMap, Native};
+use super::{Engine, entry};
 
 /// Code memory of one process.
 const CACHE_SIZE: usize = 128 << 20;
@@ -43,8 +43,8 @@ impl Engine {
     }
 
     /// Compiles the known block at `pc` and gives its entry; `None` if tier 1 refuses it.
-    pub(super) fn compile_baseline(&mut self, pc: u64, memory: &dyn GuestCode) -> Option<u64> {
-        match self.try_baseline(pc, memory) {
+    pub(super) fn compile_baseline(&mut self, pc: u64) -> Option<u64> {
+        match self.try_baseline(pc) {
             Ok(entry) => Some(entry),
             Err(error) => {
                 tracing::warn!(pc = format_args!("{pc:#x}"), %error, "no baseline code; interpreting");
@@ -54,16 +54,16 @@ impl Engine {
         }
     }
 
-    fn try_baseline(&mut self, pc: u64, memory: &dyn GuestCode) -> Result<u64, CompileError> {
+    fn try_baseline(&mut self, pc: u64) -> Result<u64, CompileError> {
         self.make_room()?;
         let counts = self.counts();
         let entry = self.table.block(pc).expect("the caller has decoded it");
-        let decoded = Rc::clone(&entry.decoded);
+        let decoded = Rc::clone(entry.decoded.as_ref().expect("only a block with code isn't decoded"));
         let snapshot = entry.snapshot.clone();
         let options =
             Options { precise: self.precise, counted: counts && snapshot.is_none(), check: snapshot.as_deref() };
         let code = self.compile(&decoded.block, options)?;
-        self.keep_code(&decoded.block, options, &code, memory);
+        self.keep_code(&decoded, options, &code);
         let native = self.place(pc, code, self.thresholds.optimized)?;
         let address = native.entry;
         let entry = self.table.block(pc).expect("still there");
@@ -87,18 +87,34 @@ impl Engine {
 
     /// Puts the code of the block at `pc` into the cache. If it counts, it asks for promotion after so many executions.
     pub(super) fn place(&mut self, pc: u64, mut code: Code, executions: u64) -> Result<Native, CompileError> {
-        let counts = code.relocations.iter().any(|r| r.symbol == Symbol::Counter);
-        let mut counter = counts.then(|| Counter::new(executions));
         let slots: Vec<u64> = code.slots.iter().map(|target| self.table.slot(*target) as u64).collect();
+        let relocations = code.relocations.iter().copied().map(Some);
+        self.put(pc, &mut code.bytes, code.align as usize, relocations, &slots, GuestMap::Made(code.pc_map), executions)
+    }
+
+    /// The same with what is to be filled in beside the code, and the addresses of its slots.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a piece of code, which lie in different places")]
+    pub(super) fn put(
+        &mut self,
+        pc: u64,
+        code: &mut [u8],
+        align: usize,
+        relocations: impl Iterator<Item = Option<Relocation>> + Clone,
+        slots: &[u64],
+        pcs: GuestMap,
+        executions: u64,
+    ) -> Result<Native, CompileError> {
+        let counts = relocations.clone().flatten().any(|r| r.symbol == Symbol::Counter);
+        let mut counter = counts.then(|| Counter::new(executions));
         let cell = counter.as_mut().map(|counter| counter.cell() as u64);
-        if !relocate(&mut code.bytes, &code.relocations, &slots, cell) {
+        if !relocate(code, relocations, slots, cell) {
             return Err(CompileError::Relocation);
         }
-        let len = code.bytes.len();
-        let place = self.reserve(len, code.align as usize)?;
-        self.native()?.write(place, &code.bytes)?;
-        self.table.map_code(place.address, place.address + len as u64, code.pc_map);
-        self.note_code(Tier::Baseline, place.address, len as u64, pc);
+        let place = self.reserve(code.len(), align)?;
+        self.native()?.write(place, code)?;
+        let len = code.len() as u64;
+        self.table.map_code(place.address, place.address + len, pcs);
+        self.note_code(Tier::Baseline, place.address, len, pc);
         Ok(Native { entry: place.address, counter })
     }
 
@@ -148,7 +164,7 @@ impl Engine {
             return Err(CompileError::Blob("its entry lies outside of its code"));
         }
         let end = place.address + blob.code.len() as u64;
-        self.table.map_code(place.address, end, blob.pc_map.clone());
+        self.table.map_code(place.address, end, GuestMap::Made(blob.pc_map.clone()));
         self.note_code(Tier::Optimized, place.address, blob.code.len() as u64, blob.entry_pc);
         let at = |offset: u32| place.address + u64::from(offset);
         Ok(EntryPoints { entry: at(blob.entry_offset), passed: at(blob.passed_offset) })

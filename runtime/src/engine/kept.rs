@@ -1,11 +1,17 @@
-//! Tier 1's code kept over runs: what a block was compiled to is found again by the block itself, its bytes and the
-//! flags that are live in it, and put in its place before its first execution. So a program's second start neither
-//! interprets nor compiles what the first one ran often.
+//! Tier 1's code kept over runs: a block's code is found again by its address, and put in its place before the block's
+//! first execution. So a program's second start neither decodes nor interprets nor compiles what the first one ran often.
+//!
+//! What tells that it still fits are sums of the guest pages that the block depends on ([`depends`]). Each page is looked
+//! at once, and again when it may have changed: it is watched as pages are whose code is translated here.
 //!
 //! A run keeps what it has compiled. When it isn't the program's first, it also compiles what was too rare to pay
 //! within the run. Both are done when the process has nothing else to do any more, in another one that the guest's
 //! parent doesn't wait for. Files that can't be read or written are no files; the guest doesn't notice.
 
+mod depends;
+pub mod record;
+
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -15,17 +21,18 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use memmap2::Mmap;
-use serde::{Deserialize, Serialize};
-use xlate_abi::blocks::{self, Index};
+use xlate_abi::blocks::{self, Index, Page};
 use xlate_abi::cache::TEMPORARY;
-use xlate_abi::protocol::{KeepIn, PcMapRow};
-use xlate_x86::Block;
+use xlate_abi::protocol::{FlagRule, KeepIn};
+use xlate_x86::interpreter::DecodedBlock;
 
-use super::baseline::symbol::Relocation;
 use super::baseline::{Code, Options};
-use super::table::AddressMap;
-use super::{Engine, GuestCode, launch, stored};
+use super::compile::CompileError;
+use super::pages::Pages;
+use super::table::{AddressMap, Entry, GuestMap};
+use super::{Engine, GuestCode, called, launch, stored};
 use crate::config::{Config, EngineChoice};
+use record::{Facts, How, Record};
 
 /// Executions that make a block worth compiling for the next run.
 const WORTH: u64 = 16;
@@ -35,7 +42,7 @@ const WORTH_WARM: u64 = 2;
 const FEW: usize = 16;
 const FEW_FORKED: usize = 64;
 /// Most of a run's own code that is remembered, bytes. What goes on compiling has its hot code in tier 2.
-const MOST_NEW: usize = 8 << 20;
+const MOST_NEW: usize = 16 << 20;
 /// A file's size at most.
 const MOST_KEPT: usize = 32 << 20;
 /// The priority of the process that does that.
@@ -50,68 +57,59 @@ pub struct Kept {
     /// What earlier runs have left.
     index: Option<Index<'static>>,
     /// The number of each address's first row.
-    first: AddressMap<usize>,
-    /// What this run has compiled: addresses and records.
-    new: Vec<(u64, Vec<u8>)>,
+    first: AddressMap<u32>,
+    /// What is known of each of the file's pages.
+    pages: Vec<State>,
+    /// What this run has compiled.
+    new: Vec<New>,
     new_bytes: usize,
     /// In the child of a fork, which leaves what it has in common with its parent to that.
     forked: bool,
 }
 
-/// A block's code as it is kept.
-#[derive(Serialize, Deserialize)]
-struct Record<'r> {
-    /// All that decides what the block is compiled to ([`key`]).
-    key: &'r [u8],
-    code: &'r [u8],
-    align: u32,
-    /// Offsets in the code, and in the block.
-    pc_map: Vec<(u32, u32)>,
-    relocations: Vec<Relocation>,
-    slots: Vec<u64>,
+/// What is known of a page of the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unknown,
+    /// Guest memory holds it, and is watched.
+    Holds,
+    Other,
 }
 
-/// What a block's code depends on, but for its address: how it is compiled, the flags that are live behind each
-/// instruction (code behind the block decides that, too), and its bytes.
-fn key(block: &Block, bytes: &[u8], precise: bool, counted: bool) -> Vec<u8> {
-    let mut key = Vec::with_capacity(3 + 5 * block.insns.len() + bytes.len());
-    key.extend([u8::from(precise), u8::from(counted), block.exit as u8]);
-    for insn in &block.insns {
-        key.push(insn.raw.len() as u8);
-        key.extend(insn.live.to_le_bytes());
+/// A block compiled in this run.
+struct New {
+    how: How,
+    rule: FlagRule,
+    decoded: Rc<DecodedBlock>,
+    code: Code,
+}
+
+/// A record that has no pages' numbers yet.
+struct Draft {
+    pc: u64,
+    how: How,
+    /// Addresses and sums.
+    pages: Vec<(u64, u64)>,
+    record: Vec<u8>,
+}
+
+impl New {
+    /// What is to be written of it: nothing, if the code it was made from has changed since.
+    fn draft(&self, sums: &mut depends::Sums, volatile: &Pages, memory: &dyn GuestCode) -> Option<Draft> {
+        let block = &self.decoded.block;
+        let precise = self.how.contains(How::PRECISE);
+        let ask = self.decoded.may_follow_crossing.get();
+        let (pages, follows) = depends::pages_of(block, self.rule, precise, ask, memory)?;
+        if pages.iter().any(|page| volatile.is_volatile(*page, page + blocks::PAGE_LEN)) {
+            return None;
+        }
+        let seen = self.decoded.seen();
+        let facts =
+            Facts { how: self.how, len: block.len(), calls: called(block), follows, seen: &seen, pages: pages.len() };
+        let record = record::encode(block.pc, &self.code, &facts)?;
+        let pages = pages.into_iter().map(|page| (page, sums.of(page, memory))).collect();
+        Some(Draft { pc: block.pc, how: self.how, pages, record })
     }
-    key.extend(bytes);
-    key
-}
-
-fn record(key: &[u8], pc: u64, code: &Code) -> Option<Vec<u8>> {
-    let record = Record {
-        key,
-        code: &code.bytes,
-        align: code.align,
-        pc_map: code.pc_map.iter().map(|row| (row.host_offset, (row.guest_pc.wrapping_sub(pc)) as u32)).collect(),
-        relocations: code.relocations.clone(),
-        slots: code.slots.clone(),
-    };
-    postcard::to_stdvec(&record).ok()
-}
-
-/// The code of a record, if it is for this.
-fn code_of(record: &[u8], pc: u64, key: &[u8]) -> Option<Code> {
-    let record: Record<'_> = postcard::from_bytes(record).ok()?;
-    let row = |&(host_offset, offset): &(u32, u32)| PcMapRow { host_offset, guest_pc: pc.wrapping_add(offset.into()) };
-    (record.key == key && record.align.is_power_of_two()).then(|| Code {
-        bytes: record.code.to_vec(),
-        align: record.align,
-        pc_map: record.pc_map.iter().map(row).collect(),
-        relocations: record.relocations,
-        slots: record.slots,
-    })
-}
-
-/// The key of a record, for telling what is there already.
-fn key_of(record: &[u8]) -> Option<&[u8]> {
-    postcard::take_from_bytes(record).ok().map(|(key, _)| key)
 }
 
 impl Kept {
@@ -119,29 +117,53 @@ impl Kept {
     fn open(place: KeepIn) -> Self {
         let path = PathBuf::from(std::ffi::OsStr::from_bytes(&place.file)).with_extension(&blocks::SUFFIX[1..]);
         let index = map(&path).and_then(|file| sound(&path, &place, Box::leak(Box::new(file))));
+        let (rows, pages) = index.map_or((&[][..], 0), |index| (index.rows, index.pages.len()));
         let mut first = AddressMap::default();
-        for (n, row) in index.iter().flat_map(Index::rows).enumerate() {
-            first.entry(row.pc).or_insert(n);
+        first.reserve(rows.len());
+        for (n, row) in rows.iter().enumerate() {
+            first.entry(row.pc.get()).or_insert(n as u32);
         }
-        Self { place, path, index, first, new: Vec::new(), new_bytes: 0, forked: false }
+        let pages = vec![State::Unknown; pages];
+        Self { place, path, index, first, pages, new: Vec::new(), new_bytes: 0, forked: false }
     }
 
-    fn find(&self, pc: u64, key: &[u8]) -> Option<Code> {
-        let index = self.index.as_ref()?;
-        let rows = index.rows_from(*self.first.get(&pc)?).take_while(|row| row.pc == pc);
-        rows.into_iter().find_map(|row| code_of(index.record(&row)?, pc, key))
+    /// The record of a block at `pc` that was compiled like this, where memory holds all that it depends on, and its
+    /// row's number.
+    fn find(&mut self, pc: u64, how: How, holds: &dyn Fn(&Page) -> bool) -> Option<(u32, Record<'static>)> {
+        let first = *self.first.get(&pc)?;
+        let index = self.index?;
+        let rows = index.rows[first as usize..].iter().take_while(|row| row.pc == pc);
+        (first..).zip(rows).find_map(|(n, row)| {
+            let record = Record::read(index.record(row)?)?;
+            (record.how() == how && self.all_hold(&record, index.pages, holds)).then_some((n, record))
+        })
     }
 
-    fn has(&self, pc: u64) -> bool {
-        self.first.contains_key(&pc)
+    fn all_hold(&mut self, record: &Record<'_>, pages: &[Page], holds: &dyn Fn(&Page) -> bool) -> bool {
+        record.pages.iter().all(|number| {
+            let number = number.get() as usize;
+            let (Some(page), Some(state)) = (pages.get(number), self.pages.get_mut(number)) else { return false };
+            if *state == State::Unknown {
+                *state = if holds(page) { State::Holds } else { State::Other };
+            }
+            *state == State::Holds
+        })
     }
 
-    fn add(&mut self, key: &[u8], pc: u64, code: &Code) {
-        if self.new_bytes < MOST_NEW
-            && let Some(record) = record(key, pc, code)
-        {
-            self.new_bytes += record.len();
-            self.new.push((pc, record));
+    /// Guest memory in a range may have changed.
+    pub fn invalidate(&mut self, start: u64, end: u64) {
+        let Some(index) = &self.index else { return };
+        let from = index.pages.partition_point(|page| page.address.get() + blocks::PAGE_LEN <= start);
+        let to = index.pages.partition_point(|page| page.address.get() < end);
+        if from < to {
+            self.pages[from..to].fill(State::Unknown);
+        }
+    }
+
+    fn add(&mut self, new: New) {
+        if self.new_bytes < MOST_NEW {
+            self.new_bytes += new.code.bytes.len();
+            self.new.push(new);
         }
     }
 
@@ -162,12 +184,15 @@ impl Kept {
     }
 
     /// Adds the new blocks to the file as it is now.
-    fn write(&self) -> io::Result<()> {
+    fn write(&self, volatile: &Pages, memory: &dyn GuestCode) -> io::Result<()> {
         let folder = self.folder();
+        let mut sums = depends::Sums::default();
+        let mut drafts: Vec<Draft> = self.new.iter().filter_map(|new| new.draft(&mut sums, volatile, memory)).collect();
         let file = map(&self.path);
-        let before = file.as_deref().and_then(|file| sound(&self.path, &self.place, file));
-        let records = merged(&self.new, before.as_ref());
-        let bytes = blocks::encode(self.place.context, &self.place.program, &records);
+        if let Some(before) = file.as_deref().and_then(|file| sound(&self.path, &self.place, file)) {
+            add_before(&mut drafts, &before);
+        }
+        let bytes = encode(&self.place, drafts);
         if occupied(folder)? + bytes.len() as u64 > self.place.limit {
             // Until the service has made room.
             return Ok(());
@@ -209,21 +234,42 @@ fn sound<'f>(path: &Path, place: &KeepIn, file: &'f [u8]) -> Option<Index<'f>> {
     }
 }
 
-/// The new records and, as far as there is room, those of before that aren't among them.
-fn merged<'r>(new: &'r [(u64, Vec<u8>)], before: Option<&Index<'r>>) -> Vec<(u64, &'r [u8])> {
-    let mut records: Vec<(u64, &[u8])> = new.iter().map(|(pc, record)| (*pc, &record[..])).collect();
-    let known: std::collections::HashSet<(u64, &[u8])> =
-        records.iter().filter_map(|(pc, record)| Some((*pc, key_of(record)?))).collect();
-    let mut size: usize = records.iter().map(|(_, record)| record.len()).sum();
-    for row in before.into_iter().flat_map(Index::rows) {
-        let Some(record) = before.and_then(|index| index.record(&row)) else { continue };
-        let is_new = key_of(record).is_some_and(|key| !known.contains(&(row.pc, key)));
-        if is_new && size + record.len() <= MOST_KEPT {
-            size += record.len();
-            records.push((row.pc, record));
+/// Adds to the new records, as far as there is room, those of before that aren't among them.
+fn add_before(drafts: &mut Vec<Draft>, before: &Index<'_>) {
+    let known: HashSet<(u64, How, Vec<(u64, u64)>)> =
+        drafts.iter().map(|draft| (draft.pc, draft.how, draft.pages.clone())).collect();
+    let mut size: usize = drafts.iter().map(|draft| draft.record.len()).sum();
+    for row in before.rows {
+        let Some(draft) = before.record(row).and_then(|bytes| draft_of(row.pc.get(), bytes, before)) else { continue };
+        if size + draft.record.len() <= MOST_KEPT {
+            let key = (draft.pc, draft.how, draft.pages);
+            if !known.contains(&key) {
+                size += draft.record.len();
+                drafts.push(Draft { pages: key.2, ..draft });
+            }
         }
     }
-    records
+}
+
+/// A record of a file, taken out of it.
+fn draft_of(pc: u64, bytes: &[u8], index: &Index<'_>) -> Option<Draft> {
+    let record = Record::read(bytes)?;
+    let page = |number: usize| index.pages.get(number).map(|page| (page.address.get(), page.sum.get()));
+    let pages = record.pages.iter().map(|number| page(number.get() as usize)).collect::<Option<_>>()?;
+    Some(Draft { pc, how: record.how(), pages, record: bytes.to_vec() })
+}
+
+/// A file of these records.
+fn encode(place: &KeepIn, mut drafts: Vec<Draft>) -> Vec<u8> {
+    let mut numbers: BTreeMap<(u64, u64), u32> =
+        drafts.iter().flat_map(|draft| &draft.pages).map(|page| (*page, 0)).collect();
+    numbers.values_mut().zip(0..).for_each(|(number, n)| *number = n);
+    for draft in &mut drafts {
+        record::set_pages(&mut draft.record, draft.pages.iter().map(|page| numbers[page]));
+    }
+    let pages: Vec<(u64, u64)> = numbers.into_keys().collect();
+    let records: Vec<(u64, &[u8])> = drafts.iter().map(|draft| (draft.pc, &draft.record[..])).collect();
+    blocks::encode(place.context, &place.program, &pages, &records)
 }
 
 /// Space that the folder's files take.
@@ -247,28 +293,23 @@ impl Engine {
     pub(super) fn use_kept(&mut self, config: &Config, place: &KeepIn) {
         if config.engine == EngineChoice::Auto {
             let kept = Kept::open(place.clone());
-            self.stats.kept_rows = kept.index.map_or(0, |index| index.len() as u64);
+            self.stats.kept_rows = kept.index.map_or(0, |index| index.rows.len() as u64);
             self.kept = Some(kept);
         }
     }
 
-    /// Puts the code of an earlier run in its place for a block that was decoded just now; gives its entry.
+    /// Puts the code of an earlier run in its place for the block at `pc`, whether it was decoded or not; gives its entry.
     pub(super) fn kept_code(&mut self, pc: u64, memory: &dyn GuestCode) -> Option<u64> {
-        let kept = self.kept.as_ref().filter(|kept| kept.has(pc))?;
-        let start = Instant::now();
-        let entry = self.table.block(pc).filter(|entry| entry.snapshot.is_none())?;
-        let decoded = Rc::clone(&entry.decoded);
-        let key = key(&decoded.block, &bytes_of(&decoded.block, memory)?, self.precise, self.counts());
-        let code = kept.find(pc, &key)?;
-        // Its turn for tier 2 comes as if it had been interpreted first.
-        let countdown = self.thresholds.optimized.saturating_add(self.thresholds.baseline);
-        let native = self.make_room().and_then(|()| self.place(pc, code, countdown));
-        self.stats.stored_time += start.elapsed();
-        match native {
-            Ok(native) => {
+        let how = How::of(Options { precise: self.precise, counted: self.counts(), check: None }, self.flags);
+        let volatile = &self.pages;
+        let holds = |page: &Page| holds(page, volatile, memory);
+        let (row, record) = self.kept.as_mut()?.find(pc, how, &holds)?;
+        if self.table.block(pc).is_some_and(|entry| entry.snapshot.is_some()) {
+            return None;
+        }
+        match self.install_kept(pc, row, &record) {
+            Ok(entry) => {
                 self.stats.kept_installed += 1;
-                let entry = native.entry;
-                self.table.block(pc)?.native = Some(native);
                 Some(entry)
             }
             Err(error) => {
@@ -279,13 +320,45 @@ impl Engine {
         }
     }
 
+    fn install_kept(&mut self, pc: u64, row: u32, record: &Record<'static>) -> Result<u64, CompileError> {
+        self.make_room()?;
+        // Its turn for tier 2 comes as if it had been interpreted first.
+        let countdown = self.thresholds.optimized.saturating_add(self.thresholds.baseline);
+        let slots: Vec<u64> = record.slots.iter().map(|target| self.table.slot(target.get()) as u64).collect();
+        let align = record.align().ok_or(CompileError::Relocation)?;
+        let pcs = GuestMap::Kept { pc, rows: record.pc_map };
+        let mut code = std::mem::take(&mut self.scratch);
+        code.clear();
+        code.extend_from_slice(record.code);
+        let native = self.put(pc, &mut code, align, record.relocations(), &slots, pcs, countdown);
+        self.scratch = code;
+        let native = native?;
+        let address = native.entry;
+        match self.table.block(pc) {
+            Some(entry) => entry.native = Some(native),
+            None => {
+                let end = pc.saturating_add(record.head.len.get().into());
+                let follows = record.head.follows != 0;
+                self.table.insert_block(pc, Entry::kept(end, native, row, follows), record.calls());
+            }
+        }
+        Ok(address)
+    }
+
+    /// Where an earlier run saw the block of a row lead.
+    pub(super) fn kept_targets(&self, row: u32) -> Vec<u64> {
+        let index = self.kept.as_ref().and_then(|kept| kept.index);
+        let record = index.and_then(|index| Record::read(index.record(index.rows.get(row as usize)?)?));
+        record.map_or_else(Vec::new, |record| record.seen.iter().map(|target| target.get()).collect())
+    }
+
     /// Remembers what a block was compiled to.
-    pub(super) fn keep_code(&mut self, block: &Block, options: Options<'_>, code: &Code, memory: &dyn GuestCode) {
+    pub(super) fn keep_code(&mut self, decoded: &Rc<DecodedBlock>, options: Options<'_>, code: &Code) {
+        let (how, rule) = (How::of(options, self.flags), self.flags);
         if options.check.is_none()
             && let Some(kept) = &mut self.kept
-            && let Some(bytes) = bytes_of(block, memory)
         {
-            kept.add(&key(block, &bytes, options.precise, options.counted), block.pc, code);
+            kept.add(New { how, rule, decoded: Rc::clone(decoded), code: code.clone() });
         }
     }
 
@@ -305,10 +378,10 @@ impl Engine {
         let started = prepared.and_then(|()| {
             launch::detached(|| {
                 step_back();
-                self.compile_for_later(&worth, memory);
+                self.compile_for_later(&worth);
                 if let Some(kept) = &self.kept {
                     // Nobody is left to be told.
-                    let _ = kept.write();
+                    let _ = kept.write(&self.pages, memory);
                 }
             })
         });
@@ -323,9 +396,9 @@ impl Engine {
             return;
         }
         let worth = self.uncompiled(WORTH_WARM);
-        self.compile_for_later(&worth, memory);
+        self.compile_for_later(&worth);
         let Some(kept) = &mut self.kept else { return };
-        if let Err(error) = kept.prepare().and_then(|()| kept.write()) {
+        if let Err(error) = kept.prepare().and_then(|()| kept.write(&self.pages, memory)) {
             tracing::warn!(path = %kept.path.display(), %error, "the blocks' code isn't kept");
         }
         kept.new.clear();
@@ -336,7 +409,7 @@ impl Engine {
         let mut found: Vec<(u64, u64)> = Vec::new();
         for pc in self.table.block_addresses() {
             let Some(entry) = self.table.block(pc) else { continue };
-            let runs = entry.decoded.runs.get();
+            let runs = entry.runs();
             if entry.native.is_none() && !entry.no_native && entry.snapshot.is_none() && runs >= executions {
                 found.push((runs, pc));
             }
@@ -345,25 +418,35 @@ impl Engine {
         found.into_iter().map(|(_, pc)| pc).collect()
     }
 
-    fn compile_for_later(&mut self, worth: &[u64], memory: &dyn GuestCode) {
+    fn compile_for_later(&mut self, worth: &[u64]) {
         let start = Instant::now();
         for &pc in worth {
             if start.elapsed() > PATIENCE {
                 return;
             }
-            let Some(decoded) = self.table.block(pc).map(|entry| Rc::clone(&entry.decoded)) else { continue };
+            let Some(decoded) = self.table.block(pc).and_then(|entry| entry.decoded.clone()) else { continue };
             let options = Options { precise: self.precise, counted: self.counts(), check: None };
             if let Ok(code) = self.compile(&decoded.block, options) {
-                self.keep_code(&decoded.block, options, &code, memory);
+                self.keep_code(&decoded, options, &code);
             }
         }
     }
 }
 
-/// A block's bytes in guest memory.
-fn bytes_of(block: &Block, memory: &dyn GuestCode) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; block.len() as usize];
-    (memory.fetch(block.pc, &mut bytes) == bytes.len()).then_some(bytes)
+/// Whether guest memory holds a page that a record depends on. If so, writes to it will be noticed.
+fn holds(page: &Page, volatile: &Pages, memory: &dyn GuestCode) -> bool {
+    let address = page.address.get();
+    if volatile.is_volatile(address, address + blocks::PAGE_LEN) {
+        return false;
+    }
+    let held = |sum: u64| page.sum == sum;
+    let (sum, has_code) = depends::page_sum(address, memory);
+    if !held(sum) || !has_code {
+        return held(sum);
+    }
+    memory.watch_code(address, blocks::PAGE_LEN);
+    // Behind the watch nothing changes unnoticed.
+    held(depends::page_sum(address, memory).0)
 }
 
 #[cfg(test)]

@@ -161,6 +161,8 @@ pub struct Engine {
     kept: Option<Kept>,
     /// What [`reads_flags`] has found, by address; worth nothing once code changes.
     readers: RefCell<AddressMap<bool>>,
+    /// Where kept code gets its addresses filled in.
+    scratch: Vec<u8>,
     stats: Stats,
     perf_map: Option<PerfMap>,
 }
@@ -200,6 +202,7 @@ impl Engine {
             stored: None,
             kept: None,
             readers: RefCell::default(),
+            scratch: Vec::new(),
             stats: Stats::default(),
             perf_map: config.perf_map.clone().map(PerfMap::new),
         }
@@ -331,13 +334,15 @@ impl Engine {
         if self.table.known.get(pc).is_some_and(|block| unsafe { (*block).may_follow_crossing.get() }) {
             return false;
         }
-        let known = self.table.block(pc).map(|entry| Rc::clone(&entry.decoded));
-        if known.as_ref().is_some_and(|k| k.may_follow_crossing.get()) {
+        if self.table.block(pc).is_some_and(|entry| entry.follows) {
             return false;
         }
         let loses = self.flags == FlagRule::Convention && self.reads_flags(pc, memory);
-        if let Some(known) = known {
-            known.may_follow_crossing.set(!loses);
+        if let Some(entry) = self.table.block(pc) {
+            entry.follows = !loses;
+            if let Some(decoded) = &entry.decoded {
+                decoded.may_follow_crossing.set(!loses);
+            }
         }
         loses
     }
@@ -360,12 +365,10 @@ impl Engine {
             if let Some(code) = self.stored_region(pc, memory) {
                 return Ok(code);
             }
-            self.decode(pc, memory).map_err(Step::Nothing)?;
-            if !self.is_to_be_watched(pc)
-                && let Some(entry) = self.kept_code(pc, memory)
-            {
+            if let Some(entry) = self.kept_code(pc, memory) {
                 return Ok(Code::plain(entry));
             }
+            self.decode(pc, memory).map_err(Step::Nothing)?;
         }
         let thresholds = self.thresholds;
         let entry = self.table.block(pc).expect("decoded just now");
@@ -376,15 +379,14 @@ impl Engine {
             return Ok(code);
         }
         let entry = self.table.block(pc).expect("asking for a region removes no block");
-        if entry.decoded.runs.get() >= thresholds.baseline && !entry.no_native {
-            if let Some(entry) = self.kept_code(pc, memory).or_else(|| self.compile_baseline(pc, memory)) {
+        let decoded = Rc::clone(entry.decoded.as_ref().expect("only a block with code isn't decoded"));
+        if decoded.runs.get() >= thresholds.baseline && !entry.no_native {
+            if let Some(entry) = self.kept_code(pc, memory).or_else(|| self.compile_baseline(pc)) {
                 return Ok(Code::plain(entry));
             }
-            let entry = self.table.block(pc).expect("compiling removes no block");
-            entry.no_native = true;
-            return Err(Step::Interpret(Rc::as_ptr(&entry.decoded)));
+            self.table.block(pc).expect("compiling removes no block").no_native = true;
+            return Err(Step::Interpret(Rc::as_ptr(&decoded)));
         }
-        let decoded = Rc::clone(&entry.decoded);
         decoded.runs.set(decoded.runs.get() + 1);
         // Blocks with a snapshot are compared with memory before each execution.
         if entry.snapshot.is_none() {
@@ -393,9 +395,23 @@ impl Engine {
         Err(Step::Interpret(Rc::as_ptr(&decoded)))
     }
 
-    /// Whether tier 0 has to see first where the block's indirect jump or call leads: regions are made by that.
-    fn is_to_be_watched(&mut self, pc: u64) -> bool {
-        self.asks_for_regions() && self.table.block(pc).is_some_and(|entry| entry.decoded.leads_anywhere())
+    /// What the known block at `pc` consists of: decoded now if its code came from an earlier run.
+    fn decoded(&mut self, pc: u64, memory: &dyn GuestCode) -> Option<Rc<DecodedBlock>> {
+        let entry = self.table.block(pc)?;
+        if let Some(decoded) = &entry.decoded {
+            return Some(Rc::clone(decoded));
+        }
+        let (end, row, follows) = (entry.end, entry.kept, entry.follows);
+        let decoded = DecodedBlock::new(self.decode_block(memory, pc));
+        if decoded.block.end != end {
+            return None;
+        }
+        self.stats.blocks_decoded += 1;
+        decoded.may_follow_crossing.set(follows);
+        row.into_iter().flat_map(|row| self.kept_targets(row)).for_each(|target| decoded.saw(target));
+        let decoded = Rc::new(decoded);
+        self.table.block(pc)?.decoded = Some(Rc::clone(&decoded));
+        Some(decoded)
     }
 
     /// Forgets a block of an often changing page if its bytes are others now.
@@ -415,22 +431,7 @@ impl Engine {
 
     /// Whether flags that aren't kept are read behind this block.
     fn needs_all_flags(&self, block: &Block, memory: &dyn GuestCode) -> bool {
-        self.flags == FlagRule::Convention && self.flags_are_used_across(block, memory)
-    }
-
-    /// Whether a call's target or the code behind it reads flags from before.
-    fn flags_are_used_across(&self, block: &Block, memory: &dyn GuestCode) -> bool {
-        let Some(last) = block.insns.last().map(|i| i.raw).filter(crosses) else {
-            return false;
-        };
-        match last.flow_control() {
-            FlowControl::Call => {
-                self.reads_flags(block.end, memory)
-                    || block.successors().into_iter().any(|pc| self.reads_flags(pc, memory))
-            }
-            FlowControl::IndirectCall => self.reads_flags(block.end, memory),
-            _ => false,
-        }
+        self.flags == FlagRule::Convention && flags_are_used_across(block, |pc| self.reads_flags(pc, memory))
     }
 
     /// Whether code at `pc` reads a status flag that it hasn't written itself. Functions have many callers.
@@ -463,14 +464,8 @@ impl Engine {
             memory.watch_code(pc, block.end - pc);
             None
         };
-        self.table.insert_block(Entry {
-            decoded: Rc::new(DecodedBlock::new(block)),
-            native: None,
-            snapshot,
-            no_native: false,
-            no_region: false,
-            deferred: false,
-        });
+        let calls = called(&block);
+        self.table.insert_block(pc, Entry::decoded(Rc::new(DecodedBlock::new(block)), snapshot), calls);
         Ok(())
     }
 
@@ -483,6 +478,9 @@ impl Engine {
         self.readers.get_mut().clear();
         let end = start.saturating_add(len);
         self.table.remove_range(start, end);
+        if let Some(kept) = &mut self.kept {
+            kept.invalidate(start, end);
+        }
         if let Some(tier2) = &mut self.tier2 {
             tier2.outdate(start, end);
         }
@@ -552,10 +550,14 @@ impl Engine {
     pub fn after_vfork(&mut self, parted: Parted) {
         self.tier2 = parted.tier2;
         self.kept = parted.kept;
-        if let Some(tier2) = &mut self.tier2
-            && parted.invalidations != self.stats.invalidations
-        {
+        if parted.invalidations == self.stats.invalidations {
+            return;
+        }
+        if let Some(tier2) = &mut self.tier2 {
             tier2.outdate(0, u64::MAX);
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.invalidate(0, u64::MAX);
         }
     }
 
@@ -580,6 +582,24 @@ impl Engine {
                 }
             }
         }
+    }
+}
+
+/// The function that a block calls by its address.
+fn called(block: &Block) -> Option<u64> {
+    let last = block.insns.last().filter(|i| i.raw.flow_control() == FlowControl::Call)?;
+    (block.exit == BlockEnd::Terminator && crosses(&last.raw)).then(|| last.raw.near_branch_target())
+}
+
+/// Whether a call's target or the code behind it reads flags from before.
+fn flags_are_used_across(block: &Block, reads_flags: impl Fn(u64) -> bool) -> bool {
+    let Some(last) = block.insns.last().map(|i| i.raw).filter(crosses) else {
+        return false;
+    };
+    match last.flow_control() {
+        FlowControl::Call => reads_flags(block.end) || block.successors().into_iter().any(&reads_flags),
+        FlowControl::IndirectCall => reads_flags(block.end),
+        _ => false,
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use iced_x86::FlowControl;
@@ -327,7 +326,7 @@ impl Engine {
                 around.ranges.push((at, at + AHEAD));
                 continue;
             }
-            let known = self.table.block(at).map(|e| Rc::clone(&e.decoded));
+            let known = self.decoded(at, memory);
             let decoded;
             let block = match &known {
                 Some(known) => &known.block,
@@ -382,7 +381,7 @@ impl Engine {
         };
         let counter = entry.native.as_ref().and_then(|n| n.counter.as_ref());
         let counted = counter.map(|c| c.count());
-        entry.decoded.runs.get() + counted.unwrap_or(0)
+        entry.runs() + counted.unwrap_or(0)
     }
 
     // ---- answers -----------------------------------------------------------------------------------

@@ -5,12 +5,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
-use iced_x86::FlowControl;
 use xlate_abi::protocol::PcMapRow;
 use xlate_abi::state::{LOOKUP_ENTRIES, LinkSlot, LookupEntry, lookup_index};
 use xlate_x86::interpreter::DecodedBlock;
 
 use super::entry;
+use super::kept::record::PcRow;
 use super::tier0::Known;
 
 const PAGE_SHIFT: u32 = 12;
@@ -114,8 +114,16 @@ impl Counter {
 
 /// A block that was executed.
 pub struct Entry {
-    pub decoded: Rc<DecodedBlock>,
+    /// The address behind it.
+    pub end: u64,
+    /// What it consists of; none for a block whose code an earlier run has left, unless something has asked.
+    pub decoded: Option<Rc<DecodedBlock>>,
+    /// Code of tier 1: always there if it isn't decoded.
     pub native: Option<Native>,
+    /// The row of the code that an earlier run has left.
+    pub kept: Option<u32>,
+    /// Whether it is known that it may follow a return or an indirect call.
+    pub follows: bool,
     /// The bytes it was made from, when its page changes too often to be watched.
     pub snapshot: Option<Box<[u8]>>,
     /// Tier 1 or tier 2 have refused it: they aren't asked again.
@@ -126,8 +134,39 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn end(&self) -> u64 {
-        self.decoded.block.end
+    /// A block to be interpreted.
+    pub fn decoded(decoded: Rc<DecodedBlock>, snapshot: Option<Box<[u8]>>) -> Self {
+        Self {
+            end: decoded.block.end,
+            decoded: Some(decoded),
+            native: None,
+            kept: None,
+            follows: false,
+            snapshot,
+            no_native: false,
+            no_region: false,
+            deferred: false,
+        }
+    }
+
+    /// A block with the code of an earlier run.
+    pub fn kept(end: u64, native: Native, row: u32, follows: bool) -> Self {
+        Self {
+            end,
+            decoded: None,
+            native: Some(native),
+            kept: Some(row),
+            follows,
+            snapshot: None,
+            no_native: false,
+            no_region: false,
+            deferred: false,
+        }
+    }
+
+    /// Executions in tier 0.
+    pub fn runs(&self) -> u64 {
+        self.decoded.as_ref().map_or(0, |decoded| decoded.runs.get())
     }
 }
 
@@ -138,11 +177,36 @@ pub struct Region {
     pub source: Vec<(u64, u32)>,
 }
 
+/// Guest pc by offset in a piece of code.
+pub enum GuestMap {
+    Made(Vec<PcMapRow>),
+    /// Of a block of an earlier run, at `pc`.
+    Kept {
+        pc: u64,
+        rows: &'static [PcRow],
+    },
+}
+
+impl GuestMap {
+    fn guest_pc(&self, offset: u32) -> Option<u64> {
+        match self {
+            Self::Made(rows) => {
+                let behind = rows.partition_point(|row| row.host_offset <= offset);
+                rows.get(behind.checked_sub(1)?).map(|row| row.guest_pc)
+            }
+            Self::Kept { pc, rows } => {
+                let behind = rows.partition_point(|row| row.host.get() <= offset);
+                rows.get(behind.checked_sub(1)?).map(|row| pc.wrapping_add(row.guest.get().into()))
+            }
+        }
+    }
+}
+
 /// Guest pc by host address, for one piece of code.
 struct Mapped {
     start: u64,
     end: u64,
-    rows: Vec<PcMapRow>,
+    pcs: GuestMap,
 }
 
 /// How far a function's code may be behind its entry.
@@ -248,13 +312,10 @@ impl Table {
         Some(Code::plain(self.blocks.get(&pc)?.native.as_ref()?.entry))
     }
 
-    pub fn insert_block(&mut self, entry: Entry) {
-        let block = &entry.decoded.block;
-        let pc = block.pc;
-        if block.insns.last().is_some_and(|i| i.raw.flow_control() == FlowControl::Call) {
-            self.functions.extend(block.successors());
-        }
-        self.index(pc, pc, entry.end());
+    /// Takes a block over, which calls this function.
+    pub fn insert_block(&mut self, pc: u64, entry: Entry, calls: Option<u64>) {
+        self.functions.extend(calls);
+        self.index(pc, pc, entry.end);
         self.blocks.insert(pc, entry);
     }
 
@@ -268,19 +329,17 @@ impl Table {
         self.regions.insert(pc, region);
     }
 
-    /// Remembers that code at `start..end` of the host maps to guest addresses by `rows`.
-    pub fn map_code(&mut self, start: u64, end: u64, rows: Vec<PcMapRow>) {
+    /// Remembers that code at `start..end` of the host maps to guest addresses by `pcs`.
+    pub fn map_code(&mut self, start: u64, end: u64, pcs: GuestMap) {
         debug_assert!(self.mapped.last().is_none_or(|last| last.end <= start));
-        self.mapped.push(Mapped { start, end, rows });
+        self.mapped.push(Mapped { start, end, pcs });
     }
 
     /// The guest instruction that a host address belongs to.
     pub fn guest_pc(&self, host: u64) -> Option<u64> {
         let n = self.mapped.partition_point(|m| m.end <= host);
         let m = self.mapped.get(n).filter(|m| m.start <= host)?;
-        let offset = (host - m.start) as u32;
-        let row = m.rows.partition_point(|r| r.host_offset <= offset);
-        m.rows.get(row.checked_sub(1)?).map(|r| r.guest_pc)
+        m.pcs.guest_pc((host - m.start) as u32)
     }
 
     fn index(&mut self, pc: u64, start: u64, end: u64) {
@@ -366,7 +425,7 @@ impl Table {
         if region_hit {
             self.remove_region(pc);
         }
-        if self.blocks.get(&pc).is_some_and(|b| overlaps(pc, b.end())) {
+        if self.blocks.get(&pc).is_some_and(|b| overlaps(pc, b.end)) {
             self.remove_block(pc);
         }
     }
@@ -379,9 +438,9 @@ impl Table {
         self.known.forget(pc);
         if !self.regions.contains_key(&pc) {
             self.unlink(pc);
-            self.unindex(pc, pc, entry.end());
+            self.unindex(pc, pc, entry.end);
         }
-        self.dropped.push(entry.decoded);
+        self.dropped.extend(entry.decoded);
     }
 
     /// Frees what was dropped. No tier 0 code may be running.
@@ -398,7 +457,7 @@ impl Table {
             self.unindex(pc, start, start + u64::from(len));
         }
         if let Some(entry) = self.blocks.get(&pc) {
-            let end = entry.end();
+            let end = entry.end;
             self.index(pc, pc, end);
         }
     }
@@ -413,6 +472,10 @@ impl Table {
 
     /// Forgets all translated code and its links; decoded blocks stay. No translated code may be running.
     pub fn forget_code(&mut self) {
+        let code_only = self.blocks.iter().filter(|(_, entry)| entry.decoded.is_none()).map(|(pc, _)| *pc);
+        for pc in code_only.collect::<Vec<_>>() {
+            self.remove_block(pc);
+        }
         for entry in self.blocks.values_mut() {
             entry.native = None;
             entry.no_region = false;
@@ -474,14 +537,9 @@ mod tests {
     fn table_with(pc: u64, entry: u64) -> Table {
         let source = SliceSource { address: pc, bytes: &[0x01, 0xd8, 0x72, 0xfc] };
         let mut table = Table::default();
-        table.insert_block(Entry {
-            decoded: Rc::new(DecodedBlock::new(decode_block(&source, pc, 64, false))),
-            native: Some(Native { entry, counter: None }),
-            snapshot: None,
-            no_native: false,
-            no_region: false,
-            deferred: false,
-        });
+        let decoded = Rc::new(DecodedBlock::new(decode_block(&source, pc, 64, false)));
+        let native = Some(Native { entry, counter: None });
+        table.insert_block(pc, Entry { native, ..Entry::decoded(decoded, None) }, None);
         table
     }
 
@@ -543,7 +601,7 @@ mod tests {
     fn host_addresses_map_to_instructions() {
         let mut table = Table::default();
         let rows = [(4, 0x10), (8, 0x13)].map(|(host_offset, guest_pc)| PcMapRow { host_offset, guest_pc });
-        table.map_code(0x100, 0x110, rows.to_vec());
+        table.map_code(0x100, 0x110, GuestMap::Made(rows.to_vec()));
         let at = |host| table.guest_pc(host);
         assert_eq!([at(0x103), at(0x104), at(0x10f)], [None, Some(0x10), Some(0x13)]);
         assert_eq!(at(0x110), None);

@@ -2,13 +2,12 @@
 //! place. So code can be kept over runs.
 
 use cranelift_codegen::ir::UserExternalName;
-use serde::{Deserialize, Serialize};
 
 use super::runtime_calls::Function;
 use crate::engine::entry;
 
 /// One such thing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Symbol {
     /// A link slot of the code's own, by its number.
     Slot(u32),
@@ -24,11 +23,14 @@ pub enum Symbol {
 }
 
 /// Eight bytes of code that hold a symbol's address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Relocation {
     pub offset: u32,
     pub symbol: Symbol,
 }
+
+/// Bits of [`Symbol::number`] that a name's index takes.
+const NUMBER_BITS: u32 = 24;
 
 impl Symbol {
     /// Its name for Cranelift.
@@ -59,6 +61,18 @@ impl Symbol {
         })
     }
 
+    /// Its number in files.
+    pub fn number(self) -> u32 {
+        let name = self.name();
+        name.namespace << NUMBER_BITS | name.index
+    }
+
+    /// The symbol of a number.
+    pub fn numbered(number: u32) -> Option<Self> {
+        let name = UserExternalName { namespace: number >> NUMBER_BITS, index: number & ((1 << NUMBER_BITS) - 1) };
+        Self::of(&name)
+    }
+
     /// Its address, where that is the same for all code of this process.
     fn common_address(self) -> Option<u64> {
         match self {
@@ -72,11 +86,17 @@ impl Symbol {
     }
 }
 
-/// Fills the addresses in. `slots` are those of the code's link slots. False if there is none for a symbol, or no place
-/// for it: such code didn't come from this compiler.
+/// Fills the addresses in. `slots` are those of the code's link slots. False if there is no such symbol, no address of it,
+/// or no place for it: such code didn't come from this compiler.
 #[must_use]
-pub fn relocate(code: &mut [u8], relocations: &[Relocation], slots: &[u64], counter: Option<u64>) -> bool {
-    relocations.iter().all(|r| {
+pub fn relocate(
+    code: &mut [u8],
+    mut relocations: impl Iterator<Item = Option<Relocation>>,
+    slots: &[u64],
+    counter: Option<u64>,
+) -> bool {
+    relocations.all(|relocation| {
+        let Some(r) = relocation else { return false };
         let address = match r.symbol {
             Symbol::Slot(n) => slots.get(n as usize).copied(),
             Symbol::Counter => counter,
@@ -99,21 +119,23 @@ mod tests {
         use Symbol::*;
         for symbol in [Slot(0), Slot(7), Counter, Promote, Safepoint, Continue, Crossed, Function(0), Function(9)] {
             assert_eq!(Symbol::of(&symbol.name()), Some(symbol));
+            assert_eq!(Symbol::numbered(symbol.number()), Some(symbol));
         }
         assert_eq!(Symbol::of(&UserExternalName { namespace: 3, index: 0 }), None);
     }
 
     #[test]
     fn addresses_are_filled_in_where_they_belong() {
-        let at = |offset, symbol| Relocation { offset, symbol };
+        let at = |offset, symbol| Some(Relocation { offset, symbol });
         let mut code = [0xcc; 20];
-        assert!(relocate(&mut code, &[at(1, Symbol::Slot(1)), at(12, Symbol::Counter)], &[5, 6], Some(7)));
+        let two = [at(1, Symbol::Slot(1)), at(12, Symbol::Counter)];
+        assert!(relocate(&mut code, two.into_iter(), &[5, 6], Some(7)));
         assert_eq!(code[..12], [0xcc, 6, 0, 0, 0, 0, 0, 0, 0, 0xcc, 0xcc, 0xcc]);
         assert_eq!(code[12..], [7, 0, 0, 0, 0, 0, 0, 0]);
-        for wrong in [at(13, Symbol::Promote), at(u32::MAX, Symbol::Promote), at(0, Symbol::Slot(2))] {
-            assert!(!relocate(&mut code, &[wrong], &[5, 6], Some(7)));
+        let none = at(0, Symbol::Function(1000));
+        for wrong in [at(13, Symbol::Promote), at(u32::MAX, Symbol::Promote), at(0, Symbol::Slot(2)), none, None] {
+            assert!(!relocate(&mut code, [wrong].into_iter(), &[5, 6], Some(7)));
         }
-        assert!(!relocate(&mut code, &[at(0, Symbol::Counter)], &[], None));
-        assert!(!relocate(&mut code, &[at(0, Symbol::Function(1000))], &[], None));
+        assert!(!relocate(&mut code, [at(0, Symbol::Counter)].into_iter(), &[], None));
     }
 }

@@ -89,7 +89,7 @@ impl Bench {
             .unwrap_or_else(|e| panic!("{:?}\n{}", e.inner, e.func.display()));
         let mut bytes = code.code_buffer().to_vec();
         let relocations = super::relocations(&c.context.func, c.context.compiled_code()).unwrap();
-        assert!(relocate(&mut bytes, &relocations, &[], None));
+        assert!(relocate(&mut bytes, relocations.into_iter().map(Some), &[], None));
         let place = self.cache.reserve(bytes.len(), 64).unwrap();
         self.cache.write(place, &bytes).unwrap();
         place.address

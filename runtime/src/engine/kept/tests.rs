@@ -1,9 +1,10 @@
 //! What is found again, and what isn't.
 
 use super::*;
-use crate::engine::baseline::symbol::Symbol;
+use crate::engine::baseline::symbol::{Relocation, Symbol};
+use xlate_abi::protocol::PcMapRow;
 use xlate_abi::state::CpuState;
-use xlate_x86::decode::{SliceSource, decode_block};
+use xlate_x86::decode::SliceSource;
 
 /// Guest code at one address.
 struct At(u64, Vec<u8>);
@@ -56,13 +57,18 @@ fn run(engine: &mut Engine, program: &At) -> u64 {
     state.gpr[0]
 }
 
+/// Writes the file.
+fn keep(engine: &Engine, program: &At) {
+    engine.kept.as_ref().unwrap().write(&engine.pages, program).unwrap();
+}
+
 #[test]
 fn a_later_run_compiles_nothing() {
     let folder = Folder::new("later");
     let mut first = folder.engine();
     assert_eq!([run(&mut first, &program(7)), run(&mut first, &program(7))], [7; 2]);
     assert_eq!((first.stats.baseline_blocks, first.stats.kept_rows), (1, 0));
-    first.kept.as_ref().unwrap().write().unwrap();
+    keep(&first, &program(7));
     let mut second = folder.engine();
     assert_eq!(run(&mut second, &program(7)), 7);
     let stats = &second.stats;
@@ -79,7 +85,7 @@ fn other_code_at_the_address_is_compiled_anew_and_kept_beside() {
             assert_eq!(run(&mut engine, &program(n)), u64::from(n));
         }
         assert_eq!((engine.stats.kept_rows, engine.stats.kept_installed), (rows, u64::from(rows == 2)));
-        engine.kept.as_ref().unwrap().write().unwrap();
+        keep(&engine, &program(n));
     }
 }
 
@@ -89,8 +95,8 @@ fn damaged_files_and_others_files_are_ignored() {
     let mut engine = folder.engine();
     run(&mut engine, &program(7));
     run(&mut engine, &program(7));
+    keep(&engine, &program(7));
     let kept = engine.kept.as_ref().unwrap();
-    kept.write().unwrap();
     let whole = fs::read(&kept.path).unwrap();
     for at in [0, 9, 20, blocks::HEADER_LEN, whole.len() - 1] {
         let mut bytes = whole.clone();
@@ -112,14 +118,75 @@ fn a_full_folder_takes_nothing() {
     let mut engine = folder.engine();
     run(&mut engine, &program(7));
     run(&mut engine, &program(7));
-    let kept = engine.kept.as_mut().unwrap();
-    kept.place.limit = 100;
-    kept.write().unwrap();
-    assert!(!kept.path.exists());
+    engine.kept.as_mut().unwrap().place.limit = 100;
+    keep(&engine, &program(7));
+    assert!(!engine.kept.as_ref().unwrap().path.exists());
 }
 
 #[test]
-fn code_comes_back_as_it_was() {
+fn nothing_is_decoded_unless_something_asks() {
+    let folder = Folder::new("decoded");
+    let mut first = folder.engine();
+    assert_eq!([run(&mut first, &program(7)), run(&mut first, &program(7))], [7; 2]);
+    keep(&first, &program(7));
+    let mut second = folder.engine();
+    assert_eq!(run(&mut second, &program(7)), 7);
+    assert_eq!((second.stats.kept_installed, second.stats.blocks_decoded), (1, 0));
+    let decoded = second.decoded(0x1000, &program(7)).unwrap();
+    assert_eq!((decoded.block.insns.len(), second.stats.blocks_decoded), (2, 1));
+}
+
+#[test]
+fn pages_that_were_written_to_are_looked_at_again() {
+    let folder = Folder::new("written");
+    let mut first = folder.engine();
+    assert_eq!([run(&mut first, &program(7)), run(&mut first, &program(7))], [7; 2]);
+    keep(&first, &program(7));
+    let mut second = folder.engine();
+    assert_eq!(run(&mut second, &program(7)), 7);
+    second.invalidate(0x1003, 1);
+    assert_eq!(run(&mut second, &program(8)), 8);
+    second.invalidate(0x1003, 1);
+    assert_eq!(run(&mut second, &program(7)), 7);
+    assert_eq!(second.stats.kept_installed, 2);
+}
+
+/// cmp eax, ebx; jmp +0x1000; and behind that something
+fn flags_over_two_pages(behind: &[u8]) -> At {
+    let mut code = vec![0x39, 0xd8, 0xe9, 0, 0x10, 0, 0];
+    code.resize(7 + 0x1000, 0xcc);
+    code.extend(behind);
+    At(0x1000, code)
+}
+
+#[test]
+fn code_behind_the_block_decides_too() {
+    let folder = Folder::new("behind");
+    // setl al; syscall. mov al, 5; cmp eax, eax; syscall.
+    let (reads, kills) = ([0x0f, 0x9c, 0xc0, 0x0f, 0x05], [0xb0, 5, 0x39, 0xc0, 0x0f, 0x05]);
+    let mut first = folder.engine();
+    for _ in 0..2 {
+        assert_eq!(run(&mut first, &flags_over_two_pages(&kills)), 5);
+    }
+    keep(&first, &flags_over_two_pages(&kills));
+    let mut second = folder.engine();
+    // The first block is the same, but its flags are read now.
+    assert_eq!(run(&mut second, &flags_over_two_pages(&reads)), 0);
+    assert_eq!(second.stats.kept_installed, 0);
+    assert_eq!(run(&mut folder.engine(), &flags_over_two_pages(&kills)), 5);
+}
+
+#[test]
+fn a_block_that_changed_before_the_end_is_not_kept() {
+    let folder = Folder::new("changed");
+    let mut first = folder.engine();
+    assert_eq!([run(&mut first, &program(7)), run(&mut first, &program(7))], [7; 2]);
+    keep(&first, &program(8));
+    assert_eq!(folder.engine().stats.kept_rows, 0);
+}
+
+#[test]
+fn a_record_is_read_as_it_was_written() {
     let code = Code {
         bytes: vec![1, 2, 3],
         align: 16,
@@ -127,24 +194,18 @@ fn code_comes_back_as_it_was() {
         relocations: vec![Relocation { offset: 0, symbol: Symbol::Slot(1) }],
         slots: vec![0, u64::MAX],
     };
-    let record = record(b"key", 0x1000, &code).unwrap();
-    assert_eq!(code_of(&record, 0x1000, b"key"), Some(code));
-    assert_eq!(code_of(&record, 0x1000, b"kez"), None);
-    assert_eq!(key_of(&record), Some(&b"key"[..]));
-    assert_eq!(code_of(&record[..record.len() - 1], 0x1000, b"key"), None);
-}
-
-#[test]
-fn what_a_block_is_compiled_to_depends_on_live_flags_too() {
-    let memory = At(0x1000, vec![0x01, 0xd8, 0xeb, 0xfe]);
-    let block = decode_block(&SliceSource { address: 0x1000, bytes: &memory.1 }, 0x1000, 64, false);
-    let mut other = block.clone();
-    other.insns[0].live ^= 1;
-    let bytes = bytes_of(&block, &memory).unwrap();
-    let base = key(&block, &bytes, false, false);
-    for different in
-        [key(&other, &bytes, false, false), key(&block, &bytes, true, false), key(&block, &bytes, false, true)]
-    {
-        assert_ne!(base, different);
-    }
+    let how = How::COUNTED | How::EXACT;
+    let facts = Facts { how, len: 9, calls: Some(0x77), follows: true, seen: &[5], pages: 2 };
+    let mut bytes = record::encode(0x1000, &code, &facts).unwrap();
+    record::set_pages(&mut bytes, [3, 4].into_iter());
+    let record = Record::read(&bytes).unwrap();
+    assert_eq!((record.how(), record.align(), record.calls()), (how, Some(16), Some(0x77)));
+    assert_eq!((record.head.len.get(), record.head.follows), (9, 1));
+    assert!(record.pages.iter().map(|n| n.get()).eq([3, 4]));
+    assert!(record.relocations().eq([Some(code.relocations[0])]));
+    assert!(record.slots.iter().map(|slot| slot.get()).eq([0, u64::MAX]));
+    assert!(record.pc_map.iter().map(|row| (row.host.get(), row.guest.get())).eq([(2, 5)]));
+    assert!(record.seen.iter().map(|target| target.get()).eq([5]));
+    assert_eq!(record.code, [1, 2, 3]);
+    assert!(Record::read(&bytes[..30]).is_none());
 }
