@@ -84,12 +84,14 @@ struct New {
     code: Code,
 }
 
+/// What a page held: its address and sum.
+type Held = (u64, u64);
+
 /// A record that has no pages' numbers yet.
 struct Draft {
     pc: u64,
     how: How,
-    /// Addresses and sums.
-    pages: Vec<(u64, u64)>,
+    pages: Vec<Held>,
     record: Vec<u8>,
 }
 
@@ -236,7 +238,7 @@ fn sound<'f>(path: &Path, place: &KeepIn, file: &'f [u8]) -> Option<Index<'f>> {
 
 /// Adds to the new records, as far as there is room, those of before that aren't among them.
 fn add_before(drafts: &mut Vec<Draft>, before: &Index<'_>) {
-    let known: HashSet<(u64, How, Vec<(u64, u64)>)> =
+    let known: HashSet<(u64, How, Vec<Held>)> =
         drafts.iter().map(|draft| (draft.pc, draft.how, draft.pages.clone())).collect();
     let mut size: usize = drafts.iter().map(|draft| draft.record.len()).sum();
     for row in before.rows {
@@ -261,13 +263,13 @@ fn draft_of(pc: u64, bytes: &[u8], index: &Index<'_>) -> Option<Draft> {
 
 /// A file of these records.
 fn encode(place: &KeepIn, mut drafts: Vec<Draft>) -> Vec<u8> {
-    let mut numbers: BTreeMap<(u64, u64), u32> =
+    let mut numbers: BTreeMap<Held, u32> =
         drafts.iter().flat_map(|draft| &draft.pages).map(|page| (*page, 0)).collect();
     numbers.values_mut().zip(0..).for_each(|(number, n)| *number = n);
     for draft in &mut drafts {
         record::set_pages(&mut draft.record, draft.pages.iter().map(|page| numbers[page]));
     }
-    let pages: Vec<(u64, u64)> = numbers.into_keys().collect();
+    let pages: Vec<Held> = numbers.into_keys().collect();
     let records: Vec<(u64, &[u8])> = drafts.iter().map(|draft| (draft.pc, &draft.record[..])).collect();
     blocks::encode(place.context, &place.program, &pages, &records)
 }
