@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use xlate::translate::translate;
+use xlate::translate::{RegionSize, translate};
 use xlate_abi::protocol::{CodeOptions, CompileRequest, FlagRule, OptLevel};
 use xlate_benches::SAMPLES;
 use xlate_llvm::{Region, host_target, lift_region};
@@ -69,7 +69,10 @@ fn tier2(c: &mut Criterion) {
         };
         group.throughput(Throughput::Elements(sample.instructions()));
         group.bench_function(sample.name, |b| {
-            b.iter(|| translate(black_box(&request)).expect("the sample can be translated"))
+            b.iter(|| {
+                let blob = translate(black_box(&request), RegionSize::MOST, |_| ());
+                blob.expect("the sample can be translated")
+            })
         });
     }
 }

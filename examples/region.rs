@@ -6,7 +6,7 @@ use std::collections::{HashSet, VecDeque};
 use std::process::ExitCode;
 
 use object::{Object, ObjectSegment, ObjectSymbol};
-use xlate::translate::form_region;
+use xlate::translate::{RegionSize, form_region};
 use xlate_abi::protocol::{Arch, BlockProfile, CodeBytes, CodeOptions, CompileRequest, FlagRule, OptLevel, Target};
 use xlate_llvm::{compile_region, explain_region, host_target, lifted_region};
 use xlate_x86::decode::{MAX_BLOCK, SliceSource, decode_block};
@@ -62,7 +62,7 @@ fn show(file: &str, place: &str, rest: &[String]) -> Result<(), Box<dyn std::err
     let options = CodeOptions { opt: OptLevel::O2, precise: false, flags: FlagRule::Convention, tso: false };
     let profile = reachable(&code, entry);
     let request = CompileRequest { id: 0, entry, target: target.clone(), options, profile, indirect: Vec::new(), code };
-    let region = form_region(&request).ok_or_else(|| format!("{file} has no code at {entry:#x}"))?;
+    let region = form_region(&request, RegionSize::MOST).ok_or_else(|| format!("{file} has no code at {entry:#x}"))?;
     let blob = compile_region(&region, &target, options)?;
     if rest.iter().any(|a| a == "--lifted") {
         println!("{}", lifted_region(&region, &target, options)?);

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 #[cfg(target_arch = "x86_64")]
 use xlate::checkpoint;
 use xlate::status::{CommandResult, Status};
-use xlate::{bench, cache, inspect, isa, logging, run, service};
+use xlate::{bench, cache, inspect, isa, logging, run, serve};
 
 /// Checkpoints running x86-64 Linux processes and resumes them, translated, on AArch64 or x86-64.
 #[derive(Parser)]
@@ -30,7 +30,7 @@ enum Command {
     Inspect(inspect::Args),
     Isa(isa::Args),
     Run(run::Args),
-    Serve(service::Args),
+    Serve(serve::Args),
     Bench(bench::Args),
     Cache(cache::Args),
 }
@@ -62,7 +62,7 @@ fn dispatch(cli: Cli) -> CommandResult {
         Command::Inspect(args) => inspect::run(&args),
         Command::Isa(args) => isa::run(&args),
         Command::Run(args) => run::run(args, cli.log.as_deref()),
-        Command::Serve(args) => service::run(&args, cli.log.as_deref()),
+        Command::Serve(args) => serve::run(&args, cli.log.as_deref()),
     }
 }
 

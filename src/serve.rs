@@ -1,36 +1,50 @@
-//! The translator service, `xlate-serve`'s work. Runtimes connect to its socket and ask for regions' code; it compiles
-//! several at a time, the hottest first, and ends by itself when its last client has gone.
+//! `xlate serve`, the translator service. Runtimes start it, connect to its socket and ask for regions' code; it has
+//! several compiled at a time, the hottest first, and ends by itself when its last client has gone.
 //!
-//! One thread a client reads requests; a pool compiles. A compiler that panics costs one region, one that aborts
-//! (LLVM's fatal errors) costs the service, which runtimes start again while their guests go on in tier 1.
+//! One thread a client reads requests; a pool of threads works them off, each with a compiler in a process of its own.
+//! Should the service die, runtimes start it again while their guests go on in tier 1.
 
+mod compilers;
 mod queue;
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use xlate_abi::protocol::Request;
 
-use crate::service::Args;
+use crate::compiler;
 use crate::status::CommandResult;
+use crate::wire;
+use compilers::Compilers;
 use queue::{Client, Queue};
 
-/// The largest request taken; a region's code and profile are far smaller.
-const MAX_MESSAGE: u32 = 64 << 20;
+/// Compiles hot regions for runtimes (`xlate run` starts it as needed).
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Unix socket to listen on; made here, removed at the end.
+    #[arg(long, value_name = "PATH")]
+    socket: PathBuf,
+    /// Compilations at a time (default: one less than there are processors, for the guest runs, too).
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Ends when there has been no client for so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    idle: u64,
+    /// Milliseconds of CPU time a region may take; one that takes longer is tried again at half its size, down to a single block.
+    #[arg(long, value_name = "MS", default_value_t = 3000)]
+    compile_limit: u64,
+}
 
 /// How often the listening loop looks whether it is still needed.
 const TICK: u16 = 200;
-
-/// LLVM recurses deeply over large functions.
-const COMPILER_STACK: usize = 16 << 20;
 
 /// A client that takes no answer for so long is dropped: it must not hold up a compiling thread.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,16 +53,22 @@ fn default_jobs() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1).max(1))
 }
 
+/// A panic elsewhere doesn't make what the lock guards invalid.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Serves until idle.
-pub fn run(args: &Args) -> CommandResult {
+pub fn run(args: &Args, log: Option<&str>) -> CommandResult {
+    let program = std::env::current_exe().context("this command's own path")?.with_file_name(compiler::PROGRAM);
+    let compilers = Compilers::new(&program, log, Duration::from_millis(args.compile_limit))?;
     let listener = listen(&args.socket)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(args.jobs.unwrap_or_else(default_jobs))
-        .stack_size(COMPILER_STACK)
         .thread_name(|n| format!("compile-{n}"))
         .build()
         .context("can't start the compiling threads")?;
-    let service = Arc::new(Service { queue: Queue::new(pool), clients: AtomicUsize::new(0) });
+    let service = Arc::new(Service { queue: Queue::new(pool, compilers), clients: AtomicUsize::new(0) });
     tracing::info!(socket = %args.socket.display(), "serving");
     let outcome = service.accept_until_idle(&listener, Duration::from_secs(args.idle));
     // Somebody else may have removed it already.
@@ -115,7 +135,7 @@ impl Service {
             Err(e) => return tracing::warn!("a client is turned away: {e}"),
         };
         loop {
-            match receive(&mut stream) {
+            match wire::receive(&mut stream) {
                 Ok(Some(Request::Compile(request))) => self.queue.push(Arc::clone(&client), request),
                 Ok(Some(Request::Keep(place))) => client.keep_in(place),
                 Ok(None) => break,
@@ -137,36 +157,3 @@ fn wait(listener: &UnixListener) -> io::Result<()> {
         Err(e) => Err(e.into()),
     }
 }
-
-/// One message, or nothing at the end of the stream.
-fn receive(stream: &mut UnixStream) -> io::Result<Option<Request>> {
-    let mut length = [0; 4];
-    match stream.read_exact(&mut length) {
-        Ok(()) => {}
-        Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(None),
-        Err(e) if e.kind() == ErrorKind::ConnectionReset => return Ok(None),
-        Err(e) => return Err(e),
-    }
-    let length = u32::from_le_bytes(length);
-    if length > MAX_MESSAGE {
-        return Err(invalid(format!("a message of {length} bytes is too long")));
-    }
-    let mut body = vec![0; length as usize];
-    stream.read_exact(&mut body)?;
-    postcard::from_bytes(&body).map(Some).map_err(|e| invalid(format!("a message makes no sense: {e}")))
-}
-
-fn invalid(message: String) -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, message)
-}
-
-/// Writes one message.
-fn send(stream: &mut UnixStream, message: &impl serde::Serialize) -> io::Result<()> {
-    let body = postcard::to_stdvec(message).map_err(|e| invalid(e.to_string()))?;
-    let length = u32::try_from(body.len()).map_err(|_| invalid("an answer is too long".to_owned()))?;
-    stream.write_all(&length.to_le_bytes())?;
-    stream.write_all(&body)
-}
-
-#[cfg(test)]
-mod tests;

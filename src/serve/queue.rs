@@ -4,12 +4,14 @@ use std::cmp::Ordering as Order;
 use std::collections::BinaryHeap;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use xlate_abi::protocol::{CompileRequest, KeepIn, Response};
 
+use super::compilers::{Compiled, Compilers};
+use super::lock;
 use crate::cache::Keeper;
-use crate::translate::translate;
+use crate::wire;
 
 /// Where a client's answers go.
 pub struct Client {
@@ -37,16 +39,11 @@ impl Client {
     }
 
     fn answer(&self, response: &Response) {
-        if let Err(e) = super::send(&mut lock(&self.writer), response) {
+        if let Err(e) = wire::send(&mut *lock(&self.writer), response) {
             tracing::debug!("an answer found no reader: {e}");
             self.leave();
         }
     }
-}
-
-/// A panic elsewhere doesn't make what the lock guards invalid.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Job {
@@ -101,17 +98,18 @@ pub struct Queue {
 }
 
 /// What the queue and its threads share.
-#[derive(Default)]
 struct Shared {
     jobs: Mutex<BinaryHeap<Job>>,
     /// Jobs waiting or worked on.
     open: AtomicUsize,
+    compilers: Compilers,
     keeper: Keeper,
 }
 
 impl Queue {
-    pub fn new(pool: rayon::ThreadPool) -> Self {
-        Self { shared: Arc::default(), pool, numbers: AtomicU64::new(0) }
+    pub fn new(pool: rayon::ThreadPool, compilers: Compilers) -> Self {
+        let (jobs, open, keeper) = (Mutex::default(), AtomicUsize::new(0), Keeper::default());
+        Self { shared: Arc::new(Shared { jobs, open, compilers, keeper }), pool, numbers: AtomicU64::new(0) }
     }
 
     /// Queues a request; some thread of the pool takes the hottest one each time.
@@ -123,7 +121,7 @@ impl Queue {
         self.pool.spawn(move || {
             let job = lock(&shared.jobs).pop();
             if let Some(job) = job.filter(Job::is_wanted) {
-                work(&job, &shared.keeper);
+                shared.work(&job);
             }
             shared.open.fetch_sub(1, Ordering::AcqRel);
         });
@@ -135,28 +133,31 @@ impl Queue {
     }
 }
 
-fn work(job: &Job, keeper: &Keeper) {
-    let id = job.request.id;
-    let response = match translate(&job.request) {
-        Ok(blob) => {
-            tracing::debug!(
-                entry = format_args!("{:#x}", blob.entry_pc),
-                micros = blob.compile_micros,
-                bytes = blob.code.len(),
-                "compiled"
-            );
-            // Before the answer: who has it may rely on the next run's having it, too.
-            if let Some(place) = job.client.keep.get() {
-                keeper.keep(place, &job.request, job.heat > 0, &blob);
+impl Shared {
+    fn work(&self, job: &Job) {
+        let id = job.request.id;
+        let response = match self.compilers.compile(&job.request) {
+            Ok(Compiled { blob, splits }) => {
+                tracing::debug!(
+                    entry = format_args!("{:#x}", blob.entry_pc),
+                    micros = blob.compile_micros,
+                    bytes = blob.code.len(),
+                    splits,
+                    "compiled"
+                );
+                // Before the answer: who has it may rely on the next run's having it, too.
+                if let Some(place) = job.client.keep.get() {
+                    self.keeper.keep(place, &job.request, job.heat > 0, &blob);
+                }
+                Response::Compiled { id, blob, splits }
             }
-            Response::Compiled { id, blob }
+            Err(reason) => {
+                tracing::warn!(entry = format_args!("{:#x}", job.request.entry), "not compiled: {reason}");
+                Response::Failed { id, reason }
+            }
+        };
+        if !job.client.gone.load(Ordering::Acquire) {
+            job.client.answer(&response);
         }
-        Err(e) => {
-            tracing::warn!(entry = format_args!("{:#x}", job.request.entry), "not compiled: {e}");
-            Response::Failed { id, reason: e.to_string() }
-        }
-    };
-    if !job.client.gone.load(Ordering::Acquire) {
-        job.client.answer(&response);
     }
 }

@@ -16,15 +16,7 @@ use xlate_llvm::{Frames, Region, RegionBlock};
 use xlate_x86::decode::{MAX_BLOCK, decode_block_by};
 use xlate_x86::{Block, BlockEnd};
 
-use super::RequestCode;
-use super::liveness;
-
-/// Most instructions in one region. LLVM's time grows a little faster than linearly; at this size a region takes a
-/// quarter of a second. The hot part of a formatted print just fits.
-const MAX_INSTRUCTIONS: usize = 640;
-
-/// Most blocks, for regions of very short ones.
-const MAX_BLOCKS: usize = 220;
+use super::{RegionSize, RequestCode, liveness};
 
 /// Most blocks where there is no profile to tell hot from cold.
 const MAX_UNPROFILED: usize = 6;
@@ -35,10 +27,10 @@ const MAX_CALLEE: usize = 80;
 /// Most calls inside one another.
 const MAX_DEPTH: usize = 6;
 
-/// Chooses the region's blocks; `None` when there is no translatable instruction at the entry.
-pub fn form_region(request: &CompileRequest) -> Option<Region> {
+/// Chooses the region's blocks, no more than `most`; `None` when there is no translatable instruction at the entry.
+pub fn form_region(request: &CompileRequest, most: RegionSize) -> Option<Region> {
     let code = RequestCode(&request.code);
-    let mut growth = Growth::new(request, &code);
+    let mut growth = Growth::new(request, &code, most);
     growth.add(Place { frame: Frames::OWN, pc: request.entry });
     if request.options.opt >= OptLevel::O2 {
         growth.grow();
@@ -69,6 +61,7 @@ type FollowableCall = (usize, u64, u64);
 struct Growth<'a> {
     code: &'a RequestCode<'a>,
     options: CodeOptions,
+    most: RegionSize,
     counts: HashMap<u64, u64>,
     threshold: u64,
     profiled: bool,
@@ -82,13 +75,14 @@ struct Growth<'a> {
 }
 
 impl<'a> Growth<'a> {
-    fn new(request: &CompileRequest, code: &'a RequestCode<'a>) -> Self {
+    fn new(request: &CompileRequest, code: &'a RequestCode<'a>, most: RegionSize) -> Self {
         let counts: HashMap<u64, u64> = request.profile.iter().map(|b| (b.pc, b.count)).collect();
         let entry_count = counts.get(&request.entry).copied().unwrap_or(0);
         let indirect = request.indirect.iter().map(|i| (i.from, i.to.clone())).collect();
         Self {
             code,
             options: request.options,
+            most,
             threshold: (entry_count / COLD_FRACTION).max(1),
             profiled: counts.iter().any(|(pc, count)| *pc != request.entry && *count > 0),
             counts,
@@ -127,8 +121,8 @@ impl<'a> Growth<'a> {
     }
 
     fn full(&self) -> bool {
-        let blocks = if self.profiled { MAX_BLOCKS } else { MAX_UNPROFILED };
-        self.region.blocks.len() >= blocks || self.instructions >= MAX_INSTRUCTIONS
+        let blocks = if self.profiled { self.most.blocks } else { self.most.blocks.min(MAX_UNPROFILED) };
+        self.region.blocks.len() >= blocks || self.instructions >= self.most.instructions
     }
 
     fn decode(&self, pc: u64, most: usize) -> Block {
@@ -145,7 +139,7 @@ impl<'a> Growth<'a> {
         if !self.seen.insert(place) {
             return;
         }
-        let room = MAX_INSTRUCTIONS.saturating_sub(self.instructions).clamp(1, MAX_BLOCK);
+        let room = self.most.instructions.saturating_sub(self.instructions).clamp(1, MAX_BLOCK);
         let block = self.decode(place.pc, room);
         if block.is_empty() {
             return;
@@ -178,7 +172,7 @@ impl<'a> Growth<'a> {
 
     /// Compiles a callee in place if there is room for its hot part.
     fn follow(&mut self, weight: u64, (caller, return_to, callee): FollowableCall) {
-        let room = MAX_INSTRUCTIONS.saturating_sub(self.instructions).min(MAX_CALLEE);
+        let room = self.most.instructions.saturating_sub(self.instructions).min(MAX_CALLEE);
         let share = if self.profiled { weight as f64 / self.counted(callee).max(1) as f64 } else { 1.0 };
         let fits = (1..=room).contains(&self.hot_size(callee, share, room));
         if !fits || self.region.frames.depth(caller) >= MAX_DEPTH {
@@ -265,7 +259,7 @@ mod tests {
                 .map(|(address, bytes)| CodeBytes { address, bytes: bytes.to_vec() })
                 .to_vec(),
         };
-        form_region(&request).expect("there is code")
+        form_region(&request, RegionSize::MOST).expect("there is code")
     }
 
     fn places(region: &Region) -> Vec<(usize, u64, u64)> {

@@ -2,8 +2,7 @@
 
 mod form;
 mod liveness;
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod size;
 
 use xlate_abi::protocol::{Blob, CodeBytes, CompileRequest};
 use xlate_llvm::{CompileError, Region, compile_region};
@@ -11,6 +10,7 @@ use xlate_x86::CodeSource;
 use xlate_x86::decode::SliceSource;
 
 pub use form::form_region;
+pub use size::RegionSize;
 
 /// Why a request has no blob. The region stays in tier 1.
 #[derive(Debug, thiserror::Error)]
@@ -19,8 +19,6 @@ pub enum TranslateError {
     NoCode(u64),
     #[error(transparent)]
     Compile(#[from] CompileError),
-    #[error("the compiler failed on the region at {entry:#x}: {message}")]
-    Panic { entry: u64, message: String },
 }
 
 /// The stretches of guest code that came with a request.
@@ -33,29 +31,24 @@ impl CodeSource for RequestCode<'_> {
     }
 }
 
-/// Forms and compiles the region a request asks for. A panic inside costs only this region.
-pub fn translate(request: &CompileRequest) -> Result<Blob, TranslateError> {
-    let attempt = || {
-        let region = form_region(request).ok_or(TranslateError::NoCode(request.entry))?;
-        log_region(request, &region);
-        Ok(compile_region(&region, &request.target, request.options)?)
-    };
-    catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|payload| {
-        Err(TranslateError::Panic { entry: request.entry, message: panic_message(payload.as_ref()) })
-    })
+/// Forms and compiles the region a request asks for, no larger than `most`. `formed` is told its size in between.
+pub fn translate(
+    request: &CompileRequest,
+    most: RegionSize,
+    formed: impl FnOnce(RegionSize),
+) -> Result<Blob, TranslateError> {
+    let region = form_region(request, most).ok_or(TranslateError::NoCode(request.entry))?;
+    let size = RegionSize { blocks: region.blocks.len(), instructions: region.instructions() };
+    log_region(request, &region, size);
+    formed(size);
+    Ok(compile_region(&region, &request.target, request.options)?)
 }
 
-fn log_region(request: &CompileRequest, region: &Region) {
+fn log_region(request: &CompileRequest, region: &Region, size: RegionSize) {
     tracing::debug!(
         entry = format_args!("{:#x}", region.entry),
-        blocks = region.blocks.len(),
-        instructions = region.instructions(),
+        %size,
         opt = ?request.options.opt,
         "region formed"
     );
-}
-
-fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }

@@ -46,9 +46,9 @@ fn optimized_from_the_first_execution() {
     same_in(&OPTIMIZED, Path::new("/bin/ls"), &["/etc"]);
 }
 
-/// LLVM takes ten milliseconds and more to load: only the service's program may need it.
+/// LLVM takes ten milliseconds and more to load: only the compiler may need it.
 #[test]
-fn only_the_service_loads_llvm() {
+fn only_the_compiler_loads_llvm() {
     let needs_llvm = |program: &str| {
         let path = xlate_tests::guest::xlate().with_file_name(program);
         let output = std::process::Command::new("readelf").arg("-d").arg(&path).output();
@@ -57,6 +57,6 @@ fn only_the_service_loads_llvm() {
         assert!(text.contains("NEEDED"), "{path:?}: no dynamic section");
         text.contains("libLLVM")
     };
-    let found = ["xlate", "xlate-runtime", "xlate-serve"].map(needs_llvm);
+    let found = ["xlate", "xlate-runtime", "xlate-compile"].map(needs_llvm);
     assert_eq!(found, [false, false, true]);
 }

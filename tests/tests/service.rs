@@ -22,20 +22,25 @@ fn installation(programs: &[&str]) -> TempDir {
     dir
 }
 
-/// The process that runs this program, if there is one.
-fn process_of(program: &Path) -> Option<Pid> {
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    let found = processes.filter(|p| fs::read_link(p.path().join("exe")).is_ok_and(|exe| exe == program));
-    found.filter_map(|p| p.file_name().to_str()?.parse().ok()).map(Pid::from_raw).next()
+/// The service of this command, if there is one.
+fn service_of(xlate: &Path) -> Option<Pid> {
+    let serves = |process: &Path| {
+        let words = fs::read(process.join("cmdline")).unwrap_or_default();
+        let is_ours = fs::read_link(process.join("exe")).is_ok_and(|exe| exe == xlate);
+        is_ours && words.split(|byte| *byte == 0).nth(1) == Some(b"serve")
+    };
+    let mut processes = fs::read_dir("/proc").ok()?.flatten();
+    let found = processes.find(|process| serves(&process.path()))?;
+    found.file_name().to_str()?.parse().ok().map(Pid::from_raw)
 }
 
-/// Waits for a process of this program other than `but`.
-fn wait_for(program: &Path, but: Option<Pid>) -> Pid {
+/// Waits for a service other than `but`.
+fn wait_for(xlate: &Path, but: Option<Pid>) -> Pid {
     let start = Instant::now();
     loop {
-        match process_of(program) {
+        match service_of(xlate) {
             Some(pid) if Some(pid) != but => return pid,
-            _ if start.elapsed() > LIMIT => panic!("no {} after {but:?}", program.display()),
+            _ if start.elapsed() > LIMIT => panic!("no service of {} after {but:?}", xlate.display()),
             _ => std::thread::sleep(Duration::from_millis(1)),
         }
     }
@@ -76,8 +81,8 @@ fn warnings(errors: &str) -> usize {
 
 #[test]
 fn a_service_that_dies_is_started_again() {
-    let dir = installation(&["xlate", "xlate-runtime", "xlate-serve"]);
-    let service = dir.path().join("xlate-serve");
+    let dir = installation(&["xlate", "xlate-runtime", "xlate-compile"]);
+    let service = dir.path().join("xlate");
     let path = dir.path().to_owned();
     let guest = std::thread::spawn(move || translated(&path));
     let first = wait_for(&service, None);

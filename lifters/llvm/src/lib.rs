@@ -30,7 +30,7 @@ use xlate_abi::protocol::{Blob, CodeOptions, Target};
 use xlate_x86::Block;
 
 pub use frames::{Call, Frames};
-pub use machine::host_target;
+pub use machine::{host_target, initialize};
 
 /// A basic block of a region with its profile.
 #[derive(Clone, Debug)]

@@ -51,7 +51,8 @@ fn features(target: &Target) -> String {
     }
 }
 
-fn initialize() {
+/// Prepares LLVM, once. Compiling does it where it hasn't been done; earlier it costs no region time.
+pub fn initialize() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         LlvmTarget::initialize_x86(&InitializationConfig::default());

@@ -133,7 +133,7 @@ pub struct Blob {
     pub source: Vec<(u64, u32)>,
     /// Guest instructions in the region, for reports.
     pub guest_instructions: u32,
-    /// Time the service needed, microseconds.
+    /// Time the service needed, failed attempts included, microseconds.
     pub compile_micros: u64,
 }
 
@@ -163,10 +163,10 @@ pub enum Response {
     Compiled {
         id: u64,
         blob: Blob,
+        /// How often the region was made smaller, for the compiler took too long for it or died of it.
+        splits: u32,
     },
-    /// The region can't be compiled (an instruction without semantics, the compiler's own failure): it stays in tier 1.
-    Failed {
-        id: u64,
-        reason: String,
-    },
+    /// The region can't be compiled (an instruction without semantics, the compiler's own failure or slowness): it
+    /// stays in tier 1.
+    Failed { id: u64, reason: String },
 }

@@ -8,14 +8,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// The service's program; it stands beside the command.
-pub fn service_of(xlate: &Path) -> PathBuf {
-    xlate.with_file_name("xlate-serve")
+/// The program that makes the code; it stands beside the command, which the service is part of.
+pub fn compiler_of(xlate: &Path) -> PathBuf {
+    xlate.with_file_name("xlate-compile")
 }
 
-/// Where the service of this user for this build of its program listens: one directory that only the user can
+/// Where the service of this user for this build of its programs listens: one directory that only the user can
 /// write to, for what comes from that socket is executed.
-pub fn socket_path(service: &Path) -> io::Result<PathBuf> {
+pub fn socket_path(xlate: &Path) -> io::Result<PathBuf> {
     // SAFETY: no arguments.
     let user = unsafe { libc::getuid() };
     let directory = PathBuf::from(format!("/tmp/xlate-{user}"));
@@ -28,20 +28,18 @@ pub fn socket_path(service: &Path) -> io::Result<PathBuf> {
         let message = format!("{} isn't a directory of this user alone (mode 700)", directory.display());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
     }
-    let build = std::fs::metadata(service)?;
     let mut hasher = DefaultHasher::new();
-    (service, build.len(), build.mtime(), build.mtime_nsec(), build.ino()).hash(&mut hasher);
+    for program in [xlate, &compiler_of(xlate)] {
+        let build =
+            std::fs::metadata(program).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", program.display())))?;
+        (program, build.len(), build.mtime(), build.mtime_nsec(), build.ino()).hash(&mut hasher);
+    }
     Ok(directory.join(format!("serve-{:016x}", hasher.finish())))
 }
 
-/// The files whose content decides what code the service makes.
-pub fn translator_files(xlate: &Path) -> [PathBuf; 1] {
-    [service_of(xlate)]
-}
-
-/// Starts `xlate-serve --socket SOCKET`.
-pub fn start_service(service: &Path, socket: &Path) -> io::Result<()> {
-    let words = [service.as_os_str(), OsStr::new("--socket"), socket.as_os_str()];
+/// Starts `xlate serve --socket SOCKET`.
+pub fn start_service(xlate: &Path, socket: &Path) -> io::Result<()> {
+    let words = [xlate.as_os_str(), OsStr::new("serve"), OsStr::new("--socket"), socket.as_os_str()];
     let words: Vec<CString> = words.iter().map(|w| CString::new(w.as_bytes())).collect::<Result<_, _>>()?;
     let mut argv: Vec<*const libc::c_char> = words.iter().map(|w| w.as_ptr()).collect();
     argv.push(core::ptr::null());
@@ -186,7 +184,14 @@ mod tests {
 
     #[test]
     fn the_socket_lies_in_a_private_directory() {
-        let path = socket_path(Path::new("/proc/self/exe")).unwrap();
+        let folder = std::env::temp_dir().join(format!("xlate-socket-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let xlate = folder.join("xlate");
+        std::fs::write(&xlate, "").unwrap();
+        assert!(socket_path(&xlate).unwrap_err().to_string().contains("xlate-compile"), "it isn't there");
+        std::fs::write(compiler_of(&xlate), "").unwrap();
+        let path = socket_path(&xlate).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
         let directory = std::fs::metadata(path.parent().unwrap()).unwrap();
         assert_eq!(directory.mode() & 0o777, 0o700);
     }

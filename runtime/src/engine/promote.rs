@@ -410,7 +410,10 @@ impl Engine {
     fn take_answer(&mut self, answer: Response) {
         let Some(tier2) = &mut self.tier2 else { return };
         let (id, result) = match answer {
-            Response::Compiled { id, blob } => (id, Ok(blob)),
+            Response::Compiled { id, blob, splits } => {
+                self.stats.regions_split += u64::from(splits > 0);
+                (id, Ok(blob))
+            }
             Response::Failed { id, reason } => (id, Err(reason)),
         };
         let Some(pending) = tier2.pending.remove(&id) else {

@@ -17,6 +17,9 @@ pub struct Stats {
     pub baseline_refused: u64,
     pub regions_requested: u64,
     pub regions_installed: u64,
+    /// Regions that the service made smaller than it would have, for they took too long or the compiler died of
+    /// them.
+    pub regions_split: u64,
     pub region_instructions: u64,
     pub region_bytes: u64,
     /// The service's time over all installed regions.
@@ -79,10 +82,11 @@ impl fmt::Display for Stats {
         )?;
         writeln!(
             f,
-            "  optimized:   {} regions requested, {} installed, {} failed; {} instructions to {} bytes; \
+            "  optimized:   {} regions requested, {} installed, {} split, {} failed; {} instructions to {} bytes; \
              {:.2} ms in the service, {:.2} ms waited",
             self.regions_requested,
             self.regions_installed,
+            self.regions_split,
             self.regions_failed(),
             self.region_instructions,
             self.region_bytes,

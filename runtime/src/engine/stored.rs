@@ -63,8 +63,8 @@ pub fn place(config: &Config, program: &Path) -> Option<KeepIn> {
 /// Hash of all that decides whether code made earlier fits: both halves of the translator, processor, level.
 fn context(config: &Config) -> std::io::Result<u64> {
     let mut parts = build_id::of(&config.runtime_path())?;
-    for file in config.xlate.iter().flat_map(|xlate| super::launch::translator_files(xlate)) {
-        parts.extend(build_id::of(&file)?);
+    if let Some(xlate) = &config.xlate {
+        parts.extend(build_id::of(&super::launch::compiler_of(xlate))?);
     }
     let target = host_target();
     parts.extend(format!("{:?} {:?} {}", target, config.opt, cache::VERSION).into_bytes());

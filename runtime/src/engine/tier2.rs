@@ -41,7 +41,7 @@ enum Link {
 /// The connection to the service.
 pub struct Client {
     socket: Option<PathBuf>,
-    /// The service's program.
+    /// The `xlate` command, which starts the service.
     program: Option<PathBuf>,
     link: Link,
     starts: u32,
@@ -63,7 +63,7 @@ impl Client {
     /// A client, if the options name a service or the means to start one.
     pub fn new(config: &Config) -> Option<Self> {
         let socket = config.service.clone();
-        let program = config.xlate.as_deref().map(launch::service_of);
+        let program = config.xlate.clone();
         if socket.is_none() && program.is_none() {
             return None;
         }
@@ -184,7 +184,7 @@ impl Client {
         if self.socket.is_none() {
             match launch::socket_path(self.program.as_deref()?) {
                 Ok(path) => self.socket = Some(path),
-                Err(error) => self.give_up(&format!("no place for its socket: {error}")),
+                Err(error) => self.give_up(&format!("it can't be found: {error}")),
             }
         }
         self.socket.clone()

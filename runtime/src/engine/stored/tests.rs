@@ -28,10 +28,10 @@ fn every_program_level_and_build_has_a_file_of_its_own() {
     let folder = folder("build");
     let built = Config { xlate: Some(folder.join("xlate")), ..base.clone() };
     assert!(place(&built, Path::new("/bin/a")).is_none(), "a translator that isn't there can't be identified");
-    std::fs::write(folder.join("xlate-serve"), "one build").unwrap();
+    std::fs::write(folder.join("xlate-compile"), "one build").unwrap();
     let one = name(&built, "/bin/a");
     assert_ne!(name(&base, "/bin/a"), one);
-    std::fs::write(folder.join("xlate-serve"), "the next build").unwrap();
+    std::fs::write(folder.join("xlate-compile"), "the next build").unwrap();
     assert_ne!(name(&built, "/bin/a"), one);
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(place(&Config::default(), Path::new("/bin/a")).is_none());

@@ -1,20 +1,18 @@
-//! `xlate-serve`: the translator service as a program of its own, the only one that loads LLVM. Runtimes start it, and
-//! `xlate serve` becomes it.
+//! `xlate-compile`: the compiler as a program of its own, the only one that loads LLVM. `xlate serve` starts it.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use xlate::status::Status;
-use xlate::{logging, serve, service};
+use xlate::{compiler, logging};
 
+/// Compiles regions for `xlate serve`, which starts it: orders come on standard input, answers go to standard output.
 #[derive(Parser)]
-#[command(name = "xlate-serve", version)]
+#[command(name = compiler::PROGRAM, version)]
 struct Cli {
     /// What to log, to stderr: a level or a tracing filter; silent by default.
     #[arg(long, env = "XLATE_LOG", value_name = "FILTER")]
     log: Option<String>,
-    #[command(flatten)]
-    args: service::Args,
 }
 
 fn main() -> ExitCode {
@@ -26,12 +24,12 @@ fn main() -> ExitCode {
             return if error.use_stderr() { Status::Failed.into() } else { ExitCode::SUCCESS };
         }
     };
-    if let Err(e) = logging::start(cli.log.as_deref()) {
-        eprintln!("xlate: {e}");
-        return Status::Failed.into();
+    let outcome = logging::start(cli.log.as_deref()).map_err(anyhow::Error::msg).and_then(|()| compiler::run());
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("{}: {e:#}", compiler::PROGRAM);
+            Status::Failed.into()
+        }
     }
-    serve::run(&cli.args).unwrap_or_else(|e| {
-        eprintln!("xlate: {:#}", e.error);
-        e.status.into()
-    })
 }
