@@ -38,7 +38,8 @@ pub struct Args {
     /// Ends when there has been no client for so many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3)]
     idle: u64,
-    /// Milliseconds of CPU time a region may take; one that takes longer is tried again at half its size, down to a single block.
+    /// Milliseconds of CPU time a region may take; one that takes longer is tried again at half its size, down to a
+    /// single block.
     #[arg(long, value_name = "MS", default_value_t = 3000)]
     compile_limit: u64,
 }
