@@ -16,7 +16,7 @@ pub fn refine(region: &mut Region, code: &dyn CodeSource, rule: FlagRule) {
     for (b, out) in region.blocks.iter_mut().zip(out) {
         let mut live = out;
         for insn in b.block.insns.iter_mut().rev() {
-            insn.live &= live;
+            insn.set_live(insn.live() & live);
             live = before(insn, live);
         }
     }

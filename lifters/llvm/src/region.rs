@@ -87,7 +87,7 @@ fn begin(e: &mut Llvm<'_>, index: usize, RegionBlock { block, frame, .. }: &Regi
     e.block_pc = block.pc;
     e.ip = block.pc;
     e.written = Registers::default();
-    e.needed_behind = block.insns.last().map_or(Registers::ALL, |last| Registers::with_flags(last.live));
+    e.needed_behind = block.insns.last().map_or(Registers::ALL, |last| Registers::with_flags(last.live()));
     e.ended = false;
     e.changes_mode = block.exit == BlockEnd::Terminator && block.insns.last().is_some_and(|i| falls_through(&i.raw));
     let at = e.blocks[&(*frame, block.pc)].1;

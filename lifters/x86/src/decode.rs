@@ -1,6 +1,7 @@
 //! Basic blocks: decoding with iced-x86, where a block ends, and which flags are live behind each instruction.
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register, RflagsBits};
+use smallvec::SmallVec;
 
 use xlate_abi::protocol::FlagRule;
 
@@ -50,15 +51,31 @@ impl CodeSource for SliceSource<'_> {
     }
 }
 
-/// One decoded instruction of a block.
+/// One decoded instruction of a block. It takes one line of the cache, which tier 0's speed depends on.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub struct Insn {
     pub raw: Instruction,
     pub operands: Operands,
-    /// Flags that something behind this instruction may read.
-    pub live: Flags,
+    /// [`Self::live`], which has no more than eight bits.
+    live: u8,
     /// Its meaning for tier 0, which has no time to look it up at every execution.
     pub(crate) execute: Semantics<Interpreter<'static>>,
+}
+
+const _: () = assert!(size_of::<Insn>() == 64 && ALL_FLAGS <= u8::MAX as Flags);
+
+impl Insn {
+    /// Flags that something behind this instruction may read.
+    #[inline(always)]
+    pub fn live(&self) -> Flags {
+        self.live.into()
+    }
+
+    /// Says which flags those are.
+    pub fn set_live(&mut self, live: Flags) {
+        self.live = (live & ALL_FLAGS) as u8;
+    }
 }
 
 /// Why a block ends where it does.
@@ -207,8 +224,8 @@ pub fn decode_block(source: &dyn CodeSource, pc: u64, max: usize, precise_flags:
 /// Decodes the basic block at `pc`, at most `max` instructions of it, with the flags live behind each.
 /// `precise_flags` keeps all flags alive everywhere instead, but for what the rule says of returns and calls.
 pub fn decode_block_by(rule: FlagRule, source: &dyn CodeSource, pc: u64, max: usize, precise_flags: bool) -> Block {
-    // Room for all at first, for what is left over is given back: blocks are kept as long as the program runs.
-    let mut insns = Vec::with_capacity(max.min(MAX_BLOCK));
+    // Nearly all blocks have room here, and are kept with just as much as they need.
+    let mut insns = SmallVec::<[Insn; 16]>::new();
     let mut exit = BlockEnd::FallThrough;
     let fetched = decode_run(source, pc, |raw| {
         if raw.code() == Code::INVALID {
@@ -221,7 +238,7 @@ pub fn decode_block_by(rule: FlagRule, source: &dyn CodeSource, pc: u64, max: us
         };
         let operands = Operands::of(raw);
         let execute = forms::of(raw, &operands).unwrap_or(general);
-        insns.push(Insn { raw: *raw, operands, live: ALL_FLAGS, execute });
+        insns.push(Insn { raw: *raw, operands, live: ALL_FLAGS as u8, execute });
         if ends_block(raw) {
             exit = BlockEnd::Terminator;
             return false;
@@ -231,6 +248,7 @@ pub fn decode_block_by(rule: FlagRule, source: &dyn CodeSource, pc: u64, max: us
     if !fetched {
         exit = BlockEnd::FetchFault;
     }
+    let mut insns = insns.into_vec();
     insns.shrink_to_fit();
     let end = insns.last().map_or(pc, |last: &Insn| last.raw.next_ip());
     let mut block = Block { pc, end, insns, exit };
@@ -272,7 +290,7 @@ fn fixed_nonzero_count(i: &Instruction, op: u32) -> bool {
 fn mark_live(insns: &mut [Insn], out: Flags) {
     let mut live = out;
     for insn in insns.iter_mut().rev() {
-        insn.live = live;
+        insn.set_live(live);
         live = live & !flags_killed(&insn.raw) | flags_read(&insn.raw);
     }
 }
@@ -293,10 +311,10 @@ fn live_out(rule: FlagRule, source: &dyn CodeSource, block: &Block) -> Flags {
 }
 
 /// Flags that code at `pc` may read before it overwrites them. Conservative: what a short straight look can't
-/// settle counts as read.
+/// settle counts as read, and so does DF, which next to nothing overwrites.
 pub fn live_in(rule: FlagRule, source: &dyn CodeSource, pc: u64) -> Flags {
-    let mut undecided = ALL_FLAGS;
-    let mut read = 0;
+    let mut undecided = ALL_FLAGS & !RflagsBits::DF;
+    let mut read = RflagsBits::DF;
     let mut at = Some(pc);
     let mut left = LOOK_AHEAD;
     while let Some(pc) = at.take() {
@@ -305,7 +323,7 @@ pub fn live_in(rule: FlagRule, source: &dyn CodeSource, pc: u64) -> Flags {
             undecided &= !flags_killed(i);
             left -= 1;
             if rule == FlagRule::Convention && crosses(i) {
-                undecided &= RflagsBits::DF;
+                undecided = 0;
                 return false;
             }
             if undecided == 0 || left == 0 {

@@ -109,7 +109,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     pub fn instruction(&mut self, semantics: isa::Semantics<E>, insn: &'e Insn) {
         self.e.begin_instruction(insn.raw.ip(), insn.raw.next_ip());
         self.drop_dead_flags();
-        self.live = insn.live;
+        self.live = insn.live();
         self.operands = &insn.operands;
         semantics(self, &insn.raw);
     }
@@ -231,7 +231,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     /// The condition of a conditional instruction.
     #[inline(always)]
     pub fn condition_of(&mut self, i: &Instruction) -> E::Cond {
-        let (cc, negated) = self.operands.condition.unwrap_or_else(|| panic!("{:?} has no condition", i.code()));
+        let (cc, negated) = self.operands.condition().unwrap_or_else(|| panic!("{:?} has no condition", i.code()));
         self.condition(cc, negated)
     }
 
@@ -241,7 +241,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         match i.op_kind(op) {
             OpKind::Register => self.reg(i.op_register(op)),
             OpKind::Memory => self.read_memory(i),
-            _ => self.imm(self.ty(i, op), self.operands.imm),
+            _ => self.imm(self.ty(i, op), self.operands.immediate_of(i, op)),
         }
     }
 
@@ -311,12 +311,14 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     pub fn offset(&mut self, i: &Instruction) -> E::Val {
         debug_assert!(i.op_count() > 0);
         let o = self.operands;
-        if o.base.is_none() && o.index.is_none() {
-            return self.imm(Ty::I64, o.displacement as u64);
+        let displacement = i.memory_displacement64();
+        if !o.base.is_some() && !o.index.is_some() {
+            let mask = if o.narrow { Ty::I32.mask() } else { Ty::I64.mask() };
+            return self.imm(Ty::I64, displacement & mask);
         }
-        let base = o.base.map(|n| self.e.gpr(usize::from(n)));
-        let index = o.index.map(|n| (self.e.gpr(usize::from(n)), u32::from(o.scale)));
-        let sum = self.e.address(base, index, o.displacement);
+        let base = o.base.get().map(|n| self.e.gpr(n));
+        let index = o.index.get().map(|n| (self.e.gpr(n), u32::from(o.scale)));
+        let sum = self.e.address(base, index, displacement as i64);
         if o.narrow { self.truncate_address(sum) } else { sum }
     }
 

@@ -1,74 +1,128 @@
 //! What operand access needs to know of an instruction, found once at decoding: the interpreter asks at every execution.
+//!
+//! It is small, for a program's start goes through more instructions than a cache holds: an instruction with its digest takes one
+//! line of it.
 
-use iced_x86::{Code, ConditionCode, Instruction, MemorySize, OpKind, Register};
+use iced_x86::{ConditionCode, Instruction, MemorySize, OpKind, Register};
 
 use crate::emitter::Ty;
 use crate::lifter::Cc;
 
+/// The number of a general-purpose register as instructions encode it, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GprNumber(u8);
+
+impl GprNumber {
+    pub const NONE: Self = Self(u8::MAX);
+
+    /// Of a 32- or 64-bit register, whatever else gives none.
+    fn of(r: Register) -> Self {
+        if r.is_gpr64() || r.is_gpr32() { Self(gpr_of(r).0 as u8) } else { Self::NONE }
+    }
+
+    #[inline(always)]
+    pub fn is_some(self) -> bool {
+        self != Self::NONE
+    }
+
+    #[inline(always)]
+    pub fn get(self) -> Option<usize> {
+        self.is_some().then_some(usize::from(self.0))
+    }
+}
+
 /// The digest of an instruction's general-purpose operands.
 #[derive(Clone, Copy, Debug)]
 pub struct Operands {
-    /// The value of the immediate operand, sign-extended.
-    pub imm: u64,
-    /// The displacement; for addresses relative to RIP the whole offset.
-    pub displacement: i64,
+    /// The value of the immediate operand as an `i32`, unless it is `wide`. Bytes, for alignment would take more.
+    imm: [u8; 4],
+    /// An immediate that the instruction itself has to be asked for.
+    wide: bool,
     /// Widths of the first operands; an immediate has the first operand's. Meaningless for operands of other kinds.
     pub ty: [Ty; 3],
     /// The width of the memory operand, if it is a scalar.
     pub memory: Option<Ty>,
-    /// The base and index register, by encoding number.
-    pub base: Option<u8>,
-    pub index: Option<u8>,
+    /// The base and index register. An address relative to RIP has none: its displacement is the whole offset.
+    pub base: GprNumber,
+    pub index: GprNumber,
     pub scale: u8,
     /// 32-bit addressing.
     pub narrow: bool,
     /// FS or GS where the memory operand is in one of them, else none.
     pub segment: Register,
-    /// The condition, and whether it is negated.
-    pub condition: Option<(Cc, bool)>,
+    /// The condition of a conditional instruction.
+    condition: ConditionCode,
 }
 
 impl Operands {
     /// Of an instruction without any.
     pub const NONE: Self = Self {
-        imm: 0,
-        displacement: 0,
+        imm: [0; 4],
+        wide: false,
         ty: [Ty::I64; 3],
         memory: None,
-        base: None,
-        index: None,
+        base: GprNumber::NONE,
+        index: GprNumber::NONE,
         scale: 1,
         narrow: false,
         segment: Register::None,
-        condition: None,
+        condition: ConditionCode::None,
     };
 
     pub fn of(i: &Instruction) -> Self {
         let memory = memory_width(i);
-        let number = |r: Register| (r.is_gpr64() || r.is_gpr32()).then(|| gpr_of(r).0 as u8);
-        let segment = match i.memory_segment() {
-            r @ (Register::FS | Register::GS) => r,
-            _ => Register::None,
-        };
-        let has_memory = (0..i.op_count()).any(|n| i.op_kind(n) == OpKind::Memory);
-        let mut o = Self { memory, segment, condition: condition_of_code(i.code()), ..Self::NONE };
-        o.ty = [0, 1, 2].map(|n| if n < i.op_count() { width(i, n, memory) } else { Ty::I64 });
-        if let Some(n) = (0..i.op_count()).rev().find(|n| is_immediate(i.op_kind(*n))) {
-            o.imm = i.immediate(n);
-        }
-        if has_memory {
-            o.displacement = i.memory_displacement64() as i64;
-            if !i.is_ip_rel_memory_operand() {
-                o.base = number(i.memory_base());
-                o.index = number(i.memory_index());
-                o.scale = i.memory_index_scale() as u8;
-                o.narrow = is_narrow_address(i);
+        let mut o = Self { memory, condition: i.condition_code(), ..Self::NONE };
+        for n in 0..i.op_count() {
+            if n < 3 {
+                o.ty[n as usize] = width(i, n, memory);
             }
-            if o.narrow && o.base.is_none() && o.index.is_none() {
-                o.displacement &= 0xffff_ffff;
+            match i.op_kind(n) {
+                OpKind::Memory => o.address(i),
+                kind if is_immediate(kind) => o.immediate(i.immediate(n), o.ty[(n as usize).min(2)]),
+                _ => {}
             }
         }
         o
+    }
+
+    fn address(&mut self, i: &Instruction) {
+        if let r @ (Register::FS | Register::GS) = i.memory_segment() {
+            self.segment = r;
+        }
+        if !i.is_ip_rel_memory_operand() {
+            self.base = GprNumber::of(i.memory_base());
+            self.index = GprNumber::of(i.memory_index());
+            self.scale = i.memory_index_scale() as u8;
+            self.narrow = is_narrow_address(i);
+        }
+    }
+
+    fn immediate(&mut self, value: u64, ty: Ty) {
+        self.imm = (value as i32).to_ne_bytes();
+        self.wide = (self.sign_extended() ^ value) & ty.mask() != 0;
+    }
+
+    #[inline(always)]
+    fn sign_extended(&self) -> u64 {
+        i64::from(i32::from_ne_bytes(self.imm)) as u64
+    }
+
+    /// Whether the immediate operand's value stands here.
+    #[inline(always)]
+    pub fn has_immediate(&self) -> bool {
+        !self.wide
+    }
+
+    /// The value of an instruction's immediate operand, sign-extended or meant to be cut to its type.
+    #[inline(always)]
+    pub fn immediate_of(&self, i: &Instruction, op: u32) -> u64 {
+        if self.wide { i.immediate(op) } else { self.sign_extended() }
+    }
+
+    /// The condition, and whether it is negated.
+    #[inline(always)]
+    pub fn condition(&self) -> Option<(Cc, bool)> {
+        condition(self.condition)
     }
 }
 
@@ -117,9 +171,10 @@ fn is_narrow_address(i: &Instruction) -> bool {
     base.is_gpr32() || index.is_gpr32()
 }
 
-/// A conditional instruction's condition, and whether it is negated.
-fn condition_of_code(code: Code) -> Option<(Cc, bool)> {
-    Some(match code.condition_code() {
+/// A condition, and whether it is negated.
+#[inline(always)]
+fn condition(code: ConditionCode) -> Option<(Cc, bool)> {
+    Some(match code {
         ConditionCode::o => (Cc::O, false),
         ConditionCode::no => (Cc::O, true),
         ConditionCode::b => (Cc::B, false),

@@ -119,7 +119,7 @@ fn transfer(code: Code) -> Option<Semantics<Tier0>> {
 fn is(i: &Instruction, o: &Operands, operand: u32, kind: Kind, ty: Ty) -> bool {
     let is_kind = match kind {
         Kind::Register => i.op_kind(operand) == OpKind::Register && is_low_part(i.op_register(operand), ty),
-        Kind::Immediate => !matches!(i.op_kind(operand), OpKind::Register | OpKind::Memory),
+        Kind::Immediate => !matches!(i.op_kind(operand), OpKind::Register | OpKind::Memory) && o.has_immediate(),
         _ => {
             i.op_kind(operand) == OpKind::Memory
                 && o.memory == Some(ty)
@@ -315,12 +315,12 @@ const CONDITIONS: [Cc; 8] = [Cc::O, Cc::B, Cc::E, Cc::Be, Cc::S, Cc::P, Cc::L, C
 /// Jcc with its condition known.
 fn jcc_if<const CC: usize, const NEGATED: bool>(l: &mut Lifter<'_, Tier0>, i: &Instruction) {
     // SAFETY: as in `known`.
-    unsafe { assert_unchecked(l.operands.condition == Some((CONDITIONS[CC], NEGATED))) };
+    unsafe { assert_unchecked(l.operands.condition() == Some((CONDITIONS[CC], NEGATED))) };
     control::jcc(l, i);
 }
 
 fn jcc(o: &Operands) -> Option<Semantics<Tier0>> {
-    let (cc, negated) = o.condition?;
+    let (cc, negated) = o.condition()?;
     macro_rules! form {
         ($cc:literal) => {
             if negated { jcc_if::<$cc, true> } else { jcc_if::<$cc, false> }
