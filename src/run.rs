@@ -37,9 +37,12 @@ pub struct Args {
     /// The processor to run on; another one than this machine's goes through its emulator (for development).
     #[arg(long, value_enum)]
     target: Option<Target>,
-    /// Executions of a block before tier 1 translates it.
+    /// Executions of a block before tier 1 translates it while the guest waits. (In the background, after an eighth of them.)
     #[arg(long, value_name = "N")]
     hot_baseline: Option<u64>,
+    /// Lets tier 1 work in the guest's own process only, not in the background.
+    #[arg(long)]
+    no_background: bool,
     /// Executions of a block before tier 2 is asked for its region.
     #[arg(long, value_name = "N")]
     hot_optimized: Option<u64>,
@@ -314,6 +317,9 @@ fn command_line(
         if let Some(n) = value {
             command.push(option(flag, OsStr::new(&n.to_string())));
         }
+    }
+    if args.no_background {
+        command.push("--background=no".into());
     }
     if args.wait {
         command.push("--wait=yes".into());

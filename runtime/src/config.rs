@@ -71,6 +71,8 @@ pub struct Config {
     pub wait: bool,
     /// Executions after which a block gets tier 1 code.
     pub hot_baseline: u32,
+    /// Tier 1 may work in another process, too.
+    pub background: bool,
     /// Executions after which a block is sent to tier 2.
     pub hot_optimized: u32,
     /// Which status flags are kept.
@@ -133,6 +135,7 @@ impl Default for Config {
             cache_limit: 1 << 30,
             warm: false,
             wait: false,
+            background: true,
             hot_baseline: HOT_BASELINE,
             hot_optimized: HOT_OPTIMIZED,
             flags: FlagRule::Convention,
@@ -378,10 +381,19 @@ const TABLE: &[Row] = &[
         get: |c| c.wait.then(|| "yes".into()),
     },
     Row {
+        name: "background",
+        short: None,
+        value: "yes|no",
+        help: "Have another process compile baseline code while the program goes on, if there is a processor for it",
+        expected: "yes or no is needed",
+        set: |c, v| yes_or_no(v).map(|yes| c.background = yes),
+        get: |c| (!c.background).then(|| "no".into()),
+    },
+    Row {
         name: "hot-baseline",
         short: None,
         value: "N",
-        help: "Executions after which a block gets baseline code",
+        help: "Executions after which a block gets baseline code at once; another process is asked for it after an eighth of them",
         expected: NUMBER,
         set: |c, v| text(v)?.parse().ok().map(|n| c.hot_baseline = n),
         get: |c| Some(c.hot_baseline.to_string().into()),

@@ -31,8 +31,9 @@ pub struct DecodedBlock {
     open_end: bool,
     /// Whether it may follow a return or an indirect call without a look at whether it reads flags from before.
     pub may_follow_crossing: Cell<bool>,
-    /// Executions, for whoever decides about its next tier.
+    /// Executions, for whoever decides about its next tier, and after how many that is.
     pub runs: Cell<u64>,
+    pub turn: Cell<u64>,
     /// For whoever finds the block behind this one.
     pub following: Cell<Following>,
     /// Whether it ends with an indirect jump or call, and where that was seen to lead.
@@ -66,6 +67,7 @@ impl DecodedBlock {
             open_end,
             may_follow_crossing,
             runs: Cell::new(0),
+            turn: Cell::new(u64::MAX),
             following: Cell::new(nothing),
             leads_anywhere,
             seen: RefCell::default(),

@@ -64,11 +64,18 @@ impl Engine {
             Options { precise: self.precise, counted: counts && snapshot.is_none(), check: snapshot.as_deref() };
         let code = self.compile(&decoded.block, options)?;
         self.keep_code(&decoded, options, &code);
+        self.note_baseline(&decoded.block, &code);
         let native = self.place(pc, code, self.thresholds.optimized)?;
         let address = native.entry;
-        let entry = self.table.block(pc).expect("still there");
-        entry.native = Some(native);
+        self.table.block(pc).expect("still there").run_by(native);
         Ok(address)
+    }
+
+    /// Counts a compiled block.
+    pub(super) fn note_baseline(&mut self, block: &Block, code: &Code) {
+        self.stats.baseline_blocks += 1;
+        self.stats.baseline_instructions += block.insns.len() as u64;
+        self.stats.baseline_bytes += code.bytes.len() as u64;
     }
 
     /// Compiles a block in tier 1.
@@ -78,9 +85,6 @@ impl Engine {
             self.compiler = Some(Compiler::new()?);
         }
         let code = self.compiler.as_mut().expect("made above").compile(block, options)?;
-        self.stats.baseline_blocks += 1;
-        self.stats.baseline_instructions += block.insns.len() as u64;
-        self.stats.baseline_bytes += code.bytes.len() as u64;
         self.stats.baseline_time += start.elapsed();
         Ok(code)
     }

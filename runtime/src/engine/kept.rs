@@ -337,7 +337,7 @@ impl Engine {
         let native = native?;
         let address = native.entry;
         match self.table.block(pc) {
-            Some(entry) => entry.native = Some(native),
+            Some(entry) => entry.run_by(native),
             None => {
                 let end = pc.saturating_add(record.head.len.get().into());
                 let follows = record.head.follows != 0;
@@ -378,7 +378,7 @@ impl Engine {
         // Here, not there: a folder that is removed meanwhile stays so.
         let prepared = self.kept.as_ref().map_or(Ok(()), Kept::prepare);
         let started = prepared.and_then(|()| {
-            launch::detached(|| {
+            launch::detached(None, || {
                 step_back();
                 self.compile_for_later(&worth);
                 if let Some(kept) = &self.kept {

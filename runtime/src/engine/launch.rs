@@ -4,6 +4,7 @@
 use std::ffi::{CString, OsStr};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -46,7 +47,7 @@ pub fn start_service(xlate: &Path, socket: &Path) -> io::Result<()> {
     // A bare environment: the guest's own may be anything.
     let path = c"PATH=/usr/local/bin:/usr/bin:/bin";
     let envp = [path.as_ptr(), core::ptr::null()];
-    detached(|| {
+    detached(None, || {
         // SAFETY: null-terminated arrays of strings that live until the exec.
         unsafe { libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()) };
     })
@@ -62,8 +63,9 @@ fn clone_process(exit_signal: i32) -> io::Result<i32> {
     Ok(pid as i32)
 }
 
-/// Runs `child` in a grandchild that belongs to init, with no descriptors and default signals.
-pub(super) fn detached(child: impl FnOnce()) -> io::Result<()> {
+/// Runs `child` in a grandchild that belongs to init, with no descriptors but perhaps its standard input, and default
+/// signals.
+pub(super) fn detached(input: Option<RawFd>, child: impl FnOnce()) -> io::Result<()> {
     // SAFETY: plain system calls on local sets.
     let old = unsafe {
         let mut all: libc::sigset_t = core::mem::zeroed();
@@ -77,7 +79,7 @@ pub(super) fn detached(child: impl FnOnce()) -> io::Result<()> {
         clone_process(0).map(|pid| (pid, false)).or_else(|_| clone_process(libc::SIGCHLD).map(|pid| (pid, true)));
     if let Ok((0, _)) = outcome {
         match clone_process(0).or_else(|_| clone_process(libc::SIGCHLD)) {
-            Ok(0) => stand_alone(child),
+            Ok(0) => stand_alone(input, child),
             Ok(_) => exit_now(0),
             Err(_) => exit_now(1),
         }
@@ -117,7 +119,7 @@ fn exit_now(status: i32) -> ! {
 }
 
 /// In the grandchild: gets rid of all that is the guest's, then does its work.
-fn stand_alone(work: impl FnOnce()) -> ! {
+fn stand_alone(input: Option<RawFd>, work: impl FnOnce()) -> ! {
     // SAFETY: async-signal-safe system calls in a process with one thread; handlers end with the exec anyway, ignored
     // signals and the mask must be put back by hand.
     unsafe {
@@ -134,6 +136,9 @@ fn stand_alone(work: impl FnOnce()) -> ! {
         let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
         for fd in 0..3 {
             libc::dup2(null, fd);
+        }
+        if let Some(input) = input {
+            libc::dup2(input, libc::STDIN_FILENO);
         }
         close_from(3);
     }
@@ -167,7 +172,7 @@ mod tests {
     fn the_service_is_no_child_of_ours() {
         let mark = std::env::temp_dir().join(format!("xlate-launch-{}", std::process::id()));
         let path = CString::new(mark.as_os_str().as_bytes()).unwrap();
-        detached(|| {
+        detached(None, || {
             // SAFETY: a valid path.
             unsafe { libc::mkdir(path.as_ptr(), 0o700) };
         })

@@ -9,6 +9,7 @@ pub mod helpers;
 pub mod stats;
 pub mod workbench;
 
+mod background;
 mod cache;
 mod compile;
 mod kept;
@@ -34,6 +35,7 @@ use xlate_x86::{Block, BlockEnd};
 
 use crate::config::{Config, EngineChoice, StatsSink};
 use crate::memory::Memory;
+use background::Background;
 use baseline::Compiler;
 use cache::CodeCache;
 use kept::Kept;
@@ -86,6 +88,8 @@ pub trait GuestCode {
     fn watch_code(&self, start: u64, len: u64);
     /// Ends the watch of the page at `addr`; false if there was none.
     fn unwatch_code(&self, addr: u64) -> bool;
+    /// In a process that isn't the guest's: unmaps the guest's memory, so that the guest needn't copy what it writes to.
+    fn give_up(&self) {}
 }
 
 impl GuestCode for Memory {
@@ -99,6 +103,10 @@ impl GuestCode for Memory {
 
     fn unwatch_code(&self, addr: u64) -> bool {
         Memory::unwatch_code(self, addr)
+    }
+
+    fn give_up(&self) {
+        Memory::give_up(self);
     }
 }
 
@@ -141,6 +149,7 @@ const CALL_STACK: u64 = 4 << 20;
 /// What [`Engine::before_vfork`] puts aside.
 pub struct Parted {
     tier2: Option<promote::Tier2>,
+    background: Option<Background>,
     kept: Option<Kept>,
     invalidations: u64,
 }
@@ -155,6 +164,7 @@ pub struct Engine {
     /// Made when the first block is compiled, or the first piece of code is put in its place: what a program never gets
     /// to costs it nothing.
     compiler: Option<Compiler>,
+    background: Option<Background>,
     native: Option<CodeCache>,
     tier2: Option<Tier2>,
     stored: Option<Stored>,
@@ -190,13 +200,15 @@ enum Via {
 impl Engine {
     pub fn new(config: &Config) -> Self {
         let tier2 = Tier2::new(config);
+        let thresholds = Thresholds::of(config, tier2.is_some());
         Self {
-            thresholds: Thresholds::of(config, tier2.is_some()),
+            thresholds,
             precise: false,
             flags: config.flags,
             table: Table::default(),
             pages: Pages::default(),
             compiler: None,
+            background: if config.background && !config.wait { Background::new(thresholds.baseline) } else { None },
             native: None,
             tier2,
             stored: None,
@@ -239,7 +251,13 @@ impl Engine {
             if pending(state) {
                 return Exit::Safepoint;
             }
+            let flushes = self.stats.cache_flushes;
             self.poll_tier2();
+            self.poll_background();
+            if flushes != self.stats.cache_flushes {
+                // The slot that led here went with its code.
+                via = Via::Fresh;
+            }
             self.table.free_dropped();
             match self.step(state.rip, via, memory) {
                 Step::Native(code) => {
@@ -250,7 +268,7 @@ impl Engine {
                 }
                 Step::Interpret(block) => {
                     let before = state.interpreted;
-                    let mut stay = Stay::new(block, &self.table.known, self.thresholds.baseline);
+                    let mut stay = Stay::new(block, &self.table.known);
                     // SAFETY: as above. Dropped blocks are freed only in this loop.
                     unsafe { entry::enter_interpreter(state, &mut stay) };
                     self.stats.blocks_interpreted += stay.blocks;
@@ -321,8 +339,8 @@ impl Engine {
     fn interpreted_next(&self, pc: u64) -> Option<*const DecodedBlock> {
         let block = self.table.known.get(pc)?;
         // SAFETY: what is known lives.
-        let runs = unsafe { &(*block).runs };
-        (runs.get() < self.thresholds.baseline).then(|| {
+        let (runs, turn) = unsafe { (&(*block).runs, &(*block).turn) };
+        (runs.get() < turn.get()).then(|| {
             runs.set(runs.get() + 1);
             block
         })
@@ -370,7 +388,6 @@ impl Engine {
             }
             self.decode(pc, memory).map_err(Step::Nothing)?;
         }
-        let thresholds = self.thresholds;
         let entry = self.table.block(pc).expect("decoded just now");
         if let Some(native) = &entry.native {
             return Ok(Code::plain(native.entry));
@@ -380,19 +397,33 @@ impl Engine {
         }
         let entry = self.table.block(pc).expect("asking for a region removes no block");
         let decoded = Rc::clone(entry.decoded.as_ref().expect("only a block with code isn't decoded"));
-        if decoded.runs.get() >= thresholds.baseline && !entry.no_native {
-            if let Some(entry) = self.kept_code(pc, memory).or_else(|| self.compile_baseline(pc)) {
-                return Ok(Code::plain(entry));
-            }
-            self.table.block(pc).expect("compiling removes no block").no_native = true;
-            return Err(Step::Interpret(Rc::as_ptr(&decoded)));
+        if decoded.runs.get() >= decoded.turn.get()
+            && let Some(entry) = self.baseline_code(pc, memory)
+        {
+            return Ok(Code::plain(entry));
         }
+        let entry = self.table.block(pc).expect("compiling removes no block");
         decoded.runs.set(decoded.runs.get() + 1);
         // Blocks with a snapshot are compared with memory before each execution.
         if entry.snapshot.is_none() {
             self.table.known.insert(&decoded);
         }
         Err(Step::Interpret(Rc::as_ptr(&decoded)))
+    }
+
+    /// Tier 1's code for a block whose turn has come, if it is made now: otherwise its next turn is set.
+    fn baseline_code(&mut self, pc: u64, memory: &dyn GuestCode) -> Option<u64> {
+        if let Some(entry) = self.kept_code(pc, memory) {
+            return Some(entry);
+        }
+        if self.ask_for_baseline(pc, memory) {
+            return None;
+        }
+        let made = self.compile_baseline(pc);
+        if made.is_none() {
+            self.table.block(pc).expect("compiling removes no block").refuse();
+        }
+        made
     }
 
     /// What the known block at `pc` consists of: decoded now if its code came from an earlier run.
@@ -409,6 +440,7 @@ impl Engine {
         self.stats.blocks_decoded += 1;
         decoded.may_follow_crossing.set(follows);
         row.into_iter().flat_map(|row| self.kept_targets(row)).for_each(|target| decoded.saw(target));
+        decoded.turn.set(0);
         let decoded = Rc::new(decoded);
         self.table.block(pc)?.decoded = Some(Rc::clone(&decoded));
         Some(decoded)
@@ -465,7 +497,9 @@ impl Engine {
             None
         };
         let calls = called(&block);
-        self.table.insert_block(pc, Entry::decoded(Rc::new(DecodedBlock::new(block)), snapshot), calls);
+        let decoded = DecodedBlock::new(block);
+        decoded.turn.set(self.first_turn());
+        self.table.insert_block(pc, Entry::decoded(Rc::new(decoded), snapshot), calls);
         Ok(())
     }
 
@@ -535,6 +569,9 @@ impl Engine {
         if let Some(tier2) = &mut self.tier2 {
             tier2.forget_connection();
         }
+        if let Some(background) = &mut self.background {
+            background.after_fork_child();
+        }
         if let Some(kept) = &mut self.kept {
             kept.after_fork_child();
         }
@@ -543,12 +580,18 @@ impl Engine {
     /// Before a child runs in this very memory (vfork) while we wait: what belongs to this process alone is put
     /// aside. The child uses the code there is and asks for no tier 2.
     pub fn before_vfork(&mut self) -> Parted {
-        Parted { tier2: self.tier2.take(), kept: self.kept.take(), invalidations: self.stats.invalidations }
+        Parted {
+            tier2: self.tier2.take(),
+            background: self.background.take(),
+            kept: self.kept.take(),
+            invalidations: self.stats.invalidations,
+        }
     }
 
     /// Afterwards. Nobody has told the requests that wait what the child changed in the meantime.
     pub fn after_vfork(&mut self, parted: Parted) {
         self.tier2 = parted.tier2;
+        self.background = parted.background;
         self.kept = parted.kept;
         if parted.invalidations == self.stats.invalidations {
             return;

@@ -15,6 +15,8 @@ pub struct Stats {
     pub baseline_bytes: u64,
     pub baseline_time: Duration,
     pub baseline_refused: u64,
+    /// Of the compiled blocks, those that another process compiled.
+    pub baseline_background: u64,
     pub regions_requested: u64,
     pub regions_installed: u64,
     /// Regions that the service made smaller than it would have, for they took too long or the compiler died of
@@ -73,8 +75,9 @@ impl fmt::Display for Stats {
         )?;
         writeln!(
             f,
-            "  baseline:    {} blocks compiled, {} instructions to {} bytes in {:.2} ms; {} refused",
+            "  baseline:    {} blocks compiled ({} in the background), {} instructions to {} bytes in {:.2} ms; {} refused",
             self.baseline_blocks,
+            self.baseline_background,
             self.baseline_instructions,
             self.baseline_bytes,
             ms(self.baseline_time),

@@ -164,6 +164,22 @@ impl Entry {
         }
     }
 
+    /// Lets it run by this code from now on.
+    pub fn run_by(&mut self, native: Native) {
+        self.native = Some(native);
+        if let Some(decoded) = &self.decoded {
+            decoded.turn.set(0);
+        }
+    }
+
+    /// Leaves it to tier 0 for ever.
+    pub fn refuse(&mut self) {
+        self.no_native = true;
+        if let Some(decoded) = &self.decoded {
+            decoded.turn.set(u64::MAX);
+        }
+    }
+
     /// Executions in tier 0.
     pub fn runs(&self) -> u64 {
         self.decoded.as_ref().map_or(0, |decoded| decoded.runs.get())

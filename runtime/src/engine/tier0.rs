@@ -95,21 +95,19 @@ pub struct Stay<'k> {
     first: *const DecodedBlock,
     /// None: the first block alone.
     known: Option<&'k Known>,
-    /// Executions after which a block is the engine's to decide about.
-    limit: u64,
     /// Blocks run so far; for statistics: a fault in one of them may keep the last ones from being counted.
     pub blocks: u64,
 }
 
 impl<'k> Stay<'k> {
     /// Runs `first` and what follows.
-    pub fn new(first: *const DecodedBlock, known: &'k Known, limit: u64) -> Self {
-        Self { first, known: Some(known), limit, blocks: 0 }
+    pub fn new(first: *const DecodedBlock, known: &'k Known) -> Self {
+        Self { first, known: Some(known), blocks: 0 }
     }
 
     /// Runs one block.
     pub fn single(block: &DecodedBlock) -> Self {
-        Self { first: block, known: None, limit: 0, blocks: 0 }
+        Self { first: block, known: None, blocks: 0 }
     }
 
     /// Interprets until a block leaves or the engine has to decide.
@@ -119,7 +117,7 @@ impl<'k> Stay<'k> {
     pub unsafe fn run(&mut self, state: &mut CpuState) {
         let mut left = ROUND;
         self.blocks = 1;
-        let (known, limit, blocks) = (self.known, self.limit, &mut self.blocks);
+        let (known, blocks) = (self.known, &mut self.blocks);
         let next = |from: &DecodedBlock, state: &CpuState| {
             left -= 1;
             if left == 0 || super::pending(state) {
@@ -127,10 +125,10 @@ impl<'k> Stay<'k> {
             }
             let block = known?.behind(from, state.rip)?;
             // SAFETY: what is known lives.
-            let (runs, looked_at) = unsafe { (&(*block).runs, &(*block).may_follow_crossing) };
+            let (runs, turn, looked_at) = unsafe { (&(*block).runs, &(*block).turn, &(*block).may_follow_crossing) };
             // Flags may be lost here: the engine has to decide.
             let crossed = state.exit_reason == ExitReason::Crossed as u32 && !looked_at.get();
-            if runs.get() >= limit || crossed {
+            if runs.get() >= turn.get() || crossed {
                 return None;
             }
             runs.set(runs.get() + 1);
@@ -184,7 +182,8 @@ mod tests {
         let known = Known::default();
         known.insert(&block);
         let mut state = CpuState { rip: 0x2000, ..CpuState::default() };
-        let mut stay = Stay::new(&block, &known, 7);
+        block.turn.set(7);
+        let mut stay = Stay::new(&block, &known);
         // SAFETY: the block touches no memory and outlives the call.
         unsafe { stay.run(&mut state) };
         // The first execution is counted by who asked for it.
@@ -197,7 +196,7 @@ mod tests {
         let known = Known::default();
         known.insert(&block);
         let mut state = CpuState { rip: 0x2000, pending: 1, ..CpuState::default() };
-        let mut stay = Stay::new(&block, &known, u64::MAX);
+        let mut stay = Stay::new(&block, &known);
         // SAFETY: as above.
         unsafe { stay.run(&mut state) };
         assert_eq!(stay.blocks, 1);

@@ -19,6 +19,7 @@ use cranelift_codegen::isa::{self, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{CodegenError, CompiledCode, Context, FinalizedMachReloc, FinalizedRelocTarget};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use serde::{Deserialize, Serialize};
 use target_lexicon::Triple;
 use xlate_abi::protocol::PcMapRow;
 use xlate_x86::{Block, lift_block};
@@ -40,9 +41,10 @@ pub enum BaselineError {
 }
 
 /// Machine code of one block, not yet at its place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Code {
     /// Position-independent, but for what is to be relocated.
+    #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
     pub align: u32,
     pub pc_map: Vec<PcMapRow>,

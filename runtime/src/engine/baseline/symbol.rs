@@ -2,12 +2,13 @@
 //! place. So code can be kept over runs.
 
 use cranelift_codegen::ir::UserExternalName;
+use serde::{Deserialize, Serialize};
 
 use super::runtime_calls::Function;
 use crate::engine::entry;
 
 /// One such thing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Symbol {
     /// A link slot of the code's own, by its number.
     Slot(u32),
@@ -23,7 +24,7 @@ pub enum Symbol {
 }
 
 /// Eight bytes of code that hold a symbol's address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relocation {
     pub offset: u32,
     pub symbol: Symbol,

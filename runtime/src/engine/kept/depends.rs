@@ -50,7 +50,7 @@ pub fn pages_of(
 fn same(a: &Block, b: &Block) -> bool {
     a.exit == b.exit
         && a.insns.len() == b.insns.len()
-        && a.insns.iter().zip(&b.insns).all(|(a, b)| a.live == b.live && a.raw.eq_all_bits(&b.raw))
+        && a.insns.iter().zip(&b.insns).all(|(a, b)| a.live() == b.live() && a.raw.eq_all_bits(&b.raw))
 }
 
 /// The sum of a page's executable bytes, and whether it has any.

@@ -1,0 +1,366 @@
+//! Tier 1 in the background: blocks that get hot are compiled by another process while the guest goes on in tier 0.
+//!
+//! That process is a fork of this one that belongs to init, as the ones in [`super::launch`], for a thread would be seen by
+//! the guest, and in its way: fork, unshare and the credentials' system calls tell processes with threads from others. It
+//! gives the guest's memory up, takes blocks from a socket, and ends when the socket does. It is started when there is enough
+//! to do for it, so that short programs never have one.
+//!
+//! It is a help and nothing more: a block whose code hasn't come in time is compiled by the guest's own process.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+use xlate_x86::decode::{SliceSource, decode_block};
+use xlate_x86::interpreter::DecodedBlock;
+use xlate_x86::{Block, BlockEnd};
+
+use super::baseline::{Code, Compiler, Options};
+use super::{Engine, GuestCode, launch};
+use crate::linux::descriptors::Own;
+
+/// A block's code is asked for after this part of the executions that make the guest's own process compile it.
+const EARLIER: u64 = 8;
+/// Blocks that wait before the process is started.
+const ENOUGH: usize = 16;
+/// Blocks asked for in one message.
+const BATCH: usize = 32;
+/// No message is longer: a block has 64 instructions at most.
+const LONGEST: usize = 1 << 18;
+/// The dispatcher looks for answers once in so many rounds, or interpreted blocks.
+const ROUNDS: u32 = 64;
+const BLOCKS: u64 = 4096;
+
+/// A block to be compiled.
+#[derive(Serialize, Deserialize)]
+struct Request {
+    id: u64,
+    pc: u64,
+    #[serde(with = "serde_bytes")]
+    bytes: Vec<u8>,
+    /// The flags live behind each instruction.
+    live: Vec<u32>,
+    /// Its end, by its place in [`ENDS`].
+    end: u8,
+    precise: bool,
+    counted: bool,
+}
+
+const ENDS: [BlockEnd; 5] =
+    [BlockEnd::Terminator, BlockEnd::FallThrough, BlockEnd::Unimplemented, BlockEnd::Invalid, BlockEnd::FetchFault];
+
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    id: u64,
+    /// None: tier 1 refuses the block.
+    code: Option<Code>,
+}
+
+/// A block that was asked for.
+struct Asked {
+    pc: u64,
+    decoded: Rc<DecodedBlock>,
+    precise: bool,
+    counted: bool,
+}
+
+enum Link {
+    /// Not started yet.
+    Down,
+    Up(Own<OwnedFd>),
+    /// It couldn't be started, or died.
+    Off,
+}
+
+/// The other process, as the engine sees it.
+pub struct Background {
+    /// Executions after which a block is asked for.
+    after: u64,
+    link: Link,
+    asked: HashMap<u64, Asked>,
+    outgoing: Vec<Request>,
+    /// For a message that comes; empty before the first one.
+    buffer: Vec<u8>,
+    next_id: u64,
+    rounds: u32,
+    /// Interpreted blocks when it was looked at last.
+    blocks: u64,
+}
+
+impl Background {
+    /// With blocks asked for in time for the guest's own process not to need to compile them. None if it does so at once.
+    pub fn new(baseline: u64) -> Option<Self> {
+        let after = baseline / EARLIER;
+        (after > 0 && baseline != u64::MAX).then(|| Self {
+            after,
+            link: Link::Down,
+            asked: HashMap::new(),
+            outgoing: Vec::new(),
+            buffer: Vec::new(),
+            next_id: 0,
+            rounds: 0,
+            blocks: 0,
+        })
+    }
+
+    /// Executions after which a block is asked for.
+    pub fn after(&self) -> u64 {
+        self.after
+    }
+
+    /// In the child of a fork: the other process works for the parent.
+    pub fn after_fork_child(&mut self) {
+        self.link = Link::Down;
+        self.asked.clear();
+        self.outgoing.clear();
+    }
+
+    fn is_on(&self) -> bool {
+        !matches!(self.link, Link::Off)
+    }
+
+    fn ask(&mut self, asked: Asked, bytes: Vec<u8>) {
+        let block = &asked.decoded.block;
+        self.outgoing.push(Request {
+            id: self.next_id,
+            pc: asked.pc,
+            bytes,
+            live: block.insns.iter().map(|insn| insn.live()).collect(),
+            end: ENDS.iter().position(|end| *end == block.exit).expect("all ends are listed") as u8,
+            precise: asked.precise,
+            counted: asked.counted,
+        });
+        self.asked.insert(self.next_id, asked);
+        self.next_id += 1;
+    }
+
+    /// Whether it is time to look for answers.
+    fn is_due(&mut self, blocks: u64) -> bool {
+        self.rounds += 1;
+        let due = self.rounds >= ROUNDS || blocks - self.blocks >= BLOCKS;
+        if due {
+            (self.rounds, self.blocks) = (0, blocks);
+        }
+        due
+    }
+
+    /// Moves what can be moved without waiting; gives the next answer.
+    fn exchange(&mut self) -> Option<Answer> {
+        let Link::Up(socket) = &self.link else { return None };
+        self.buffer.resize(LONGEST, 0);
+        let socket = socket.as_raw_fd();
+        let outcome = send_all(socket, &mut self.outgoing).and_then(|()| receive(socket, &mut self.buffer));
+        match outcome {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.give_up(&error);
+                None
+            }
+        }
+    }
+
+    fn give_up(&mut self, error: &io::Error) {
+        tracing::warn!(%error, "tier 1 works in the foreground from here on");
+        self.link = Link::Off;
+        self.asked.clear();
+        self.outgoing.clear();
+    }
+
+    /// Starts the other process if there is enough to do for it, and a processor to do it.
+    fn start_if_worth_it(&mut self, memory: &dyn GuestCode) {
+        if !matches!(self.link, Link::Down) || self.outgoing.len() < ENOUGH {
+            return;
+        }
+        let started = if processors() < 2 { Err(io::Error::other("there is one processor")) } else { start(memory) };
+        match started {
+            Ok(socket) => self.link = Link::Up(socket),
+            Err(error) => self.give_up(&error),
+        }
+    }
+}
+
+/// Processors this process may run on.
+fn processors() -> usize {
+    // SAFETY: a plain bit set, and the system call that fills it.
+    unsafe {
+        let mut set: libc::cpu_set_t = core::mem::zeroed();
+        if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) != 0 {
+            return 1;
+        }
+        libc::CPU_COUNT(&set) as usize
+    }
+}
+
+fn start(memory: &dyn GuestCode) -> io::Result<Own<OwnedFd>> {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors.
+    let made =
+        unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr()) };
+    if made != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: both were made just now, and nobody else knows them.
+    let [ours, theirs] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
+    launch::detached(Some(theirs.as_raw_fd()), || {
+        memory.give_up();
+        serve(libc::STDIN_FILENO);
+    })?;
+    Own::new(ours)
+}
+
+/// The other process's work.
+fn serve(socket: RawFd) {
+    // SAFETY: names the process; failing changes nothing but what others read.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"xlate-tier1".as_ptr()) };
+    let Ok(mut compiler) = Compiler::new() else { return };
+    let mut buffer = vec![0; LONGEST];
+    loop {
+        let length = match transfer(|| {
+            // SAFETY: a valid buffer.
+            unsafe { libc::recv(socket, buffer.as_mut_ptr().cast(), buffer.len(), 0) }
+        }) {
+            Ok(0) | Err(_) => return,
+            Ok(length) => length,
+        };
+        let Ok(requests) = postcard::from_bytes::<Vec<Request>>(&buffer[..length]) else { return };
+        for request in requests {
+            let answer = Answer { id: request.id, code: compile(&mut compiler, &request) };
+            let Ok(bytes) = postcard::to_stdvec(&answer) else { return };
+            // SAFETY: a valid buffer; a guest that has gone is no signal.
+            let sent =
+                transfer(|| unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) });
+            if sent.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn compile(compiler: &mut Compiler, request: &Request) -> Option<Code> {
+    let source = SliceSource { address: request.pc, bytes: &request.bytes };
+    let mut block = decode_block(&source, request.pc, request.live.len(), true);
+    if block.insns.len() != request.live.len() {
+        return None;
+    }
+    block.exit = *ENDS.get(usize::from(request.end))?;
+    for (insn, live) in block.insns.iter_mut().zip(&request.live) {
+        insn.set_live(*live);
+    }
+    let options = Options { precise: request.precise, counted: request.counted, check: None };
+    compiler.compile(&block, options).ok()
+}
+
+/// A system call that moves bytes, made again if it was interrupted.
+fn transfer(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+    loop {
+        if let Ok(n) = usize::try_from(call()) {
+            return Ok(n);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// Sends requests as long as they are taken.
+fn send_all(socket: RawFd, outgoing: &mut Vec<Request>) -> io::Result<()> {
+    while !outgoing.is_empty() {
+        let count = outgoing.len().min(BATCH);
+        let bytes = postcard::to_stdvec(&outgoing[..count]).map_err(io::Error::other)?;
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+        // SAFETY: a valid buffer.
+        match transfer(|| unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), flags) }) {
+            Ok(_) => drop(outgoing.drain(..count)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// An answer, if there is one.
+fn receive(socket: RawFd, buffer: &mut [u8]) -> io::Result<Option<Answer>> {
+    // SAFETY: a valid buffer.
+    match transfer(|| unsafe { libc::recv(socket, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) }) {
+        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(length) => postcard::from_bytes(&buffer[..length]).map(Some).map_err(io::Error::other),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// A block's bytes in guest memory.
+fn bytes_of(block: &Block, memory: &dyn GuestCode) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; block.len() as usize];
+    (memory.fetch(block.pc, &mut bytes) == bytes.len()).then_some(bytes)
+}
+
+impl Engine {
+    /// Executions after which a block is looked at first.
+    pub(super) fn first_turn(&self) -> u64 {
+        self.background.as_ref().map_or(self.thresholds.baseline, |b| b.after())
+    }
+
+    /// Has the block at `pc` compiled in the background, if that can be: its next turn is when the guest's own process
+    /// would compile it.
+    pub(super) fn ask_for_baseline(&mut self, pc: u64, memory: &dyn GuestCode) -> bool {
+        let (precise, counted) = (self.precise, self.counts());
+        let Some(entry) = self.table.block(pc) else { return false };
+        let Some(decoded) = entry.decoded.clone() else { return false };
+        if decoded.runs.get() >= self.thresholds.baseline {
+            return false;
+        }
+        let snapshot = entry.snapshot.is_some();
+        decoded.turn.set(self.thresholds.baseline);
+        if let Some(background) = self.background.as_mut().filter(|b| b.is_on() && !snapshot)
+            && let Some(bytes) = bytes_of(&decoded.block, memory)
+        {
+            background.ask(Asked { pc, decoded, precise, counted }, bytes);
+            background.start_if_worth_it(memory);
+        }
+        true
+    }
+
+    /// Puts code that has come into its place. Only while no translated code runs.
+    pub(super) fn poll_background(&mut self) {
+        let Some(background) = &mut self.background else { return };
+        if background.asked.is_empty() || !background.is_due(self.stats.blocks_interpreted) {
+            return;
+        }
+        while let Some(answer) = self.background.as_mut().and_then(Background::exchange) {
+            let asked = self.background.as_mut().and_then(|b| b.asked.remove(&answer.id));
+            if let (Some(asked), Some(code)) = (asked, answer.code) {
+                self.take_baseline(&asked, code);
+            }
+        }
+    }
+
+    fn take_baseline(&mut self, asked: &Asked, code: Code) {
+        // What was dropped meanwhile has been decoded again, or not at all.
+        let is_for_it = self.table.block(asked.pc).is_some_and(|entry| {
+            entry.decoded.as_ref().is_some_and(|decoded| Rc::ptr_eq(decoded, &asked.decoded))
+                && entry.native.is_none()
+                && entry.snapshot.is_none()
+        });
+        if !is_for_it {
+            return;
+        }
+        let block: &Block = &asked.decoded.block;
+        let options = Options { precise: asked.precise, counted: asked.counted, check: None };
+        self.keep_code(&asked.decoded, options, &code);
+        self.note_baseline(block, &code);
+        self.stats.baseline_background += 1;
+        let placed = self.make_room().and_then(|()| self.place(asked.pc, code, self.thresholds.optimized));
+        match placed {
+            Ok(native) => self.table.block(asked.pc).expect("looked at above").run_by(native),
+            Err(error) => tracing::warn!(pc = format_args!("{:#x}", asked.pc), %error, "baseline code ignored"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "background/tests.rs"]
+mod tests;
