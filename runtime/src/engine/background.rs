@@ -23,6 +23,8 @@ use crate::linux::descriptors::Own;
 
 /// A block's code is asked for after this part of the executions that make the guest's own process compile it.
 const EARLIER: u64 = 8;
+/// While that process lives, the guest's own waits for so many times the executions.
+const PATIENCE: u64 = 4;
 /// Blocks that wait before the process is started.
 const ENOUGH: usize = 16;
 /// Blocks asked for in one message.
@@ -318,6 +320,9 @@ impl Engine {
         if let Some(background) = self.background.as_mut().filter(|b| b.is_on() && !snapshot)
             && let Some(bytes) = bytes_of(&decoded.block, memory)
         {
+            if matches!(background.link, Link::Up(_)) {
+                decoded.turn.set(self.thresholds.baseline.saturating_mul(PATIENCE));
+            }
             background.ask(Asked { pc, decoded, precise, counted }, bytes);
             background.start_if_worth_it(memory);
         }
