@@ -61,9 +61,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Serves until idle.
 pub fn run(args: &Args, log: Option<&str>) -> CommandResult {
+    let listener = listen(&args.socket)?;
+    let outcome = serve(args, log, &listener);
+    // Somebody else may have removed it already.
+    let _ = std::fs::remove_file(&args.socket);
+    outcome?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve(args: &Args, log: Option<&str>, listener: &UnixListener) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("this command's own path")?.with_file_name(compiler::PROGRAM);
     let compilers = Compilers::new(&program, log, Duration::from_millis(args.compile_limit))?;
-    let listener = listen(&args.socket)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(args.jobs.unwrap_or_else(default_jobs))
         .thread_name(|n| format!("compile-{n}"))
@@ -71,11 +79,7 @@ pub fn run(args: &Args, log: Option<&str>) -> CommandResult {
         .context("can't start the compiling threads")?;
     let service = Arc::new(Service { queue: Queue::new(pool, compilers), clients: AtomicUsize::new(0) });
     tracing::info!(socket = %args.socket.display(), "serving");
-    let outcome = service.accept_until_idle(&listener, Duration::from_secs(args.idle));
-    // Somebody else may have removed it already.
-    let _ = std::fs::remove_file(&args.socket);
-    outcome?;
-    Ok(ExitCode::SUCCESS)
+    Ok(service.accept_until_idle(listener, Duration::from_secs(args.idle))?)
 }
 
 /// Binds the socket; the remains of a service that died are replaced, a living one is not.
