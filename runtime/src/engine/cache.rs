@@ -30,6 +30,9 @@ pub struct CodeCache {
     exclusive: bool,
 }
 
+/// The start of the cache that consists of small pages: huge ones would cost short programs more than all their code.
+const SMALL: usize = 2 << 20;
+
 const RX: i32 = libc::PROT_READ | libc::PROT_EXEC;
 const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
@@ -62,6 +65,10 @@ impl CodeCache {
                 Err(source) => return Err(CacheError::Map { size, source }),
             },
         };
+        if let Some(large) = size.checked_sub(SMALL).filter(|_| !exclusive) {
+            // SAFETY: the end of the new mapping. A hint: fewer faults and fewer misses of the instruction TLB.
+            unsafe { libc::madvise(base.add(SMALL).as_ptr().cast(), large, libc::MADV_HUGEPAGE) };
+        }
         Ok(Self { base, size, used: 0, exclusive })
     }
 

@@ -236,8 +236,7 @@ pub struct Table {
     regions: AddressMap<Region>,
     /// Entry addresses of the blocks and regions that have bytes in a page.
     by_page: AddressMap<Vec<u64>>,
-    /// Linked slots by the guest address they lead to.
-    links: AddressMap<Vec<Link>>,
+    links: Links,
     /// In the order of host addresses, for code memory is filled upwards.
     mapped: Vec<Mapped>,
     arena: Arena,
@@ -268,7 +267,7 @@ impl Default for Table {
             functions: BTreeSet::new(),
             regions: AddressMap::default(),
             by_page: AddressMap::default(),
-            links: AddressMap::default(),
+            links: Links::default(),
             mapped: Vec::new(),
             arena: Arena::default(),
             known: Known::default(),
@@ -331,14 +330,14 @@ impl Table {
     /// Takes a block over, which calls this function.
     pub fn insert_block(&mut self, pc: u64, entry: Entry, calls: Option<u64>) {
         self.functions.extend(calls);
-        self.index(pc, pc, entry.end);
+        self.index(pc, pc, entry.end, !self.regions.contains_key(&pc));
         self.blocks.insert(pc, entry);
     }
 
     /// Takes a region over; everything that led to its address leads to it from now on.
     pub fn insert_region(&mut self, pc: u64, region: Region) {
         for &(start, len) in &region.source {
-            self.index(pc, start, start + u64::from(len));
+            self.index(pc, start, start + u64::from(len), false);
         }
         self.relink(pc, region.code);
         self.known.forget(pc);
@@ -358,10 +357,11 @@ impl Table {
         m.pcs.guest_pc((host - m.start) as u32)
     }
 
-    fn index(&mut self, pc: u64, start: u64, end: u64) {
+    /// Enters an address for the pages of a range. It isn't there yet if `is_new`.
+    fn index(&mut self, pc: u64, start: u64, end: u64, is_new: bool) {
         for page in pages(start, end) {
             let owners = self.by_page.entry(page).or_default();
-            if !owners.contains(&pc) {
+            if is_new || !owners.contains(&pc) {
                 owners.push(pc);
             }
         }
@@ -379,7 +379,7 @@ impl Table {
             link.lead_to(code);
             (*link.slot).guest_pc
         };
-        self.links.entry(target).or_default().push(link);
+        self.links.insert(target, link);
         self.links_patched += 1;
     }
 
@@ -390,7 +390,7 @@ impl Table {
 
     /// Points everything that leads to `pc` at other code.
     fn relink(&mut self, pc: u64, code: Code) {
-        for &link in self.links.get(&pc).into_iter().flatten() {
+        for link in self.links.to(pc) {
             // SAFETY: slots stay valid until `forget_code`, which forgets the links too.
             unsafe { link.lead_to(code) };
             self.links_patched += 1;
@@ -402,10 +402,11 @@ impl Table {
 
     /// Points everything that leads to `pc` at the dispatcher.
     fn unlink(&mut self, pc: u64) {
-        for link in self.links.remove(&pc).into_iter().flatten() {
+        for link in self.links.to(pc) {
             // SAFETY: as in `relink`.
             unsafe { link.lead_to(Code::plain(entry::link_stub())) };
         }
+        self.links.remove(pc);
         let index = lookup_index(pc);
         let entry = &mut self.lookup[index];
         if entry.guest_pc == pc {
@@ -474,7 +475,7 @@ impl Table {
         }
         if let Some(entry) = self.blocks.get(&pc) {
             let end = entry.end;
-            self.index(pc, pc, end);
+            self.index(pc, pc, end, false);
         }
     }
 
@@ -499,7 +500,7 @@ impl Table {
         for pc in self.regions.keys().copied().collect::<Vec<_>>() {
             self.remove_region(pc);
         }
-        self.links.clear();
+        self.links = Links::default();
         self.mapped.clear();
         self.arena = Arena::default();
         self.lookup.iter_mut().enumerate().for_each(|(index, entry)| *entry = empty(index));
@@ -518,6 +519,44 @@ impl Table {
     /// A fresh slot for tier 1's code that leads to `target`, unlinked; it is never moved.
     pub fn slot(&mut self, target: u64) -> *mut LinkSlot {
         self.arena.slot(target)
+    }
+}
+
+/// Linked slots by the guest address they lead to: a list each, in one vector, for most have one or two.
+#[derive(Default)]
+struct Links {
+    /// The number of each address's last link.
+    last: AddressMap<u32>,
+    /// Links, and the number of the one before for the same address.
+    all: Vec<(Link, Option<u32>)>,
+    /// Numbers of forgotten ones.
+    free: Vec<u32>,
+}
+
+impl Links {
+    fn insert(&mut self, target: u64, link: Link) {
+        let n = self.free.pop().unwrap_or(self.all.len() as u32);
+        let entry = (link, self.last.insert(target, n));
+        match self.all.get_mut(n as usize) {
+            Some(place) => *place = entry,
+            None => self.all.push(entry),
+        }
+    }
+
+    /// The links that lead to an address.
+    fn to(&self, target: u64) -> impl Iterator<Item = Link> {
+        let last = self.last.get(&target).copied();
+        let numbers = std::iter::successors(last, |&n| self.all[n as usize].1);
+        numbers.map(|n| self.all[n as usize].0)
+    }
+
+    /// Forgets the links that lead to an address.
+    fn remove(&mut self, target: u64) {
+        let mut next = self.last.remove(&target);
+        while let Some(n) = next {
+            self.free.push(n);
+            next = self.all[n as usize].1;
+        }
     }
 }
 
