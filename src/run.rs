@@ -168,7 +168,18 @@ pub fn run(args: Args, log: Option<&str>) -> CommandResult {
     let launcher = Launcher::find(args.target.unwrap_or(Target::HOST))?;
     let command = command_line(&args, log, &launcher, &path, kind)?;
     tracing::debug!(?command, "becoming the runtime");
+    #[cfg(target_arch = "x86_64")]
+    if launcher.prefix.is_empty() {
+        return become_runtime(&launcher.runtime, &command[1..]);
+    }
     exec(&command)
+}
+
+/// Replaces this process by the runtime in its place, which saves it an `execve` of its own.
+#[cfg(target_arch = "x86_64")]
+fn become_runtime(runtime: &Path, args: &[OsString]) -> CommandResult {
+    let Err(error) = xlate_abi::start::become_placed(runtime, args);
+    Err(CommandError::new(Status::Failed, error))
 }
 
 fn name(path: &Path) -> String {

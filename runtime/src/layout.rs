@@ -1,7 +1,7 @@
 //! Gets the translator out of the addresses where guests live.
 //!
 //! On AArch64 there is nothing to do: the kernel puts a process above 0xaaaa_0000_0000, guests live below
-//! 0x8000_0000_0000. On x86-64 the translator starts itself anew through the dynamic loader, with a soft
+//! 0x8000_0000_0000. On x86-64 the translator is started through the dynamic loader ([`xlate_abi::start`]), with a soft
 //! RLIMIT_STACK of 64 TiB and without address randomisation: the kernel then leaves that much room below the stack, so
 //! that the translator, its libraries, the vdso and every later mapping come to lie just below
 //! 0x4000_0000_0000 ([`crate::memory::RUNTIME_AREA`]). What the kernel still puts among the guest's addresses is
@@ -10,21 +10,17 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
 
 use crate::config::Config;
 
 /// The translator can't be placed.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
-    #[error(
-        "the translator needs a stack limit of 64 TiB to make room for the program's addresses, and the hard limit is {0}: raise it (ulimit -Hs unlimited)"
-    )]
-    StackLimit(String),
-    #[error("the translator's own dynamic loader isn't known: {0}")]
-    Loader(String),
-    #[error("starting {} anew through {}: {error}", runtime.display(), loader.display())]
-    Exec { runtime: PathBuf, loader: PathBuf, error: io::Error },
+    #[cfg(target_arch = "x86_64")]
+    #[error(transparent)]
+    Start(#[from] xlate_abi::start::StartError),
+    #[error("the translator's own executable isn't known: {0}")]
+    Itself(io::Error),
     #[error(
         "the translator came to lie at {0:#x}, among the program's addresses; is it started through an emulator or with a changed loader?"
     )]
@@ -92,73 +88,17 @@ mod x86_64 {
     use std::ffi::{CString, OsString};
     use std::io;
     use std::os::unix::ffi::OsStringExt;
-    use std::os::unix::process::CommandExt;
-    use std::path::PathBuf;
-    use std::process::Command;
+
+    use xlate_abi::start::{become_placed, personality, set_stack_limit, stack_limit};
 
     use super::{LayoutError, STACK_SIZE};
-    use crate::config::{Config, Placed, option};
-    use crate::load::Elf;
+    use crate::config::{Config, Placed};
     use crate::memory::RUNTIME_AREA;
 
-    /// Leaves the kernel's placement 2^47 - 2^46 as the top of its mappings.
-    const PLACING_STACK_LIMIT: u64 = 64 << 40;
-
-    fn stack_limit() -> libc::rlimit {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: `limit` is valid for the result.
-        unsafe {
-            libc::getrlimit(libc::RLIMIT_STACK, &mut limit);
-        }
-        limit
-    }
-
-    fn set_stack_limit(soft: u64, hard: u64) -> io::Result<()> {
-        let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
-        // SAFETY: plain system call on a valid structure.
-        match unsafe { libc::setrlimit(libc::RLIMIT_STACK, &limit) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-
-    /// personality(2); 0xffffffff asks only.
-    fn personality(value: u32) -> u32 {
-        // SAFETY: no memory is involved.
-        unsafe { libc::personality(libc::c_ulong::from(value)) as u32 }
-    }
-
-    /// First stage: sets what governs the kernel's placement and executes the dynamic loader with this program.
+    /// First stage, where the command hasn't done it: starts this program anew in its place.
     pub fn restart(args: &[OsString]) -> Result<Infallible, LayoutError> {
-        let runtime = std::env::current_exe().map_err(|e| LayoutError::Loader(e.to_string()))?;
-        let loader = dynamic_loader()?;
-        let limit = stack_limit();
-        let before =
-            Placed { stack_limit: limit.rlim_cur, personality: personality(u32::MAX), runtime: runtime.clone() };
-        if limit.rlim_max < PLACING_STACK_LIMIT || set_stack_limit(PLACING_STACK_LIMIT, limit.rlim_max).is_err() {
-            return Err(LayoutError::StackLimit(format!("{} KiB", limit.rlim_max >> 10)));
-        }
-        personality(before.personality | libc::ADDR_NO_RANDOMIZE as u32);
-        let error = Command::new(&loader)
-            .arg(&runtime)
-            .arg(option("placed", &placed_value(&before)))
-            .args(args.iter().skip(1))
-            .exec();
-        Err(LayoutError::Exec { runtime, loader, error })
-    }
-
-    fn placed_value(placed: &Placed) -> OsString {
-        let mut value = OsString::from(format!("{},{},", placed.stack_limit, placed.personality));
-        value.push(&placed.runtime);
-        value
-    }
-
-    /// The interpreter this executable names in PT_INTERP.
-    fn dynamic_loader() -> Result<PathBuf, LayoutError> {
-        let exe = "/proc/self/exe";
-        let file = std::fs::File::open(exe).map_err(|e| LayoutError::Loader(e.to_string()))?;
-        let elf = Elf::parse(&file, exe).map_err(|e| LayoutError::Loader(e.to_string()))?;
-        elf.interpreter.ok_or_else(|| LayoutError::Loader("the executable is linked statically".to_owned()))
+        let runtime = std::env::current_exe().map_err(LayoutError::Itself)?;
+        Ok(become_placed(&runtime, args.iter().skip(1))?)
     }
 
     /// Second stage: checks the placement, gives the process attributes back and leaves the initial stack.

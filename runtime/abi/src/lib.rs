@@ -6,4 +6,6 @@ pub mod blocks;
 pub mod cache;
 pub mod image;
 pub mod protocol;
+#[cfg(target_arch = "x86_64")]
+pub mod start;
 pub mod state;

@@ -1,0 +1,114 @@
+//! How the runtime is started on x86-64, so that it comes to lie where no guest lives: through the dynamic loader, with
+//! a soft RLIMIT_STACK of 64 TiB and without address randomisation. The command does it, and the runtime itself where it was
+//! started without (`runtime/src/layout.rs` says why it is done, and does the rest).
+
+use std::convert::Infallible;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use goblin::container::{Container, Ctx};
+use goblin::elf::Elf;
+use goblin::elf::program_header::{PT_INTERP, ProgramHeader};
+
+/// The runtime can't be started there.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(
+        "the translator needs a stack limit of 64 TiB to make room for the program's addresses, and the hard limit is {0}: raise it (ulimit -Hs unlimited)"
+    )]
+    StackLimit(String),
+    #[error("{}: the translator's own dynamic loader isn't known: {reason}", runtime.display())]
+    Loader { runtime: PathBuf, reason: String },
+    #[error("starting {} through {}: {error}", runtime.display(), loader.display())]
+    Exec { runtime: PathBuf, loader: PathBuf, error: io::Error },
+}
+
+/// Leaves the kernel's placement 2^47 - 2^46 as the top of its mappings.
+const PLACING_STACK_LIMIT: u64 = 64 << 40;
+/// An executable's headers lie in so many bytes.
+const HEADERS: usize = 4096;
+
+/// The limits of the stack, in bytes.
+pub fn stack_limit() -> libc::rlimit {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for the result.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_STACK, &mut limit);
+    }
+    limit
+}
+
+/// Sets the limits of the stack, in bytes.
+pub fn set_stack_limit(soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: plain system call on a valid structure.
+    match unsafe { libc::setrlimit(libc::RLIMIT_STACK, &limit) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// personality(2); 0xffffffff asks only.
+pub fn personality(value: u32) -> u32 {
+    // SAFETY: no memory is involved.
+    unsafe { libc::personality(libc::c_ulong::from(value)) as u32 }
+}
+
+/// Becomes the runtime with these arguments, in its place. It gets to know by `--placed` what was changed for that.
+pub fn become_placed<'a>(
+    runtime: &Path,
+    args: impl IntoIterator<Item = &'a OsString>,
+) -> Result<Infallible, StartError> {
+    let failed = |reason: String| StartError::Loader { runtime: runtime.to_owned(), reason };
+    let loader = interpreter(runtime).map_err(|error| failed(error.to_string()))?;
+    let loader = loader.ok_or_else(|| failed("the executable is linked statically".to_owned()))?;
+    let (limit, before) = (stack_limit(), personality(u32::MAX));
+    let mut placed = OsString::from(format!("--placed={},{before},", limit.rlim_cur));
+    placed.push(runtime);
+    if limit.rlim_max < PLACING_STACK_LIMIT || set_stack_limit(PLACING_STACK_LIMIT, limit.rlim_max).is_err() {
+        return Err(StartError::StackLimit(format!("{} KiB", limit.rlim_max >> 10)));
+    }
+    personality(before | libc::ADDR_NO_RANDOMIZE as u32);
+    let error = Command::new(&loader).arg(runtime).arg(placed).args(args.into_iter().map(OsStr::new)).exec();
+    // Nothing is left half-done.
+    personality(before);
+    let _ = set_stack_limit(limit.rlim_cur, limit.rlim_max);
+    Err(StartError::Exec { runtime: runtime.to_owned(), loader, error })
+}
+
+/// The interpreter that an executable names in PT_INTERP.
+fn interpreter(path: &Path) -> io::Result<Option<PathBuf>> {
+    let invalid = |error: goblin::error::Error| io::Error::new(io::ErrorKind::InvalidData, error);
+    let file = File::open(path)?;
+    let mut bytes = [0; HEADERS];
+    let n = file.read_at(&mut bytes, 0)?;
+    let header = Elf::parse_header(&bytes[..n]).map_err(invalid)?;
+    let context = Ctx::new(Container::Big, header.endianness().map_err(invalid)?);
+    let (offset, count) = (header.e_phoff as usize, header.e_phnum.into());
+    let headers = ProgramHeader::parse(&bytes[..n], offset, count, context).map_err(invalid)?;
+    let Some(part) = headers.iter().find(|header| header.p_type == PT_INTERP) else { return Ok(None) };
+    let mut name = vec![0; part.p_filesz as usize];
+    file.read_exact_at(&mut name, part.p_offset)?;
+    // It ends with a zero byte.
+    name.pop();
+    Ok(Some(PathBuf::from(OsString::from_vec(name))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_executable_names_its_loader() {
+        let own = std::env::current_exe().unwrap();
+        let loader = interpreter(&own).unwrap().unwrap();
+        assert!(loader.to_string_lossy().contains("ld-linux") && loader.exists(), "{}", loader.display());
+        assert!(interpreter(Path::new("/dev/null")).is_err());
+    }
+}
