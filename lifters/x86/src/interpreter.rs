@@ -34,6 +34,8 @@ pub struct DecodedBlock {
     /// Executions, for whoever decides about its next tier, and after how many that is.
     pub runs: Cell<u64>,
     pub turn: Cell<u64>,
+    /// The entry of the code that has taken its place for good; 0 while there is none.
+    pub native: Cell<u64>,
     /// For whoever finds the block behind this one.
     pub following: Cell<Following>,
     /// Whether it ends with an indirect jump or call, and where that was seen to lead.
@@ -68,6 +70,7 @@ impl DecodedBlock {
             may_follow_crossing,
             runs: Cell::new(0),
             turn: Cell::new(u64::MAX),
+            native: Cell::new(0),
             following: Cell::new(nothing),
             leads_anywhere,
             seen: RefCell::default(),

@@ -32,7 +32,7 @@ const BATCH: usize = 32;
 /// No message is longer: a block has 64 instructions at most.
 const LONGEST: usize = 1 << 18;
 /// The dispatcher looks for answers once in so many rounds, or interpreted blocks.
-const ROUNDS: u32 = 64;
+const ROUNDS: u32 = 512;
 const BLOCKS: u64 = 4096;
 
 /// A block to be compiled.
@@ -148,19 +148,23 @@ impl Background {
         due
     }
 
-    /// Moves what can be moved without waiting; gives the next answer.
-    fn exchange(&mut self) -> Option<Answer> {
+    /// Sends what can be sent without waiting.
+    fn send(&mut self) {
+        if let Link::Up(socket) = &self.link
+            && let Err(error) = send_all(socket.as_raw_fd(), &mut self.outgoing)
+        {
+            self.give_up(&error);
+        }
+    }
+
+    /// The next answer that has come.
+    fn receive(&mut self) -> Option<Answer> {
         let Link::Up(socket) = &self.link else { return None };
         self.buffer.resize(LONGEST, 0);
-        let socket = socket.as_raw_fd();
-        let outcome = send_all(socket, &mut self.outgoing).and_then(|()| receive(socket, &mut self.buffer));
-        match outcome {
-            Ok(answer) => answer,
-            Err(error) => {
-                self.give_up(&error);
-                None
-            }
-        }
+        receive(socket.as_raw_fd(), &mut self.buffer).unwrap_or_else(|error| {
+            self.give_up(&error);
+            None
+        })
     }
 
     fn give_up(&mut self, error: &io::Error) {
@@ -335,7 +339,8 @@ impl Engine {
         if background.asked.is_empty() || !background.is_due(self.stats.blocks_interpreted) {
             return;
         }
-        while let Some(answer) = self.background.as_mut().and_then(Background::exchange) {
+        background.send();
+        while let Some(answer) = self.background.as_mut().and_then(Background::receive) {
             let asked = self.background.as_mut().and_then(|b| b.asked.remove(&answer.id));
             if let (Some(asked), Some(code)) = (asked, answer.code) {
                 self.take_baseline(&asked, code);

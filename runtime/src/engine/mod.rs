@@ -312,8 +312,8 @@ impl Engine {
         if via == Via::Lookup {
             self.stats.lookups_missed += 1;
         }
-        if let Some(block) = self.interpreted_next(pc) {
-            return Step::Interpret(block);
+        if let Some(step) = self.known_step(pc, via) {
+            return step;
         }
         let code = match self.native_code(pc, memory) {
             Ok(code) => code,
@@ -334,16 +334,18 @@ impl Engine {
         Step::Native(code)
     }
 
-    /// The block at `pc` if it is tier 0's for another execution. Most of what translated code has no way to is such code,
-    /// and this is sooner found out than anything else about it.
-    fn interpreted_next(&self, pc: u64) -> Option<*const DecodedBlock> {
+    /// What to do at `pc` where tier 0 knows the block: most ways between translated code and tier 0 lead through such
+    /// blocks, and a look into the tables takes longer than many of them.
+    fn known_step(&self, pc: u64, via: Via) -> Option<Step> {
         let block = self.table.known.get(pc)?;
         // SAFETY: what is known lives.
-        let (runs, turn) = unsafe { (&(*block).runs, &(*block).turn) };
-        (runs.get() < turn.get()).then(|| {
+        let (runs, turn, native) = unsafe { (&(*block).runs, &(*block).turn, &(*block).native) };
+        if runs.get() < turn.get() {
             runs.set(runs.get() + 1);
-            block
-        })
+            return Some(Step::Interpret(block));
+        }
+        // From elsewhere, what led here is to be linked first.
+        (native.get() != 0 && via == Via::Fresh).then(|| Step::Native(Code::plain(native.get())))
     }
 
     /// Whether the code at `pc`, behind a return or an indirect call, reads flags that weren't kept for it.
@@ -373,9 +375,7 @@ impl Engine {
 
     /// Translated code for `pc`, made now if it is time; otherwise what to do instead.
     fn native_code(&mut self, pc: u64, memory: &dyn GuestCode) -> Result<Code, Step> {
-        if self.table.has_region(pc)
-            && let Some(code) = self.table.code(pc)
-        {
+        if let Some(code) = self.table.settled_code(pc) {
             return Ok(code);
         }
         self.drop_if_stale(pc, memory);

@@ -166,9 +166,20 @@ impl Entry {
 
     /// Lets it run by this code from now on.
     pub fn run_by(&mut self, native: Native) {
-        self.native = Some(native);
         if let Some(decoded) = &self.decoded {
             decoded.turn.set(0);
+            // What has a snapshot is compared with memory before each execution.
+            decoded.native.set(if self.snapshot.is_none() { native.entry } else { 0 });
+        }
+        self.native = Some(native);
+    }
+
+    /// Its code is gone.
+    fn forget_code(&mut self) {
+        self.native = None;
+        self.no_region = false;
+        if let Some(decoded) = &self.decoded {
+            decoded.native.set(0);
         }
     }
 
@@ -325,6 +336,15 @@ impl Table {
             return Some(region.code);
         }
         Some(Code::plain(self.blocks.get(&pc)?.native.as_ref()?.entry))
+    }
+
+    /// The best code for an address, if it needs no look at memory before it is executed.
+    pub fn settled_code(&self, pc: u64) -> Option<Code> {
+        if let Some(region) = self.regions.get(&pc) {
+            return Some(region.code);
+        }
+        let entry = self.blocks.get(&pc).filter(|entry| entry.snapshot.is_none())?;
+        Some(Code::plain(entry.native.as_ref()?.entry))
     }
 
     /// Takes a block over, which calls this function.
@@ -494,8 +514,7 @@ impl Table {
             self.remove_block(pc);
         }
         for entry in self.blocks.values_mut() {
-            entry.native = None;
-            entry.no_region = false;
+            entry.forget_code();
         }
         for pc in self.regions.keys().copied().collect::<Vec<_>>() {
             self.remove_region(pc);
