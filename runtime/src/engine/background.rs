@@ -29,6 +29,8 @@ const PATIENCE: u64 = 4;
 const ENOUGH: usize = 16;
 /// Blocks asked for in one message.
 const BATCH: usize = 32;
+/// How far it steps back behind the guest: less than the translator service, for this is wanted at once.
+const NICE: i32 = 5;
 /// No message is longer: a block has 64 instructions at most.
 const LONGEST: usize = 1 << 18;
 /// The dispatcher looks for answers once in so many rounds, or interpreted blocks.
@@ -220,6 +222,7 @@ fn start(memory: &dyn GuestCode) -> io::Result<Own<OwnedFd>> {
 fn serve(socket: RawFd) {
     // SAFETY: names the process; failing changes nothing but what others read.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"xlate-tier1".as_ptr()) };
+    launch::step_back(NICE);
     let Ok(mut compiler) = Compiler::new() else { return };
     let mut buffer = vec![0; LONGEST];
     loop {

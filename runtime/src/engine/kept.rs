@@ -41,7 +41,7 @@ const FEW_FORKED: usize = 64;
 const MOST_NEW: usize = 16 << 20;
 /// A file's size at most.
 const MOST_KEPT: usize = 32 << 20;
-/// The priority of the process that does that.
+/// How far the process that does that steps back.
 const NICE: i32 = 10;
 /// How long the compiling for the next run may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -282,8 +282,8 @@ fn step_back() {
     unsafe {
         libc::prctl(libc::PR_SET_NAME, c"xlate-keep".as_ptr());
         libc::prctl(libc::PR_SET_DUMPABLE, 0);
-        libc::setpriority(libc::PRIO_PROCESS, 0, NICE);
     }
+    launch::step_back(NICE);
 }
 
 impl Engine {

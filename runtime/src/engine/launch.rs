@@ -48,9 +48,19 @@ pub fn start_service(xlate: &Path, socket: &Path) -> io::Result<()> {
     let path = c"PATH=/usr/local/bin:/usr/bin:/bin";
     let envp = [path.as_ptr(), core::ptr::null()];
     detached(None, || {
+        step_back(SERVICE_NICE);
         // SAFETY: null-terminated arrays of strings that live until the exec.
         unsafe { libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()) };
     })
+}
+
+/// How far the service steps back: what it makes is worth something for a long time, and can come a little later.
+const SERVICE_NICE: i32 = 10;
+
+/// Takes the processor only where the guest leaves it, in a process that works for it.
+pub(super) fn step_back(by: i32) {
+    // SAFETY: changes this process's priority, or nothing.
+    unsafe { libc::nice(by) };
 }
 
 /// Forks with this exit signal, by the system call itself: no handlers run, nothing else is shared.
