@@ -24,22 +24,23 @@ pub struct Interpreter<'s> {
     pub state: &'s mut CpuState,
 }
 
-/// A block as tier 0 runs it.
+/// A block as tier 0 runs it. What is needed at each execution stands in front, in one line of the cache.
+#[repr(C, align(64))]
 pub struct DecodedBlock {
-    pub block: Block,
-    /// Whether the block's end remains to be done behind the last instruction.
-    open_end: bool,
-    /// Whether it may follow a return or an indirect call without a look at whether it reads flags from before.
-    pub may_follow_crossing: Cell<bool>,
+    /// For whoever finds the block behind this one.
+    pub following: Cell<Following>,
     /// Executions, for whoever decides about its next tier, and after how many that is.
     pub runs: Cell<u64>,
     pub turn: Cell<u64>,
     /// The entry of the code that has taken its place for good; 0 while there is none.
     pub native: Cell<u64>,
-    /// For whoever finds the block behind this one.
-    pub following: Cell<Following>,
+    /// Whether it may follow a return or an indirect call without a look at whether it reads flags from before.
+    pub may_follow_crossing: Cell<bool>,
+    /// Whether the block's end remains to be done behind the last instruction.
+    open_end: bool,
     /// Whether it ends with an indirect jump or call, and where that was seen to lead.
     leads_anywhere: bool,
+    pub block: Block,
     seen: RefCell<Vec<u64>>,
 }
 

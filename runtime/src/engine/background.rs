@@ -7,7 +7,7 @@
 //!
 //! It is a help and nothing more: a block whose code hasn't come in time is compiled by the guest's own process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
@@ -33,9 +33,6 @@ const BATCH: usize = 32;
 const NICE: i32 = 5;
 /// No message is longer: a block has 64 instructions at most.
 const LONGEST: usize = 1 << 18;
-/// The dispatcher looks for answers once in so many rounds, or interpreted blocks.
-const ROUNDS: u32 = 512;
-const BLOCKS: u64 = 4096;
 
 /// A block to be compiled.
 #[derive(Serialize, Deserialize)]
@@ -84,13 +81,12 @@ pub struct Background {
     after: u64,
     link: Link,
     asked: HashMap<u64, Asked>,
-    outgoing: Vec<Request>,
+    outgoing: VecDeque<Request>,
+    /// A message that the socket has had no room for yet.
+    unsent: Option<Vec<u8>>,
     /// For a message that comes; empty before the first one.
     buffer: Vec<u8>,
     next_id: u64,
-    rounds: u32,
-    /// Interpreted blocks when it was looked at last.
-    blocks: u64,
 }
 
 impl Background {
@@ -101,11 +97,10 @@ impl Background {
             after,
             link: Link::Down,
             asked: HashMap::new(),
-            outgoing: Vec::new(),
+            outgoing: VecDeque::new(),
+            unsent: None,
             buffer: Vec::new(),
             next_id: 0,
-            rounds: 0,
-            blocks: 0,
         })
     }
 
@@ -117,8 +112,13 @@ impl Background {
     /// In the child of a fork: the other process works for the parent.
     pub fn after_fork_child(&mut self) {
         self.link = Link::Down;
+        self.forget();
+    }
+
+    fn forget(&mut self) {
         self.asked.clear();
         self.outgoing.clear();
+        self.unsent = None;
     }
 
     fn is_on(&self) -> bool {
@@ -127,7 +127,7 @@ impl Background {
 
     fn ask(&mut self, asked: Asked, bytes: Vec<u8>) {
         let block = &asked.decoded.block;
-        self.outgoing.push(Request {
+        self.outgoing.push_back(Request {
             id: self.next_id,
             pc: asked.pc,
             bytes,
@@ -140,23 +140,26 @@ impl Background {
         self.next_id += 1;
     }
 
-    /// Whether it is time to look for answers.
-    fn is_due(&mut self, blocks: u64) -> bool {
-        self.rounds += 1;
-        let due = self.rounds >= ROUNDS || blocks - self.blocks >= BLOCKS;
-        if due {
-            (self.rounds, self.blocks) = (0, blocks);
-        }
-        due
-    }
-
     /// Sends what can be sent without waiting.
     fn send(&mut self) {
-        if let Link::Up(socket) = &self.link
-            && let Err(error) = send_all(socket.as_raw_fd(), &mut self.outgoing)
-        {
-            self.give_up(&error);
+        let Link::Up(socket) = &self.link else { return };
+        let socket = socket.as_raw_fd();
+        while let Some(message) = self.unsent.take().map(Ok).or_else(|| self.next_message()) {
+            match message.and_then(|bytes| try_send(socket, &bytes).map(|sent| (!sent).then_some(bytes))) {
+                Ok(None) => {}
+                Ok(unsent) => {
+                    self.unsent = unsent;
+                    return;
+                }
+                Err(error) => return self.give_up(&error),
+            }
         }
+    }
+
+    fn next_message(&mut self) -> Option<io::Result<Vec<u8>>> {
+        let count = self.outgoing.len().min(BATCH);
+        let batch: Vec<Request> = self.outgoing.drain(..count).collect();
+        (count > 0).then(|| postcard::to_stdvec(&batch).map_err(io::Error::other))
     }
 
     /// The next answer that has come.
@@ -172,8 +175,7 @@ impl Background {
     fn give_up(&mut self, error: &io::Error) {
         tracing::warn!(%error, "tier 1 works in the foreground from here on");
         self.link = Link::Off;
-        self.asked.clear();
-        self.outgoing.clear();
+        self.forget();
     }
 
     /// Starts the other process if there is enough to do for it, and a processor to do it.
@@ -274,20 +276,15 @@ fn transfer(mut call: impl FnMut() -> isize) -> io::Result<usize> {
     }
 }
 
-/// Sends requests as long as they are taken.
-fn send_all(socket: RawFd, outgoing: &mut Vec<Request>) -> io::Result<()> {
-    while !outgoing.is_empty() {
-        let count = outgoing.len().min(BATCH);
-        let bytes = postcard::to_stdvec(&outgoing[..count]).map_err(io::Error::other)?;
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-        // SAFETY: a valid buffer.
-        match transfer(|| unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), flags) }) {
-            Ok(_) => drop(outgoing.drain(..count)),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-            Err(e) => return Err(e),
-        }
+/// Sends a message, if there is room for it.
+fn try_send(socket: RawFd, bytes: &[u8]) -> io::Result<bool> {
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    // SAFETY: a valid buffer.
+    match transfer(|| unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), flags) }) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(e) => Err(e),
     }
-    Ok(())
 }
 
 /// An answer, if there is one.
@@ -338,10 +335,7 @@ impl Engine {
 
     /// Puts code that has come into its place. Only while no translated code runs.
     pub(super) fn poll_background(&mut self) {
-        let Some(background) = &mut self.background else { return };
-        if background.asked.is_empty() || !background.is_due(self.stats.blocks_interpreted) {
-            return;
-        }
+        let Some(background) = self.background.as_mut().filter(|b| !b.asked.is_empty()) else { return };
         background.send();
         while let Some(answer) = self.background.as_mut().and_then(Background::receive) {
             let asked = self.background.as_mut().and_then(|b| b.asked.remove(&answer.id));

@@ -14,6 +14,7 @@ mod cache;
 mod compile;
 mod kept;
 mod launch;
+mod pace;
 mod pages;
 mod perf_map;
 mod promote;
@@ -39,6 +40,7 @@ use background::Background;
 use baseline::Compiler;
 use cache::CodeCache;
 use kept::Kept;
+use pace::Pace;
 use pages::Pages;
 use perf_map::PerfMap;
 use promote::Tier2;
@@ -165,6 +167,7 @@ pub struct Engine {
     /// to costs it nothing.
     compiler: Option<Compiler>,
     background: Option<Background>,
+    pace: Pace,
     native: Option<CodeCache>,
     tier2: Option<Tier2>,
     stored: Option<Stored>,
@@ -209,6 +212,7 @@ impl Engine {
             pages: Pages::default(),
             compiler: None,
             background: if config.background && !config.wait { Background::new(thresholds.baseline) } else { None },
+            pace: Pace::default(),
             native: None,
             tier2,
             stored: None,
@@ -252,8 +256,10 @@ impl Engine {
                 return Exit::Safepoint;
             }
             let flushes = self.stats.cache_flushes;
-            self.poll_tier2();
-            self.poll_background();
+            if self.pace.is_due(self.stats.blocks_interpreted) {
+                self.poll_tier2();
+                self.poll_background();
+            }
             if flushes != self.stats.cache_flushes {
                 // The slot that led here went with its code.
                 via = Via::Fresh;

@@ -31,8 +31,6 @@ const MAX_REPEATED: u64 = 400;
 const AHEAD: u64 = 48;
 /// How long the guest waits for one answer where it has to.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The dispatcher looks for answers once in so many rounds.
-const POLL_EVERY: u32 = 64;
 
 /// A request without an answer.
 struct Pending {
@@ -56,7 +54,6 @@ pub struct Tier2 {
     waits: bool,
     pending: HashMap<u64, Pending>,
     next_id: u64,
-    rounds: u32,
 }
 
 impl Tier2 {
@@ -74,7 +71,6 @@ impl Tier2 {
             waits: config.wait,
             pending: HashMap::new(),
             next_id: 1,
-            rounds: 0,
         })
     }
 
@@ -243,10 +239,7 @@ impl Engine {
         if tier2.pending.is_empty() {
             return;
         }
-        tier2.rounds += 1;
-        if tier2.rounds.is_multiple_of(POLL_EVERY) {
-            self.collect_answers();
-        }
+        self.collect_answers();
     }
 
     /// Tier 2 code for a block before its first execution (`--engine=optimized`).

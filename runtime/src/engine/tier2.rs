@@ -48,6 +48,8 @@ pub struct Client {
     warned: bool,
     outgoing: VecDeque<u8>,
     incoming: Vec<u8>,
+    /// For a piece of it; empty before the first one.
+    buffer: Vec<u8>,
     /// What every connection begins with.
     keep: Option<KeepIn>,
 }
@@ -75,6 +77,7 @@ impl Client {
             warned: false,
             outgoing: VecDeque::new(),
             incoming: Vec::new(),
+            buffer: Vec::new(),
             keep: None,
         })
     }
@@ -253,11 +256,11 @@ impl Client {
                 Err(e) => return Err(e),
             }
         }
-        let mut buffer = [0; 1 << 16];
+        self.buffer.resize(1 << 16, 0);
         loop {
-            match stream.read(&mut buffer) {
+            match stream.read(&mut self.buffer) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(n) => self.incoming.extend_from_slice(&buffer[..n]),
+                Ok(n) => self.incoming.extend_from_slice(&self.buffer[..n]),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
