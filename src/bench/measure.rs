@@ -17,6 +17,32 @@ use nix::unistd::Pid;
 
 use super::statistics::Sample;
 
+/// The longest that work of earlier runs is waited for, and how often it is looked for.
+const WORK_END: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Waits for what earlier runs have left to be done in the background: it would take time from the next one, and a warm
+/// run wants it to be finished.
+pub fn wait_for_background() {
+    let start = Instant::now();
+    while start.elapsed() < WORK_END {
+        let busy = procfs::process::all_processes().is_ok_and(|mut all| all.any(|p| p.is_ok_and(|p| works(&p))));
+        if !busy {
+            return;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Whether a process keeps a run's code for later ones, or compiles just now. Idle compilers wait for orders.
+fn works(process: &procfs::process::Process) -> bool {
+    process.stat().is_ok_and(|stat| match &stat.comm[..] {
+        "xlate-keep" => stat.state != 'Z',
+        crate::compiler::PROGRAM => stat.state == 'R',
+        _ => false,
+    })
+}
+
 /// What a run wrote; two runs that showed the same are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {

@@ -223,6 +223,7 @@ impl Session<'_> {
         let limit = Duration::from_secs(self.args.limit);
         let outcome = measure::time(&mut command, streams, limit);
         std::thread::sleep(PAUSE);
+        measure::wait_for_background();
         Ok(match outcome {
             Ok((sample, shown)) => match native.and_then(|n| shown.difference(n)) {
                 Some(difference) => Err(difference),
