@@ -311,10 +311,10 @@ fn live_out(rule: FlagRule, source: &dyn CodeSource, block: &Block) -> Flags {
 }
 
 /// Flags that code at `pc` may read before it overwrites them. Conservative: what a short straight look can't
-/// settle counts as read, and so does DF, which next to nothing overwrites.
+/// settle counts as read. It ends where the status flags are settled, for next to nothing overwrites DF.
 pub fn live_in(rule: FlagRule, source: &dyn CodeSource, pc: u64) -> Flags {
-    let mut undecided = ALL_FLAGS & !RflagsBits::DF;
-    let mut read = RflagsBits::DF;
+    let mut undecided = ALL_FLAGS;
+    let mut read = 0;
     let mut at = Some(pc);
     let mut left = LOOK_AHEAD;
     while let Some(pc) = at.take() {
@@ -323,10 +323,10 @@ pub fn live_in(rule: FlagRule, source: &dyn CodeSource, pc: u64) -> Flags {
             undecided &= !flags_killed(i);
             left -= 1;
             if rule == FlagRule::Convention && crosses(i) {
-                undecided = 0;
+                undecided &= RflagsBits::DF;
                 return false;
             }
-            if undecided == 0 || left == 0 {
+            if undecided & !RflagsBits::DF == 0 || left == 0 {
                 return false;
             }
             match i.flow_control() {

@@ -290,10 +290,18 @@ fn flags_are_dead_where_they_are_overwritten() {
     assert_eq!(live(|a| a.jl(PC)) & (B::SF | B::OF), B::SF | B::OF);
     assert_eq!(
         live(|a| {
+            a.cld()?;
+            a.adc(eax, ebx)
+        }),
+        B::CF
+    );
+    assert_eq!(
+        live(|a| {
             a.adc(eax, ebx)?;
             a.cld()
         }),
-        B::CF
+        B::CF | B::DF,
+        "the look ends with the status flags"
     );
     assert_eq!(live(|a| a.shl(eax, cl)), ALL_FLAGS, "a count of zero keeps them");
     assert_eq!(live(|a| a.shl(eax, 3)), B::DF);
