@@ -107,7 +107,7 @@ pub enum ConfigError {
 
 /// The default of `--hot-baseline`. Compiling a block costs as much as interpreting it several hundred times.
 ///
-/// Measured as CPU time of `python3 -c pass` without tier 2 (of 38,000 blocks decoded, so many are compiled), on a busy
+/// Measured as CPU time of `python3 -c pass` without tier 2 and without the background (of 38,000 blocks decoded, so many are compiled), on a busy
 /// two-core machine: 8: 1.33 s (17,264 compiled); 128: 1.14 s (5,494); 256: 1.07 s (3,680); 512: 0.89 s (2,063);
 /// 1024: 0.82 s (1,038); 2048: 0.90 s (513). `bash -c true`: 64: 90 ms; 256: 79 ms; 1024: 62 ms; 4096: 75 ms. A loop that
 /// runs for long is through its first thousand rounds in less than a millisecond.

@@ -205,9 +205,9 @@ fn processors() -> usize {
 
 fn start(memory: &dyn GuestCode) -> io::Result<Own<OwnedFd>> {
     let mut ends = [0; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
     // SAFETY: room for two descriptors.
-    let made =
-        unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr()) };
+    let made = unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) };
     if made != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -239,9 +239,10 @@ fn serve(socket: RawFd) {
         for request in requests {
             let answer = Answer { id: request.id, code: compile(&mut compiler, &request) };
             let Ok(bytes) = postcard::to_stdvec(&answer) else { return };
-            // SAFETY: a valid buffer; a guest that has gone is no signal.
-            let sent =
-                transfer(|| unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) });
+            // A guest that has gone is no signal.
+            let flags = libc::MSG_NOSIGNAL;
+            // SAFETY: a valid buffer.
+            let sent = transfer(|| unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), flags) });
             if sent.is_err() {
                 return;
             }
