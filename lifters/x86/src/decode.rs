@@ -364,37 +364,44 @@ const SEARCH: usize = 96;
 /// [`SEARCH`] instructions tell.
 pub fn reads_flags(source: &dyn CodeSource, pc: u64) -> bool {
     let mut left = SEARCH;
-    let mut begun = vec![pc];
-    let mut paths = vec![(pc, ALL_FLAGS & !RflagsBits::DF)];
-    while let Some((mut at, mut unwritten)) = paths.pop() {
-        while unwritten != 0 && left > 0 {
-            left -= 1;
-            let Some(i) = decode_one(source, at).filter(|i| !i.is_invalid()) else { break };
+    let mut found = false;
+    let start = (pc, ALL_FLAGS & !RflagsBits::DF);
+    // Where a path begins, and the flags that nothing on the way there has written.
+    let mut begun = SmallVec::<[(u64, Flags); 8]>::from_slice(&[start]);
+    let mut paths = begun.clone();
+    while let Some((at, mut unwritten)) = paths.pop()
+        && !found
+        && left > 0
+    {
+        decode_run(source, at, |i| {
             // What it leaves in r11 nobody looks at (psABI, A.2.1: the kernel destroys it).
-            if i.mnemonic() == Mnemonic::Syscall {
-                break;
+            if i.is_invalid() || i.mnemonic() == Mnemonic::Syscall {
+                return false;
             }
-            if flags_read(&i) & unwritten != 0 {
-                return true;
-            }
+            left -= 1;
+            found = flags_read(i) & unwritten != 0;
             // Who reads flags behind a count doesn't expect it to be zero.
             unwritten &= !i.rflags_modified();
-            at = match i.flow_control() {
-                FlowControl::Next if falls_through(&i) || repeats(&i) => i.next_ip(),
-                FlowControl::UnconditionalBranch if is_direct(&i) => i.near_branch_target(),
-                FlowControl::ConditionalBranch => {
-                    let taken = i.near_branch_target();
-                    if !begun.contains(&taken) {
-                        begun.push(taken);
-                        paths.push((taken, unwritten));
-                    }
-                    i.next_ip()
+            if found || unwritten == 0 || left == 0 {
+                return false;
+            }
+            let branches = i.flow_control() == FlowControl::ConditionalBranch
+                || i.flow_control() == FlowControl::UnconditionalBranch && is_direct(i);
+            if branches {
+                let target = i.near_branch_target();
+                if !begun.iter().any(|&(pc, flags)| pc == target && unwritten & !flags == 0) {
+                    begun.push((target, unwritten));
+                    paths.push((target, unwritten));
                 }
-                _ => break,
-            };
-        }
+            }
+            match i.flow_control() {
+                FlowControl::Next => falls_through(i) || repeats(i),
+                FlowControl::ConditionalBranch => true,
+                _ => false,
+            }
+        });
     }
-    false
+    found
 }
 
 /// The general-purpose and vector registers a block reads or writes, as masks by register number;
