@@ -205,6 +205,14 @@ pub fn is_named(r: Register, ty: Ty) -> bool {
     (first as u32..=last as u32).contains(&(r as u32))
 }
 
+/// Whether it is the lowest byte of a register.
+#[inline(always)]
+pub fn is_low_byte(r: Register) -> bool {
+    let n = r as u32;
+    (Register::AL as u32..=Register::BL as u32).contains(&n)
+        || (Register::SPL as u32..=Register::R15L as u32).contains(&n)
+}
+
 /// What a general-purpose register's name stands for.
 #[derive(Clone, Copy)]
 struct Gpr {
@@ -251,6 +259,10 @@ pub fn gpr_of(r: Register) -> (usize, Ty, bool) {
     }
     if is_named(r, Ty::I32) {
         return (n - Register::EAX as usize, Ty::I32, false);
+    }
+    if is_low_byte(r) {
+        let n = n - Register::AL as usize;
+        return (if n < 4 { n } else { n - 4 }, Ty::I8, false);
     }
     let g = GPRS[r as usize & 0xff];
     assert!(g.valid, "{r:?} is not a general-purpose register");

@@ -5,9 +5,12 @@
 //! gives the guest's memory up, takes blocks from a socket, and ends when the socket does. It is started when there is enough
 //! to do for it, so that short programs never have one.
 //!
-//! It is a help and nothing more: a block whose code hasn't come in time is compiled by the guest's own process.
+//! It is a help and nothing more: a block whose code hasn't come in time is compiled by the guest's own process. A program's
+//! start makes more work than it can do, so it is told little at a time, and what has run most first.
 
-use std::collections::{HashMap, VecDeque};
+mod queue;
+
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
@@ -20,6 +23,7 @@ use xlate_x86::{Block, BlockEnd};
 use super::baseline::{Code, Compiler, Options};
 use super::{Engine, GuestCode, launch};
 use crate::linux::descriptors::Own;
+use queue::Queue;
 
 /// A block's code is asked for after this part of the executions that make the guest's own process compile it.
 const EARLIER: u64 = 8;
@@ -27,8 +31,10 @@ const EARLIER: u64 = 8;
 const PATIENCE: u64 = 4;
 /// Blocks that wait before the process is started.
 const ENOUGH: usize = 16;
-/// Blocks asked for in one message.
-const BATCH: usize = 32;
+/// Blocks that it is told of at a time: enough to be busy until the guest looks again, few for urgent ones to come soon.
+const IN_FLIGHT: usize = 24;
+/// Blocks answered in one message: as many as take about as long as the guest lets pass between two looks.
+const ANSWERS: usize = 8;
 /// How far it steps back behind the guest: less than the translator service, for this is wanted at once.
 const NICE: i32 = 5;
 /// No message is longer: a block has 64 instructions at most.
@@ -81,7 +87,10 @@ pub struct Background {
     after: u64,
     link: Link,
     asked: HashMap<u64, Asked>,
-    outgoing: VecDeque<Request>,
+    /// By address. What runs on while it waits gets more urgent.
+    waiting: Queue<Request>,
+    /// Requests that were sent and have no answer.
+    in_flight: usize,
     /// A message that the socket has had no room for yet.
     unsent: Option<Vec<u8>>,
     /// For a message that comes; empty before the first one.
@@ -97,7 +106,8 @@ impl Background {
             after,
             link: Link::Down,
             asked: HashMap::new(),
-            outgoing: VecDeque::new(),
+            waiting: Queue::default(),
+            in_flight: 0,
             unsent: None,
             buffer: Vec::new(),
             next_id: 0,
@@ -117,7 +127,8 @@ impl Background {
 
     fn forget(&mut self) {
         self.asked.clear();
-        self.outgoing.clear();
+        self.waiting.clear();
+        self.in_flight = 0;
         self.unsent = None;
     }
 
@@ -127,7 +138,7 @@ impl Background {
 
     fn ask(&mut self, asked: Asked, bytes: Vec<u8>) {
         let block = &asked.decoded.block;
-        self.outgoing.push_back(Request {
+        let request = Request {
             id: self.next_id,
             pc: asked.pc,
             bytes,
@@ -135,7 +146,11 @@ impl Background {
             end: ENDS.iter().position(|end| *end == block.exit).expect("all ends are listed") as u8,
             precise: asked.precise,
             counted: asked.counted,
-        });
+        };
+        // What is asked for again was dropped and decoded anew.
+        if let Some(outdated) = self.waiting.push(asked.pc, request) {
+            self.asked.remove(&outdated.id);
+        }
         self.asked.insert(self.next_id, asked);
         self.next_id += 1;
     }
@@ -157,18 +172,19 @@ impl Background {
     }
 
     fn next_message(&mut self) -> Option<io::Result<Vec<u8>>> {
-        let count = self.outgoing.len().min(BATCH);
-        let batch: Vec<Request> = self.outgoing.drain(..count).collect();
-        (count > 0).then(|| postcard::to_stdvec(&batch).map_err(io::Error::other))
+        let room = IN_FLIGHT.saturating_sub(self.in_flight);
+        let batch: Vec<Request> = core::iter::from_fn(|| self.waiting.pop()).take(room).collect();
+        self.in_flight += batch.len();
+        (!batch.is_empty()).then(|| postcard::to_stdvec(&batch).map_err(io::Error::other))
     }
 
-    /// The next answer that has come.
-    fn receive(&mut self) -> Option<Answer> {
-        let Link::Up(socket) = &self.link else { return None };
+    /// The next answers that have come; none if there are none yet.
+    fn receive(&mut self) -> Vec<Answer> {
+        let Link::Up(socket) = &self.link else { return Vec::new() };
         self.buffer.resize(LONGEST, 0);
         receive(socket.as_raw_fd(), &mut self.buffer).unwrap_or_else(|error| {
             self.give_up(&error);
-            None
+            Vec::new()
         })
     }
 
@@ -180,7 +196,7 @@ impl Background {
 
     /// Starts the other process if there is enough to do for it, and a processor to do it.
     fn start_if_worth_it(&mut self, memory: &dyn GuestCode) {
-        if !matches!(self.link, Link::Down) || self.outgoing.len() < ENOUGH {
+        if !matches!(self.link, Link::Down) || self.waiting.len() < ENOUGH {
             return;
         }
         let started = if processors() < 2 { Err(io::Error::other("there is one processor")) } else { start(memory) };
@@ -236,9 +252,10 @@ fn serve(socket: RawFd) {
             Ok(length) => length,
         };
         let Ok(requests) = postcard::from_bytes::<Vec<Request>>(&buffer[..length]) else { return };
-        for request in requests {
-            let answer = Answer { id: request.id, code: compile(&mut compiler, &request) };
-            let Ok(bytes) = postcard::to_stdvec(&answer) else { return };
+        for some in requests.chunks(ANSWERS) {
+            let answers: Vec<Answer> =
+                some.iter().map(|r| Answer { id: r.id, code: compile(&mut compiler, r) }).collect();
+            let Ok(bytes) = postcard::to_stdvec(&answers) else { return };
             // A guest that has gone is no signal.
             let flags = libc::MSG_NOSIGNAL;
             // SAFETY: a valid buffer.
@@ -288,13 +305,13 @@ fn try_send(socket: RawFd, bytes: &[u8]) -> io::Result<bool> {
     }
 }
 
-/// An answer, if there is one.
-fn receive(socket: RawFd, buffer: &mut [u8]) -> io::Result<Option<Answer>> {
+/// A message of answers, if there is one.
+fn receive(socket: RawFd, buffer: &mut [u8]) -> io::Result<Vec<Answer>> {
     // SAFETY: a valid buffer.
     match transfer(|| unsafe { libc::recv(socket, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) }) {
         Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-        Ok(length) => postcard::from_bytes(&buffer[..length]).map(Some).map_err(io::Error::other),
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Ok(length) => postcard::from_bytes(&buffer[..length]).map_err(io::Error::other),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Vec::new()),
         Err(e) => Err(e),
     }
 }
@@ -311,38 +328,55 @@ impl Engine {
         self.background.as_ref().map_or(self.thresholds.baseline, |b| b.after())
     }
 
-    /// Has the block at `pc` compiled in the background, if that can be: its next turn is when the guest's own process
-    /// would compile it.
+    /// Has the block at `pc` compiled in the background, if that can be, the sooner the more it has run already. False
+    /// when the time has come for the guest's own process to compile it.
     pub(super) fn ask_for_baseline(&mut self, pc: u64, memory: &dyn GuestCode) -> bool {
         let (precise, counted) = (self.precise, self.counts());
         let Some(entry) = self.table.block(pc) else { return false };
         let Some(decoded) = entry.decoded.clone() else { return false };
-        if decoded.runs.get() >= self.thresholds.baseline {
+        let changes = entry.snapshot.is_some();
+        let background = self.background.as_mut().filter(|b| b.is_on() && !changes);
+        let is_up = background.as_ref().is_some_and(|b| matches!(b.link, Link::Up(_)));
+        let limit = self.thresholds.baseline.saturating_mul(if is_up { PATIENCE } else { 1 });
+        let runs = decoded.runs.get();
+        if runs >= limit {
             return false;
         }
-        let snapshot = entry.snapshot.is_some();
-        decoded.turn.set(self.thresholds.baseline);
-        if let Some(background) = self.background.as_mut().filter(|b| b.is_on() && !snapshot)
-            && let Some(bytes) = bytes_of(&decoded.block, memory)
-        {
-            if matches!(background.link, Link::Up(_)) {
-                decoded.turn.set(self.thresholds.baseline.saturating_mul(PATIENCE));
-            }
+        let Some(background) = background else {
+            decoded.turn.set(limit);
+            return true;
+        };
+        let is_new = decoded.turn.get() <= background.after();
+        decoded.turn.set(limit.min(2 * runs));
+        if !is_new {
+            background.waiting.urge(pc);
+        } else if let Some(bytes) = bytes_of(&decoded.block, memory) {
             background.ask(Asked { pc, decoded, precise, counted }, bytes);
             background.start_if_worth_it(memory);
         }
         true
     }
 
-    /// Puts code that has come into its place. Only while no translated code runs.
+    /// Puts code that has come into its place, and asks for more. Only while no translated code runs.
     pub(super) fn poll_background(&mut self) {
         let Some(background) = self.background.as_mut().filter(|b| !b.asked.is_empty()) else { return };
-        background.send();
-        while let Some(answer) = self.background.as_mut().and_then(Background::receive) {
-            let asked = self.background.as_mut().and_then(|b| b.asked.remove(&answer.id));
-            if let (Some(asked), Some(code)) = (asked, answer.code) {
-                self.take_baseline(&asked, code);
-            }
+        let mut come = background.receive();
+        while !come.is_empty() {
+            come.into_iter().for_each(|answer| self.take_background(answer));
+            come = self.background.as_mut().map_or_else(Vec::new, Background::receive);
+        }
+        if let Some(background) = &mut self.background {
+            background.send();
+        }
+    }
+
+    fn take_background(&mut self, answer: Answer) {
+        let asked = self.background.as_mut().and_then(|background| {
+            background.in_flight = background.in_flight.saturating_sub(1);
+            background.asked.remove(&answer.id)
+        });
+        if let (Some(asked), Some(code)) = (asked, answer.code) {
+            self.take_baseline(&asked, code);
         }
     }
 

@@ -338,13 +338,18 @@ impl Table {
         Some(Code::plain(self.blocks.get(&pc)?.native.as_ref()?.entry))
     }
 
-    /// The best code for an address, if it needs no look at memory before it is executed.
+    /// The best code for an address, if it needs no look at memory before it is executed. A block that another one has
+    /// displaced among the known ones is known again.
     pub fn settled_code(&self, pc: u64) -> Option<Code> {
         if let Some(region) = self.regions.get(&pc) {
             return Some(region.code);
         }
         let entry = self.blocks.get(&pc).filter(|entry| entry.snapshot.is_none())?;
-        Some(Code::plain(entry.native.as_ref()?.entry))
+        let native = entry.native.as_ref()?;
+        if let Some(decoded) = &entry.decoded {
+            self.known.insert(decoded);
+        }
+        Some(Code::plain(native.entry))
     }
 
     /// Takes a block over, which calls this function.

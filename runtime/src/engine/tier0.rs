@@ -11,7 +11,7 @@ use xlate_abi::state::{CpuState, ExitReason};
 use xlate_x86::interpreter::{DecodedBlock, Following, run_blocks};
 
 /// Blocks in the cache; a power of two. Python's start executes some 38,000 blocks, a tenth of them often.
-const ENTRIES: usize = 1 << 14;
+const ENTRIES: usize = 1 << 15;
 
 /// Blocks that are run before the engine gets to look for tier 2's answers.
 const ROUND: u32 = 4096;

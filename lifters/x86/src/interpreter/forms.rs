@@ -12,7 +12,7 @@ use super::Interpreter;
 use crate::emitter::{Bin, Rmw, Ty};
 use crate::isa::Semantics;
 use crate::lifter::{Cc, FlagOp, Lifter};
-use crate::operands::{Operands, gpr_of, is_named};
+use crate::operands::{Operands, gpr_of, is_low_byte, is_named};
 use crate::{arithmetic, control, data_movement, logic, shift};
 
 type Tier0 = Interpreter<'static>;
@@ -134,12 +134,10 @@ fn is(i: &Instruction, o: &Operands, operand: u32, kind: Kind, ty: Ty) -> bool {
 
 #[inline(always)]
 fn is_low_part(r: Register, ty: Ty) -> bool {
-    if matches!(ty, Ty::I32 | Ty::I64) {
-        return is_named(r, ty);
-    }
-    is_gpr(r) && {
-        let (_, width, high) = gpr_of(r);
-        width == ty && !high
+    match ty {
+        Ty::I8 => is_low_byte(r),
+        Ty::I16 => is_gpr(r) && gpr_of(r).1 == Ty::I16,
+        Ty::I32 | Ty::I64 => is_named(r, ty),
     }
 }
 

@@ -119,7 +119,7 @@ fn a_request_makes_the_same_code_there() {
         let mut background = Background::new(1024).unwrap();
         let asked = Asked { pc: START, decoded: Rc::clone(&decoded), precise, counted: true };
         background.ask(asked, vec![0x01, 0xd8, 0xeb, 0xfe]);
-        let there = compile(&mut Compiler::new().unwrap(), &background.outgoing[0]);
+        let there = compile(&mut Compiler::new().unwrap(), &background.waiting.pop().unwrap());
         let options = Options { precise, counted: true, check: None };
         assert_eq!(there, Some(Compiler::new().unwrap().compile(&decoded.block, options).unwrap()));
     }
