@@ -60,7 +60,7 @@ pub struct Insn {
     /// [`Self::live`], which has no more than eight bits.
     live: u8,
     /// Its meaning for tier 0, which has no time to look it up at every execution.
-    pub(crate) execute: Semantics<Interpreter<'static>>,
+    pub(crate) execute: Semantics<Interpreter>,
 }
 
 const _: () = assert!(size_of::<Insn>() == 64 && ALL_FLAGS <= u8::MAX as Flags);

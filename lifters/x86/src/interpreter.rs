@@ -19,9 +19,19 @@ use crate::emitter::*;
 use crate::lifter::Lifter;
 pub use vector::V;
 
-/// The interpreter over one guest thread's state.
-pub struct Interpreter<'s> {
-    pub state: &'s mut CpuState,
+/// The interpreter: one guest thread's state as an emitter.
+#[repr(transparent)]
+pub struct Interpreter {
+    state: CpuState,
+}
+
+impl Interpreter {
+    /// Works on this state.
+    #[inline(always)]
+    pub fn on(state: &mut CpuState) -> &mut Self {
+        // SAFETY: `repr(transparent)` over the state, and nothing more is promised of it.
+        unsafe { &mut *core::ptr::from_mut(state).cast() }
+    }
 }
 
 /// A block as tier 0 runs it. What is needed at each execution stands in front, in one line of the cache.
@@ -157,7 +167,6 @@ pub unsafe fn run_blocks(
     mut next: impl FnMut(&DecodedBlock, &CpuState) -> Option<*const DecodedBlock>,
 ) {
     state.exit_reason = ExitReason::Continue as u32;
-    // The meanings are for a 'static state, and are used only within this call.
     let state: *mut CpuState = state;
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let mut block = first;
@@ -188,11 +197,10 @@ pub unsafe fn run_blocks(
 
 /// The instructions of a block, and its end.
 #[inline(always)]
-fn execute(state: &'static mut CpuState, decoded: &DecodedBlock) {
+fn execute(state: &mut CpuState, decoded: &DecodedBlock) {
     state.interpreted += decoded.block.insns.len() as u64;
-    let mut interpreter = Interpreter { state };
     // Precise: flags that something reads later are in the state wherever a fault can leave.
-    let mut l = Lifter::new(&mut interpreter, true);
+    let mut l = Lifter::new(Interpreter::on(state), true);
     for insn in &decoded.block.insns {
         l.instruction(insn.execute, insn);
     }
@@ -207,7 +215,7 @@ fn signed(ty: Ty, v: u64) -> i64 {
     ((v << shift) as i64) >> shift
 }
 
-impl Interpreter<'_> {
+impl Interpreter {
     fn raise(&mut self, reason: ExitReason, arg: u32) -> ! {
         self.state.exit_reason = reason as u32;
         self.state.exit_arg = arg;
@@ -234,7 +242,7 @@ impl Interpreter<'_> {
     }
 }
 
-impl Emitter for Interpreter<'_> {
+impl Emitter for Interpreter {
     type Val = u64;
     type Cond = bool;
     type Vec = V;
@@ -289,13 +297,13 @@ impl Emitter for Interpreter<'_> {
 
     fn state_load(&mut self, ty: Ty, offset: usize) -> u64 {
         assert!(offset + ty.bytes() as usize <= size_of::<CpuState>());
-        let at = (self.state as *const CpuState as u64) + offset as u64;
+        let at = &raw const self.state as u64 + offset as u64;
         self.load(ty, at)
     }
 
     fn state_store(&mut self, ty: Ty, offset: usize, v: u64) {
         assert!(offset + ty.bytes() as usize <= size_of::<CpuState>());
-        let at = (self.state as *mut CpuState as u64) + offset as u64;
+        let at = &raw mut self.state as u64 + offset as u64;
         self.store(ty, at, v);
     }
 
@@ -639,7 +647,7 @@ impl Emitter for Interpreter<'_> {
             let slot = (self.state.helpers as usize + helper.table_offset()) as *const u64;
             core::mem::transmute::<u64, Entry>(*slot)
         };
-        entry(self.state, all[0], all[1], all[2], all[3], all[4])
+        entry(&raw mut self.state, all[0], all[1], all[2], all[3], all[4])
     }
 
     #[inline(always)]

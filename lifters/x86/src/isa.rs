@@ -45,7 +45,7 @@ const NOT_IMPLEMENTED: u8 = u8::MAX;
 fn chapter_of(code: Code) -> u8 {
     static TABLE: OnceLock<Vec<u8>> = OnceLock::new();
     let table = TABLE.get_or_init(|| {
-        let chapters = chapters::<Interpreter<'_>>();
+        let chapters = chapters::<Interpreter>();
         let find = |code| chapters.iter().position(|chapter| chapter(code).is_some());
         Code::values().map(|code| find(code).map_or(NOT_IMPLEMENTED, |n| n as u8)).collect()
     });

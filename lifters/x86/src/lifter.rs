@@ -55,8 +55,6 @@ struct LazyFlags<E: Emitter> {
     b: E::Val,
     r: E::Val,
     carry: Option<E::Cond>,
-    /// Flags not yet written to the emitter.
-    pending: Flags,
 }
 
 impl<E: Emitter> Clone for LazyFlags<E> {
@@ -77,7 +75,10 @@ pub struct Lifter<'e, E: Emitter> {
     live: Flags,
     /// Flags have to be in the state at every access that may fault.
     precise: bool,
+    /// The operation that has set flags last.
     lazy: Option<LazyFlags<E>>,
+    /// Flags of it that aren't written to the emitter yet.
+    pending: Flags,
     /// The current instruction's.
     pub(crate) operands: &'e Operands,
 }
@@ -101,7 +102,7 @@ pub fn lift_block<'e, E: Emitter>(e: &'e mut E, block: &'e Block, precise: bool)
 
 impl<'e, E: Emitter> Lifter<'e, E> {
     pub fn new(e: &'e mut E, precise: bool) -> Self {
-        Self { e, live: 0, precise, lazy: None, operands: &Operands::NONE }
+        Self { e, live: 0, precise, lazy: None, pending: 0, operands: &Operands::NONE }
     }
 
     /// Emits one instruction.
@@ -502,7 +503,8 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     #[inline(always)]
     pub fn set_flags(&mut self, op: FlagOp, ty: Ty, [a, b, r]: [E::Val; 3], carry: Option<E::Cond>, defined: Flags) {
         self.retire(defined);
-        self.lazy = Some(LazyFlags { op, ty, a, b, r, carry, pending: defined & self.live });
+        self.lazy = Some(LazyFlags { op, ty, a, b, r, carry });
+        self.pending = defined & self.live;
     }
 
     /// ZF, SF and PF by the result, CF and OF clear, AF (undefined) clear.
@@ -562,7 +564,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     /// One flag's value, from the last operation where that still defines it.
     pub fn flag(&mut self, flag: Flag) -> E::Cond {
         match self.lazy {
-            Some(lazy) if lazy.pending & flag_bit(flag) != 0 => self.compute(&lazy, flag),
+            Some(lazy) if self.pending & flag_bit(flag) != 0 => self.compute(&lazy, flag),
             _ => self.e.flag(flag),
         }
     }
@@ -570,7 +572,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     /// The byte whose even parity is PF.
     pub fn parity_byte(&mut self) -> E::Val {
         match self.lazy {
-            Some(lazy) if lazy.pending & RflagsBits::PF != 0 => self.zcast(lazy.ty, Ty::I8, lazy.r),
+            Some(lazy) if self.pending & RflagsBits::PF != 0 => self.zcast(lazy.ty, Ty::I8, lazy.r),
             _ => self.e.parity(),
         }
     }
@@ -587,7 +589,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     #[inline(always)]
     pub fn condition(&mut self, cc: Cc, negated: bool) -> E::Cond {
         let c = match self.lazy {
-            Some(lazy) if lazy.carry.is_none() && needs(cc) & !lazy.pending == 0 => {
+            Some(lazy) if lazy.carry.is_none() && needs(cc) & !self.pending == 0 => {
                 self.direct_condition(&lazy, cc).unwrap_or_else(|| condition_from_flags(self, cc))
             }
             _ => condition_from_flags(self, cc),
@@ -616,24 +618,19 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     /// Forgets that `defined` are pending and settles the rest: a new operation is about to define them.
     #[inline(always)]
     fn retire(&mut self, defined: Flags) {
-        if self.lazy.is_some_and(|lazy| lazy.pending & !defined != 0) {
-            self.retire_only(defined);
-            self.flush_flags();
-        }
+        self.retire_only(defined);
+        self.flush_flags();
     }
 
+    #[inline(always)]
     fn retire_only(&mut self, defined: Flags) {
-        if let Some(lazy) = &mut self.lazy {
-            lazy.pending &= !defined;
-        }
+        self.pending &= !defined;
     }
 
     /// Forgets pending flags that nothing behind the current instruction reads.
-    #[inline]
+    #[inline(always)]
     fn drop_dead_flags(&mut self) {
-        if let Some(lazy) = &mut self.lazy {
-            lazy.pending &= self.live;
-        }
+        self.pending &= self.live;
     }
 
     /// Writes what is read behind the block, where the current instruction, its last, is done with the flags.
@@ -643,26 +640,28 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     /// Writes all pending flags to the emitter.
-    #[inline]
+    #[inline(always)]
     pub fn flush_flags(&mut self) {
-        match self.lazy {
-            Some(lazy) if lazy.pending != 0 => self.write_flags(lazy),
-            _ => (),
+        if self.pending != 0 {
+            self.write_flags();
         }
     }
 
-    fn write_flags(&mut self, lazy: LazyFlags<E>) {
+    #[inline(never)]
+    fn write_flags(&mut self) {
+        let (pending, Some(lazy)) = (core::mem::take(&mut self.pending), self.lazy) else {
+            unreachable!("an operation left pending flags")
+        };
         for flag in [Flag::Cf, Flag::Af, Flag::Zf, Flag::Sf, Flag::Of] {
-            if lazy.pending & flag_bit(flag) != 0 {
+            if pending & flag_bit(flag) != 0 {
                 let c = self.compute(&lazy, flag);
                 self.e.set_flag(flag, c);
             }
         }
-        if lazy.pending & RflagsBits::PF != 0 {
+        if pending & RflagsBits::PF != 0 {
             let byte = self.zcast(lazy.ty, Ty::I8, lazy.r);
             self.e.set_parity(byte);
         }
-        self.lazy = None;
     }
 
     fn compute(&mut self, lazy: &LazyFlags<E>, flag: Flag) -> E::Cond {

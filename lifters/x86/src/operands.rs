@@ -20,9 +20,10 @@ impl GprNumber {
         if r.is_gpr64() || r.is_gpr32() { Self(gpr_of(r).0 as u8) } else { Self::NONE }
     }
 
+    /// In terms of what it is used for, so that tier 0's forms, which know that there is one, need no bounds check.
     #[inline(always)]
     pub fn is_some(self) -> bool {
-        self != Self::NONE
+        self.0 < 16
     }
 
     #[inline(always)]

@@ -82,9 +82,9 @@ fn interpret(program: &impl Program, state: &mut CpuState) {
     state.exit_reason = ExitReason::Continue as u32;
     let raised = in_mode(state.mxcsr, || {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let mut e = Interpreter { state };
+            let e = Interpreter::on(state);
             e.begin_instruction(PC, PC + 1);
-            program.emit(&mut e);
+            program.emit(e);
         }))
     });
     if raised.is_ok() && state.rip == PC {

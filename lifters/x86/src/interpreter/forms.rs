@@ -15,7 +15,7 @@ use crate::lifter::{Cc, FlagOp, Lifter};
 use crate::operands::{Operands, gpr_of, is_low_byte, is_named};
 use crate::{arithmetic, control, data_movement, logic, shift};
 
-type Tier0 = Interpreter<'static>;
+type Tier0 = Interpreter;
 
 /// What is known of an operand.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -29,7 +29,7 @@ fn codes() -> impl Iterator<Item = Code> {
         c.encoding() == EncodingKind::Legacy
             && c.op_code().mode64()
             && c.cpuid_features().iter().any(|f| FEATURES.contains(f))
-            && isa::lookup::<Interpreter<'_>>(*c).is_some()
+            && isa::lookup::<Interpreter>(*c).is_some()
             && !needs_runtime(c.mnemonic())
     })
 }

@@ -23,7 +23,7 @@ fn every_form_does_what_the_cpu_does() {
                 && c.op_code().mode64()
                 && format!("{c:?}").starts_with('F')
                 && c.cpuid_features().iter().any(|f| x87.contains(f) || *f == CpuidFeature::CMOV)
-                && isa::lookup::<Interpreter<'_>>(*c).is_some()
+                && isa::lookup::<Interpreter>(*c).is_some()
                 && is_data(c.mnemonic())
         })
         .collect();

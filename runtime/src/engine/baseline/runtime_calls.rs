@@ -98,18 +98,18 @@ extern "C" fn do_cmpxchg16(state: &mut CpuState, addr: u64) {
         u64::from_le_bytes(bytes)
     };
     let w = [0, 1, 2, 3].map(|n| word(state, n));
-    let old = Interpreter { state }.cmpxchg16(addr, [w[0], w[1]], [w[2], w[3]]);
+    let old = Interpreter::on(state).cmpxchg16(addr, [w[0], w[1]], [w[2], w[3]]);
     for (n, v) in old.into_iter().enumerate() {
         state.scratch[0][8 * n..][..8].copy_from_slice(&v.to_le_bytes());
     }
 }
 
 extern "C" fn rmw<const OP: u8, const BYTES: usize>(state: &mut CpuState, addr: u64, value: u64) -> u64 {
-    Interpreter { state }.atomic_rmw(op_of(OP), width(BYTES), addr, value)
+    Interpreter::on(state).atomic_rmw(op_of(OP), width(BYTES), addr, value)
 }
 
 extern "C" fn cmpxchg<const BYTES: usize>(state: &mut CpuState, addr: u64, expected: u64, new: u64) -> u64 {
-    Interpreter { state }.cmpxchg(width(BYTES), addr, expected, new)
+    Interpreter::on(state).cmpxchg(width(BYTES), addr, expected, new)
 }
 
 #[cfg(test)]

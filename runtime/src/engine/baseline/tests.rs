@@ -122,8 +122,7 @@ impl Bench {
             // SAFETY: code compiled for the block ABI just now; it touches nothing but the state and what the case
             // itself names.
             unsafe { entry::enter(&mut got, code) };
-            let mut interpreter = Interpreter { state: &mut want };
-            case.emit(&mut interpreter);
+            case.emit(Interpreter::on(&mut want));
             for n in 0..16 {
                 assert_eq!(
                     got.gpr[n],
