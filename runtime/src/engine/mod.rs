@@ -112,12 +112,41 @@ impl GuestCode for Memory {
     }
 }
 
-/// Guest memory as the decoder reads it.
-struct Fetch<'m>(&'m dyn GuestCode);
+/// Guest memory as the decoder reads it: it soon comes back for what is just behind.
+struct Fetch<'m> {
+    memory: &'m dyn GuestCode,
+    window: RefCell<Window>,
+}
+
+/// Bytes that were read at once.
+struct Window {
+    start: u64,
+    bytes: [u8; 256],
+    length: usize,
+}
+
+impl<'m> Fetch<'m> {
+    fn new(memory: &'m dyn GuestCode) -> Self {
+        Self { memory, window: RefCell::new(Window { start: 0, bytes: [0; 256], length: 0 }) }
+    }
+}
 
 impl CodeSource for Fetch<'_> {
     fn fetch(&self, pc: u64, buffer: &mut [u8]) -> usize {
-        self.0.fetch(pc, buffer)
+        let window = &mut *self.window.borrow_mut();
+        let offset = pc.wrapping_sub(window.start) as usize;
+        if let Some(there) = window.bytes[..window.length].get(offset..).and_then(|rest| rest.get(..buffer.len())) {
+            buffer.copy_from_slice(there);
+            return buffer.len();
+        }
+        if buffer.len() > window.bytes.len() {
+            return self.memory.fetch(pc, buffer);
+        }
+        window.start = pc;
+        window.length = self.memory.fetch(pc, &mut window.bytes);
+        let n = window.length.min(buffer.len());
+        buffer[..n].copy_from_slice(&window.bytes[..n]);
+        n
     }
 }
 
@@ -464,7 +493,7 @@ impl Engine {
     }
 
     fn decode_block(&self, memory: &dyn GuestCode, pc: u64) -> Block {
-        decode_block_by(self.flags, &Fetch(memory), pc, MAX_BLOCK, self.precise)
+        decode_block_by(self.flags, &Fetch::new(memory), pc, MAX_BLOCK, self.precise)
     }
 
     /// Whether flags that aren't kept are read behind this block.
@@ -477,7 +506,7 @@ impl Engine {
         if let Some(found) = self.readers.borrow().get(&pc) {
             return *found;
         }
-        let found = reads_flags(&Fetch(memory), pc);
+        let found = reads_flags(&Fetch::new(memory), pc);
         self.readers.borrow_mut().insert(pc, found);
         found
     }
