@@ -17,7 +17,7 @@ use crate::translate::{RegionSize, translate};
 use crate::wire;
 
 /// The compiler's program; it stands beside the command.
-pub const PROGRAM: &str = "xlate-compile";
+pub const PROGRAM: &str = xlate_abi::names::COMPILER;
 
 /// LLVM recurses deeply over large functions.
 const STACK: usize = 16 << 20;

@@ -14,6 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
+use xlate_abi::names;
 
 use super::statistics::Sample;
 
@@ -37,8 +38,8 @@ pub fn wait_for_background() {
 /// Whether a process keeps a run's code for later ones, or compiles just now. Idle compilers wait for orders.
 fn works(process: &procfs::process::Process) -> bool {
     process.stat().is_ok_and(|stat| match &stat.comm[..] {
-        "xlate-keep" => stat.state != 'Z',
-        crate::compiler::PROGRAM => stat.state == 'R',
+        name if name.as_bytes() == names::KEEPER.to_bytes() => stat.state != 'Z',
+        names::COMPILER => stat.state == 'R',
         _ => false,
     })
 }

@@ -16,6 +16,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
+use xlate_abi::names;
 use xlate_x86::decode::{SliceSource, decode_block};
 use xlate_x86::interpreter::DecodedBlock;
 use xlate_x86::{Block, BlockEnd};
@@ -199,8 +200,12 @@ impl Background {
         if !matches!(self.link, Link::Down) || self.waiting.len() < ENOUGH {
             return;
         }
-        let started = if processors() < 2 { Err(io::Error::other("there is one processor")) } else { start(memory) };
-        match started {
+        if processors() < 2 {
+            tracing::info!("tier 1 works in the foreground: there is one processor");
+            self.link = Link::Off;
+            return self.forget();
+        }
+        match start(memory) {
             Ok(socket) => self.link = Link::Up(socket),
             Err(error) => self.give_up(&error),
         }
@@ -239,7 +244,7 @@ fn start(memory: &dyn GuestCode) -> io::Result<Own<OwnedFd>> {
 /// The other process's work.
 fn serve(socket: RawFd) {
     // SAFETY: names the process; failing changes nothing but what others read.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"xlate-tier1".as_ptr()) };
+    unsafe { libc::prctl(libc::PR_SET_NAME, names::TIER1.as_ptr()) };
     launch::step_back(NICE);
     let Ok(mut compiler) = Compiler::new() else { return };
     let mut buffer = vec![0; LONGEST];

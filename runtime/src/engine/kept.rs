@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use memmap2::Mmap;
 use xlate_abi::blocks::{self, Index, Page};
 use xlate_abi::cache::TEMPORARY;
+use xlate_abi::names;
 use xlate_abi::protocol::{FlagRule, KeepIn};
 use xlate_x86::interpreter::DecodedBlock;
 
@@ -280,7 +281,7 @@ fn occupied(folder: &Path) -> io::Result<u64> {
 fn step_back() {
     // SAFETY: plain system calls; failing changes nothing but how much others notice.
     unsafe {
-        libc::prctl(libc::PR_SET_NAME, c"xlate-keep".as_ptr());
+        libc::prctl(libc::PR_SET_NAME, names::KEEPER.as_ptr());
         libc::prctl(libc::PR_SET_DUMPABLE, 0);
     }
     launch::step_back(NICE);

@@ -9,9 +9,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use xlate_abi::names;
+
 /// The program that makes the code; it stands beside the command, which the service is part of.
 pub fn compiler_of(xlate: &Path) -> PathBuf {
-    xlate.with_file_name("xlate-compile")
+    xlate.with_file_name(names::COMPILER)
 }
 
 /// Where the service of this user for this build of its programs listens: one directory that only the user can

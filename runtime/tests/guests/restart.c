@@ -29,6 +29,9 @@ static void handler(int signal) {
 
 static void quiet(int signal) { handled = signal; }
 
+/* Milliseconds until a signal: by then the call it is to interrupt has been made, even on a busy machine. */
+enum { SOON = 100 };
+
 static void in(int milliseconds) {
     handled = 0;
     struct itimerval t = {{0, 0}, {milliseconds / 1000, milliseconds % 1000 * 1000}};
@@ -47,38 +50,38 @@ int main(void) {
     if (pipe(p)) return 1;
 
     install(SIGALRM, handler, SA_RESTART);
-    in(30);
+    in(SOON);
     SHOW(read(p[0], &c, 1));
     printf("handled %d\n", handled == SIGALRM);
     install(SIGALRM, quiet, 0);
-    in(30);
+    in(SOON);
     SHOW(read(p[0], &c, 1));
     printf("handled %d\n", handled == SIGALRM);
     install(SIGALRM, quiet, SA_RESTART);
     struct pollfd ready = {p[0], POLLIN, 0};
-    in(30);
+    in(SOON);
     SHOW(poll(&ready, 1, 10000));
-    in(30);
+    in(SOON);
     SHOW(select(0, 0, 0, 0, &(struct timeval){10, 0}));
     struct timespec left = {0, 0};
-    in(30);
+    in(SOON);
     SHOW(nanosleep(&(struct timespec){10, 0}, &left));
     printf("left %d\n", left.tv_sec == 9);
-    in(30);
+    in(SOON);
     printf("clock_nanosleep %d\n", clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){10, 0}, &left));
-    in(30);
+    in(SOON);
     SHOW(pause());
     int ep = epoll_create1(0);
     struct epoll_event event;
-    in(30);
+    in(SOON);
     SHOW(epoll_wait(ep, &event, 1, 10000));
     pid_t child = fork();
     if (!child) {
-        usleep(100000);
+        usleep(3000 * SOON);
         _exit(5);
     }
     int status;
-    in(30);
+    in(SOON);
     SHOW(waitpid(child, &status, 0) == child);
     printf("status %d handled %d\n", WEXITSTATUS(status), handled == SIGALRM);
 
@@ -88,23 +91,23 @@ int main(void) {
     sigset_t only_usr2;
     sigemptyset(&only_usr2), sigaddset(&only_usr2, SIGUSR2);
     install(SIGALRM, handler, 0);
-    in(30);
+    in(SOON);
     SHOW(ppoll(0, 0, &(struct timespec){10, 0}, &only_usr2));
     printf("handled %d, SIGUSR2 blocked in it %d\n", handled == SIGALRM, blocked_inside);
-    in(30);
+    in(SOON);
     SHOW(ppoll(0, 0, &(struct timespec){10, 0}, &empty));
     printf("handled %d, SIGUSR2 blocked in it %d\n", handled == SIGALRM, blocked_inside);
     sigset_t now;
     sigprocmask(SIG_BLOCK, 0, &now);
     printf("afterwards blocked: %d %d\n", sigismember(&now, SIGALRM), sigismember(&now, SIGUSR2));
-    in(30);
+    in(SOON);
     SHOW(pselect(0, 0, 0, 0, &(struct timespec){10, 0}, &empty));
-    in(30);
+    in(SOON);
     SHOW(epoll_pwait(ep, &event, 1, 10000, &empty));
-    in(30);
+    in(SOON);
     SHOW(sigsuspend(&empty));
     printf("handled %d\n", handled == SIGALRM);
-    in(30);
+    in(SOON);
     int taken;
     printf("sigwait %d", sigwait(&set, &taken));
     printf(" %d handled %d\n", taken == SIGALRM, handled);
@@ -129,7 +132,7 @@ int main(void) {
     install(SIGALRM, quiet, SA_RESTART);
     struct timeval ten = {10, 0};
     setsockopt(s[0], SOL_SOCKET, SO_RCVTIMEO, &ten, sizeof ten);
-    in(30);
+    in(SOON);
     SHOW(recv(s[0], &c, 1, 0));
 
     /* Timers of other kinds. */
