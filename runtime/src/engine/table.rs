@@ -241,7 +241,8 @@ pub const LONGEST_FUNCTION: u64 = 1 << 14;
 
 /// The dispatcher's knowledge.
 pub struct Table {
-    blocks: AddressMap<Entry>,
+    /// Boxed: a program's start has tens of thousands, and a map that grows moves all that it holds.
+    blocks: AddressMap<Box<Entry>>,
     /// What known blocks call directly. What isn't called any more does no harm.
     functions: BTreeSet<u64>,
     regions: AddressMap<Region>,
@@ -296,7 +297,7 @@ impl Table {
     }
 
     pub fn block(&mut self, pc: u64) -> Option<&mut Entry> {
-        self.blocks.get_mut(&pc)
+        self.blocks.get_mut(&pc).map(|entry| &mut **entry)
     }
 
     pub fn has_region(&self, pc: u64) -> bool {
@@ -356,7 +357,7 @@ impl Table {
     pub fn insert_block(&mut self, pc: u64, entry: Entry, calls: Option<u64>) {
         self.functions.extend(calls);
         self.index(pc, pc, entry.end, !self.regions.contains_key(&pc));
-        self.blocks.insert(pc, entry);
+        self.blocks.insert(pc, Box::new(entry));
     }
 
     /// Takes a region over; everything that led to its address leads to it from now on.
