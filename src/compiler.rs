@@ -16,9 +16,6 @@ use xlate_abi::protocol::{Blob, CompileRequest};
 use crate::translate::{RegionSize, translate};
 use crate::wire;
 
-/// The compiler's program; it stands beside the command.
-pub const PROGRAM: &str = xlate_abi::names::COMPILER;
-
 /// LLVM recurses deeply over large functions.
 const STACK: usize = 16 << 20;
 

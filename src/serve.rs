@@ -20,7 +20,6 @@ use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use xlate_abi::protocol::Request;
 
-use crate::compiler;
 use crate::status::CommandResult;
 use crate::wire;
 use compilers::Compilers;
@@ -70,7 +69,8 @@ pub fn run(args: &Args, log: Option<&str>) -> CommandResult {
 }
 
 fn serve(args: &Args, log: Option<&str>, listener: &UnixListener) -> anyhow::Result<()> {
-    let program = std::env::current_exe().context("this command's own path")?.with_file_name(compiler::PROGRAM);
+    let program =
+        std::env::current_exe().context("this command's own path")?.with_file_name(xlate_abi::names::COMPILER);
     let compilers = Compilers::new(&program, log, Duration::from_millis(args.compile_limit))?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(args.jobs.unwrap_or_else(default_jobs))

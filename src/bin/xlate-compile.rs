@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use xlate::status::Status;
 use xlate::{compiler, logging};
+use xlate_abi::names::COMPILER;
 
 /// Compiles regions for `xlate serve`, which starts it: orders come on standard input, answers go to standard output.
 #[derive(Parser)]
-#[command(name = compiler::PROGRAM, version)]
+#[command(name = COMPILER, version)]
 struct Cli {
     /// What to log, to stderr: a level or a tracing filter; silent by default.
     #[arg(long, env = "XLATE_LOG", value_name = "FILTER")]
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("{}: {e:#}", compiler::PROGRAM);
+            eprintln!("{}: {e:#}", COMPILER);
             Status::Failed.into()
         }
     }

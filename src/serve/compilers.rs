@@ -17,10 +17,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
+use xlate_abi::names::COMPILER;
 use xlate_abi::protocol::{Blob, CompileRequest};
 
 use super::lock;
-use crate::compiler::{Order, PROGRAM, Report};
+use crate::compiler::{Order, Report};
 use crate::translate::RegionSize;
 use crate::wire;
 
@@ -58,7 +59,7 @@ enum Stop {
     Died(ExitStatus),
     #[error("talking to the compiler failed: {0}")]
     Lost(#[from] io::Error),
-    #[error("the compiler spoke out of turn; {PROGRAM} is of another build")]
+    #[error("the compiler spoke out of turn; {COMPILER} is of another build")]
     OutOfTurn,
 }
 
@@ -134,7 +135,7 @@ impl Compilers {
 
     fn start(&self) -> io::Result<Compiler> {
         let mut command = Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()));
-        command.arg0(PROGRAM).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg0(COMPILER).stdin(Stdio::piped()).stdout(Stdio::piped());
         if let Some(filter) = &self.log {
             command.arg("--log").arg(filter);
         }

@@ -172,16 +172,6 @@ fn decode_run(source: &dyn CodeSource, pc: u64, mut visit: impl FnMut(&Instructi
     }
 }
 
-/// Decodes one instruction; `None` where [`decode_run`] finds none.
-pub fn decode_one(source: &dyn CodeSource, pc: u64) -> Option<Instruction> {
-    let mut found = None;
-    decode_run(source, pc, |i| {
-        found = Some(*i);
-        false
-    });
-    found
-}
-
 /// Whether it is a string instruction with a REP prefix: it does one step and branches to itself.
 pub fn repeats(i: &Instruction) -> bool {
     i.is_string_instruction() && (i.has_rep_prefix() || i.has_repne_prefix())

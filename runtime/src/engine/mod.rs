@@ -12,6 +12,7 @@ pub mod workbench;
 mod background;
 mod cache;
 mod compile;
+mod fetch;
 mod kept;
 mod launch;
 mod pace;
@@ -30,7 +31,7 @@ use std::rc::Rc;
 use iced_x86::FlowControl;
 use xlate_abi::protocol::FlagRule;
 use xlate_abi::state::{CpuState, ExitReason, LinkSlot, Trap};
-use xlate_x86::decode::{CodeSource, MAX_BLOCK, crosses, decode_block_by, reads_flags};
+use xlate_x86::decode::{MAX_BLOCK, crosses, decode_block_by, reads_flags};
 use xlate_x86::interpreter::DecodedBlock;
 use xlate_x86::{Block, BlockEnd};
 
@@ -39,6 +40,7 @@ use crate::memory::Memory;
 use background::Background;
 use baseline::Compiler;
 use cache::CodeCache;
+use fetch::Fetch;
 use kept::Kept;
 use pace::Pace;
 use pages::Pages;
@@ -109,44 +111,6 @@ impl GuestCode for Memory {
 
     fn give_up(&self) {
         Memory::give_up(self);
-    }
-}
-
-/// Guest memory as the decoder reads it: it soon comes back for what is just behind.
-struct Fetch<'m> {
-    memory: &'m dyn GuestCode,
-    window: RefCell<Window>,
-}
-
-/// Bytes that were read at once.
-struct Window {
-    start: u64,
-    bytes: [u8; 256],
-    length: usize,
-}
-
-impl<'m> Fetch<'m> {
-    fn new(memory: &'m dyn GuestCode) -> Self {
-        Self { memory, window: RefCell::new(Window { start: 0, bytes: [0; 256], length: 0 }) }
-    }
-}
-
-impl CodeSource for Fetch<'_> {
-    fn fetch(&self, pc: u64, buffer: &mut [u8]) -> usize {
-        let window = &mut *self.window.borrow_mut();
-        let offset = pc.wrapping_sub(window.start) as usize;
-        if let Some(there) = window.bytes[..window.length].get(offset..).and_then(|rest| rest.get(..buffer.len())) {
-            buffer.copy_from_slice(there);
-            return buffer.len();
-        }
-        if buffer.len() > window.bytes.len() {
-            return self.memory.fetch(pc, buffer);
-        }
-        window.start = pc;
-        window.length = self.memory.fetch(pc, &mut window.bytes);
-        let n = window.length.min(buffer.len());
-        buffer[..n].copy_from_slice(&window.bytes[..n]);
-        n
     }
 }
 

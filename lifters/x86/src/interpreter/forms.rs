@@ -339,10 +339,10 @@ fn jcc(o: &Operands) -> Option<Semantics<Tier0>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::{SliceSource, decode_one};
+    use iced_x86::{Decoder, DecoderOptions};
 
     fn has_form(bytes: &[u8]) -> bool {
-        let i = decode_one(&SliceSource { address: 0x1000, bytes }, 0x1000).unwrap();
+        let i = Decoder::with_ip(64, bytes, 0x1000, DecoderOptions::NONE).decode();
         of(&i, &Operands::of(&i)).is_some()
     }
 

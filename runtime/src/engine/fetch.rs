@@ -1,0 +1,88 @@
+//! How the decoder reads guest code.
+
+use std::cell::RefCell;
+
+use xlate_x86::decode::CodeSource;
+
+use super::GuestCode;
+
+/// Guest memory as the decoder reads it: it soon comes back for what is just behind.
+pub struct Fetch<'m> {
+    memory: &'m dyn GuestCode,
+    window: RefCell<Window>,
+}
+
+/// Bytes that were read at once.
+struct Window {
+    start: u64,
+    bytes: [u8; 256],
+    length: usize,
+}
+
+impl<'m> Fetch<'m> {
+    pub fn new(memory: &'m dyn GuestCode) -> Self {
+        Self { memory, window: RefCell::new(Window { start: 0, bytes: [0; 256], length: 0 }) }
+    }
+}
+
+impl CodeSource for Fetch<'_> {
+    fn fetch(&self, pc: u64, buffer: &mut [u8]) -> usize {
+        let window = &mut *self.window.borrow_mut();
+        let offset = pc.wrapping_sub(window.start) as usize;
+        if let Some(there) = window.bytes[..window.length].get(offset..).and_then(|rest| rest.get(..buffer.len())) {
+            buffer.copy_from_slice(there);
+            return buffer.len();
+        }
+        if buffer.len() > window.bytes.len() {
+            return self.memory.fetch(pc, buffer);
+        }
+        window.start = pc;
+        window.length = self.memory.fetch(pc, &mut window.bytes);
+        let n = window.length.min(buffer.len());
+        buffer[..n].copy_from_slice(&window.bytes[..n]);
+        n
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    const START: u64 = 0x1000;
+
+    /// 300 bytes that count, and how often they were read.
+    struct Bytes(Cell<u32>);
+
+    impl GuestCode for Bytes {
+        fn fetch(&self, addr: u64, buffer: &mut [u8]) -> usize {
+            self.0.set(self.0.get() + 1);
+            let left = (START + 300).saturating_sub(addr) as usize;
+            let n = if addr < START { 0 } else { left.min(buffer.len()) };
+            buffer[..n].iter_mut().zip(addr - START..).for_each(|(byte, at)| *byte = at as u8);
+            n
+        }
+
+        fn watch_code(&self, _start: u64, _len: u64) {}
+
+        fn unwatch_code(&self, _addr: u64) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn what_was_read_is_not_read_again_and_nothing_is_cut() {
+        let memory = Bytes(Cell::new(0));
+        let fetch = Fetch::new(&memory);
+        // Where, how much, how much of that there is, and reads so far.
+        let cases =
+            [(0, 96, 96, 1), (20, 96, 96, 1), (160, 96, 96, 1), (161, 96, 96, 2), (204, 96, 96, 2), (205, 96, 95, 3)];
+        let ends = [(299, 15, 1, 4), (300, 15, 0, 5), (10, 96, 96, 6), (0, 280, 280, 7), (10, 280, 280, 8)];
+        for (offset, wanted, there, reads) in cases.into_iter().chain(ends) {
+            let mut buffer = vec![0; wanted];
+            assert_eq!(fetch.fetch(START + offset, &mut buffer), there, "at {offset}");
+            assert!(buffer[..there].iter().zip(offset..).all(|(byte, at)| *byte == at as u8), "at {offset}");
+            assert_eq!(memory.0.get(), reads, "at {offset}");
+        }
+    }
+}
