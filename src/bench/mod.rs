@@ -176,6 +176,15 @@ fn progress(length: u64) -> ProgressBar {
     ProgressBar::new(length).with_style(style)
 }
 
+/// The engines of a round, by number: who comes behind a pause, or behind a run that leaves the machine warm, has another
+/// time, so each round begins with another engine, and every other one goes backwards. The first begins with the native
+/// run, which the others are compared with.
+fn order(round: usize, engines: usize) -> impl Iterator<Item = usize> {
+    (0..engines).map(move |n| {
+        if round.is_multiple_of(2) { (round / 2 + n) % engines } else { (round / 2 + engines - n) % engines }
+    })
+}
+
 /// What the rounds of one benchmark have found about one engine so far.
 enum Found {
     Samples(Vec<Sample>),
@@ -190,7 +199,8 @@ impl Session<'_> {
         let mut native: Option<Shown> = None;
         let mut found: Vec<Found> = self.engines.iter().map(|_| Found::Samples(Vec::new())).collect();
         for round in 0..rounds(benchmark, self.args.runs) {
-            for (engine, found) in self.engines.iter().zip(&mut found) {
+            for n in order(round as usize, self.engines.len()) {
+                let (engine, found) = (&self.engines[n], &mut found[n]);
                 self.bar.set_message(format!("{}: {}", benchmark.name, engine.name));
                 self.bar.inc(1);
                 let Found::Samples(samples) = found else { continue };
@@ -304,6 +314,26 @@ impl Session<'_> {
             published: benchmark.published,
             command: words.map(|w: OsString| w.to_string_lossy().into_owned()).collect(),
             outcomes: self.engines.iter().map(|e| e.name.clone()).zip(outcomes).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_engine_runs_once_a_round_and_none_is_always_first() {
+        let rounds: Vec<Vec<usize>> = (0..8).map(|round| order(round, 4).collect()).collect();
+        assert_eq!(rounds[0], [0, 1, 2, 3]);
+        assert_eq!(rounds[1], [0, 3, 2, 1]);
+        assert_eq!(rounds[2], [1, 2, 3, 0]);
+        for round in &rounds {
+            assert_eq!(round.iter().copied().collect::<std::collections::BTreeSet<_>>().len(), 4);
+        }
+        for place in 0..4 {
+            let there: Vec<usize> = rounds.iter().map(|round| round[place]).collect();
+            assert!((0..4).all(|engine| there.iter().filter(|n| **n == engine).count() == 2), "{there:?}");
         }
     }
 }

@@ -170,23 +170,6 @@ impl<'f> Baseline<'f> {
         Self { b, host, slots: Vec::new(), state, tail, helper_sigs: [None; 6], cache: Cache::default(), pc, ip: pc }
     }
 
-    /// Counts the execution down; at zero the block asks for promotion.
-    pub(super) fn count(&mut self) {
-        let address = self.address(Symbol::Counter);
-        let old = self.b.ins().load(types::I64, OWN, address, 0);
-        let one = self.word(1);
-        let new = self.b.ins().isub(old, one);
-        self.b.ins().store(OWN, new, address, 0);
-        let hot = self.b.create_block();
-        let go_on = self.b.create_block();
-        self.b.set_cold_block(hot);
-        self.b.ins().brif(new, go_on, [], hot, []);
-        self.b.switch_to_block(hot);
-        let pc = self.word(self.pc);
-        self.leave_through(Symbol::Promote, pc);
-        self.b.switch_to_block(go_on);
-    }
-
     /// Goes to the dispatcher instead if the block's bytes in guest memory are no longer these.
     pub(super) fn check_bytes(&mut self, bytes: &[u8]) {
         let start = self.word(self.pc);

@@ -3,6 +3,7 @@
 //! The code holds addresses of this process (its link slots, its counter, the runtime's functions), which are filled in when
 //! it is put in its place ([`symbol`]), and follows the block ABI ([`super::entry`]): Cranelift's `tail` convention, where every exit is a tail call.
 
+mod counting;
 mod emitter;
 mod float;
 mod runtime_calls;
@@ -92,20 +93,21 @@ impl Compiler {
         if let Some(bytes) = options.check {
             e.check_bytes(bytes);
         }
-        if options.counted {
-            e.count();
-        }
         lift_block(&mut e, block, options.precise);
         let slots = e.finish(&*self.isa);
         let compiled = self
             .context
             .compile(&*self.isa, &mut ControlPlane::default())
             .map_err(|e| refused(block.pc, &e.inner, &e.func.display().to_string()))?;
-        let (bytes, align) = (compiled.code_buffer().to_vec(), compiled.buffer.alignment.max(16));
+        let (bytes, align) = (compiled.code_buffer().to_vec(), compiled.buffer.alignment);
         let pc_map = pc_map(block.pc, compiled);
         let relocations = relocations(&self.context.func, self.context.compiled_code())
             .ok_or(BaselineError::Relocation { pc: block.pc })?;
-        Ok(Code { bytes, align, pc_map, relocations, slots })
+        let mut code = Code { bytes, align: align.max(16), pc_map, relocations, slots };
+        if options.counted {
+            counting::add(&mut code, block.pc, align as usize);
+        }
+        Ok(code)
     }
 }
 
