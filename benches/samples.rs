@@ -115,7 +115,7 @@ impl Sample {
                 continue;
             }
             let block = decode_block(&source, pc, MAX_BLOCK, false);
-            waiting.extend(block.successors().into_iter().chain([block.end]).filter(inside));
+            waiting.extend(block.successors().into_iter().chain([block.end()]).filter(inside));
             blocks.push(block);
         }
         blocks.retain(|b| !b.is_empty());

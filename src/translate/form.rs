@@ -150,7 +150,7 @@ impl<'a> Growth<'a> {
         }
         let count = self.weight(place);
         for callee in self.callees(&block) {
-            self.propose_call(count, (place.frame, block.end, callee));
+            self.propose_call(count, (place.frame, block.end(), callee));
         }
         self.region.blocks.push(RegionBlock { block, count, frame: place.frame });
     }
@@ -209,7 +209,7 @@ impl<'a> Growth<'a> {
     /// address that it returns to.
     fn continuations(&self, block: &Block) -> Vec<u64> {
         match ended_by(block) {
-            Some(FlowControl::Call | FlowControl::IndirectCall) => vec![block.end],
+            Some(FlowControl::Call | FlowControl::IndirectCall) => vec![block.end()],
             Some(FlowControl::IndirectBranch) => self.likely(block).to_vec(),
             _ => block.successors(),
         }

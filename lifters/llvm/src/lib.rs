@@ -69,7 +69,7 @@ impl Region {
 
     /// Guest code it is made from, as (address, length), each block once.
     fn source(&self) -> Vec<(u64, u32)> {
-        let mut source: Vec<_> = self.blocks.iter().map(|b| (b.block.pc, b.block.len())).collect();
+        let mut source: Vec<_> = self.blocks.iter().map(|b| (b.block.pc, b.block.len)).collect();
         source.sort_unstable();
         source.dedup();
         source

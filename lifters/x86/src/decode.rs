@@ -97,16 +97,17 @@ pub enum BlockEnd {
 #[derive(Clone, Debug)]
 pub struct Block {
     pub pc: u64,
-    /// The address behind the last instruction.
-    pub end: u64,
-    pub insns: Vec<Insn>,
+    pub insns: Box<[Insn]>,
+    /// Length in bytes.
+    pub len: u32,
     pub exit: BlockEnd,
 }
 
 impl Block {
-    /// Length in bytes.
-    pub fn len(&self) -> u32 {
-        (self.end - self.pc) as u32
+    /// The address behind the last instruction.
+    #[inline]
+    pub fn end(&self) -> u64 {
+        self.pc.wrapping_add(self.len.into())
     }
 
     /// Whether nothing could be decoded at `pc` (`exit` tells why).
@@ -120,20 +121,20 @@ impl Block {
             return Vec::new();
         };
         if self.exit == BlockEnd::FallThrough {
-            return vec![self.end];
+            return vec![self.end()];
         }
         if self.exit != BlockEnd::Terminator {
             return Vec::new();
         }
         if repeats(last) || retries(last) {
-            return vec![last.ip(), self.end];
+            return vec![last.ip(), self.end()];
         }
         match last.flow_control() {
-            FlowControl::ConditionalBranch => vec![last.near_branch_target(), self.end],
+            FlowControl::ConditionalBranch => vec![last.near_branch_target(), self.end()],
             FlowControl::UnconditionalBranch | FlowControl::Call if is_direct(last) => {
                 vec![last.near_branch_target()]
             }
-            FlowControl::Next if falls_through(last) => vec![self.end],
+            FlowControl::Next if falls_through(last) => vec![self.end()],
             _ => Vec::new(),
         }
     }
@@ -238,10 +239,8 @@ pub fn decode_block_by(rule: FlagRule, source: &dyn CodeSource, pc: u64, max: us
     if !fetched {
         exit = BlockEnd::FetchFault;
     }
-    let mut insns = insns.into_vec();
-    insns.shrink_to_fit();
-    let end = insns.last().map_or(pc, |last: &Insn| last.raw.next_ip());
-    let mut block = Block { pc, end, insns, exit };
+    let len = insns.last().map_or(0, |last| last.raw.next_ip().wrapping_sub(pc) as u32);
+    let mut block = Block { pc, insns: insns.as_slice().into(), len, exit };
     if !precise_flags {
         let out = live_out(rule, source, &block);
         mark_live(&mut block.insns, out);

@@ -8,7 +8,7 @@ pub mod float;
 pub(crate) mod forms;
 mod vector;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
@@ -34,58 +34,102 @@ impl Interpreter {
     }
 }
 
-/// A block as tier 0 runs it. What is needed at each execution stands in front, in one line of the cache.
-#[repr(C, align(64))]
+/// A block as tier 0 runs it. With the two counts of an [`std::rc::Rc`] before it, it takes two lines of the cache: in the
+/// second stands what is needed to run it, in the first what may come behind it.
+#[repr(C)]
 pub struct DecodedBlock {
-    /// For whoever finds the block behind this one.
-    pub following: Cell<Following>,
+    /// The block that follows at its end, and the one that followed elsewhere the last time; null where none is known.
+    followers: [Cell<Follower>; 2],
+    /// When these were found; what that means is the finder's business.
+    epoch: Cell<u64>,
+    /// The entry of the code that has taken its place for good; 0 while there is none.
+    pub native: Cell<u64>,
     /// Executions, for whoever decides about its next tier, and after how many that is.
     pub runs: Cell<u64>,
     pub turn: Cell<u64>,
-    /// The entry of the code that has taken its place for good; 0 while there is none.
-    pub native: Cell<u64>,
+    pub block: Block,
+    /// Where the indirect jump or call at its end was seen to lead.
+    seen: OnceCell<Box<RefCell<Vec<u64>>>>,
+    /// Which of the followers came last.
+    last: Cell<u8>,
     /// Whether it may follow a return or an indirect call without a look at whether it reads flags from before.
     pub may_follow_crossing: Cell<bool>,
     /// Whether the block's end remains to be done behind the last instruction.
     open_end: bool,
-    /// Whether it ends with an indirect jump or call, and where that was seen to lead.
+    /// Whether it ends with an indirect jump or call.
     leads_anywhere: bool,
-    pub block: Block,
-    seen: RefCell<Vec<u64>>,
 }
+
+const _: () = assert!(size_of::<DecodedBlock>() + 2 * size_of::<usize>() == 128);
 
 /// Targets that are remembered of one indirect jump.
 const MOST_SEEN: usize = 40;
 
-/// The block that followed another one the last time.
+/// A block that followed another one.
 #[derive(Clone, Copy)]
-pub struct Following {
-    pub pc: u64,
-    pub block: *const DecodedBlock,
-    /// Its instructions.
-    pub insns: *const Insn,
-    /// When this was found; what that means is the finder's business.
-    pub epoch: u64,
+struct Follower {
+    block: *const DecodedBlock,
+    /// Its instructions, to have them fetched before the block itself has come.
+    insns: *const Insn,
+}
+
+impl Follower {
+    const NONE: Self = Self { block: core::ptr::null(), insns: core::ptr::null() };
 }
 
 impl DecodedBlock {
     pub fn new(block: Block) -> Self {
         let open_end =
             block.exit != BlockEnd::Terminator || block.insns.last().is_some_and(|i| decode::falls_through(&i.raw));
-        let nothing = Following { pc: 0, block: core::ptr::null(), insns: core::ptr::null(), epoch: 0 };
-        let may_follow_crossing = Cell::new(false);
         let leads_anywhere = block.insns.last().is_some_and(|i| decode::leads_anywhere(&i.raw));
         Self {
-            block,
-            open_end,
-            may_follow_crossing,
+            followers: [const { Cell::new(Follower::NONE) }; 2],
+            epoch: Cell::new(0),
+            native: Cell::new(0),
             runs: Cell::new(0),
             turn: Cell::new(u64::MAX),
-            native: Cell::new(0),
-            following: Cell::new(nothing),
+            block,
+            seen: OnceCell::new(),
+            last: Cell::new(0),
+            may_follow_crossing: Cell::new(false),
+            open_end,
             leads_anywhere,
-            seen: RefCell::default(),
         }
+    }
+
+    /// The follower that a block at `pc` would be.
+    #[inline(always)]
+    fn place_of(&self, pc: u64) -> usize {
+        usize::from(pc != self.block.end())
+    }
+
+    /// The block at `pc` if it has followed this one in the same epoch.
+    ///
+    /// # Safety
+    /// What was made a follower in this epoch lives.
+    #[inline(always)]
+    pub unsafe fn follower(&self, pc: u64, epoch: u64) -> Option<*const DecodedBlock> {
+        if self.epoch.get() != epoch {
+            return None;
+        }
+        let place = self.place_of(pc);
+        let block = self.followers[place].get().block;
+        // SAFETY: the caller's contract.
+        if block.is_null() || unsafe { (*block).block.pc } != pc {
+            return None;
+        }
+        self.last.set(place as u8);
+        Some(block)
+    }
+
+    /// Remembers a block that has followed this one; what was found in other epochs is forgotten.
+    pub fn set_follower(&self, follower: &DecodedBlock, epoch: u64) {
+        if self.epoch.replace(epoch) != epoch {
+            self.followers.iter().for_each(|place| place.set(Follower::NONE));
+        }
+        let place = self.place_of(follower.block.pc);
+        self.followers[place].set(Follower { block: follower, insns: follower.block.insns.as_ptr() });
+        self.last.set(place as u8);
     }
 
     /// Remembers where the block led, if it is one that may lead anywhere.
@@ -93,7 +137,7 @@ impl DecodedBlock {
         if !self.leads_anywhere {
             return;
         }
-        let mut seen = self.seen.borrow_mut();
+        let mut seen = self.seen.get_or_init(Box::default).borrow_mut();
         if seen.len() < MOST_SEEN && !seen.contains(&pc) {
             seen.push(pc);
         }
@@ -101,7 +145,7 @@ impl DecodedBlock {
 
     /// Where the indirect jump or call at its end was seen to lead.
     pub fn seen(&self) -> Vec<u64> {
-        self.seen.borrow().clone()
+        self.seen.get().map_or_else(Vec::new, |seen| seen.borrow().clone())
     }
 
     /// Whether the block ends with an indirect jump or call.
@@ -117,8 +161,8 @@ impl DecodedBlock {
     /// Has the block that will probably be next on its way from memory while this one is executed: a program's start
     /// goes through more blocks than a cache holds.
     #[inline(always)]
-    fn fetch_following(&self) {
-        let next = self.following.get();
+    fn fetch_follower(&self) {
+        let next = self.followers[usize::from(self.last.get() & 1)].get();
         prefetch(next.block.cast());
         prefetch(next.block.cast::<u8>().wrapping_add(64));
         for line in 0..LINES_AHEAD {
@@ -172,7 +216,7 @@ pub unsafe fn run_blocks(
         let mut block = first;
         loop {
             // SAFETY: the caller keeps the block.
-            unsafe { (*block).fetch_following() };
+            unsafe { (*block).fetch_follower() };
             // SAFETY: the pointers come from the exclusive borrow above, which nothing else uses meanwhile, and from
             // the caller, who keeps the block.
             unsafe { execute(&mut *state, &*block) };
@@ -201,7 +245,7 @@ fn execute(state: &mut CpuState, decoded: &DecodedBlock) {
     state.interpreted += decoded.block.insns.len() as u64;
     // Precise: flags that something reads later are in the state wherever a fault can leave.
     let mut l = Lifter::new(Interpreter::on(state), true);
-    for insn in &decoded.block.insns {
+    for insn in decoded.block.insns.iter() {
         l.instruction(insn.execute, insn);
     }
     if decoded.open_end {

@@ -122,13 +122,13 @@ impl<'e, E: Emitter> Lifter<'e, E> {
             BlockEnd::Terminator => {
                 let falls_through = block.insns.last().is_some_and(|i| crate::decode::falls_through(&i.raw));
                 if falls_through {
-                    self.jump(block.end);
+                    self.jump(block.end());
                 }
             }
-            BlockEnd::FallThrough => self.jump(block.end),
-            BlockEnd::Unimplemented => self.leave(ExitReason::Unimplemented, 0, block.end),
-            BlockEnd::Invalid => self.leave(ExitReason::Trap, Trap::InvalidOpcode as u32, block.end),
-            BlockEnd::FetchFault => self.leave(ExitReason::FetchFault, 0, block.end),
+            BlockEnd::FallThrough => self.jump(block.end()),
+            BlockEnd::Unimplemented => self.leave(ExitReason::Unimplemented, 0, block.end()),
+            BlockEnd::Invalid => self.leave(ExitReason::Trap, Trap::InvalidOpcode as u32, block.end()),
+            BlockEnd::FetchFault => self.leave(ExitReason::FetchFault, 0, block.end()),
         }
     }
 

@@ -323,7 +323,7 @@ fn receive(socket: RawFd, buffer: &mut [u8]) -> io::Result<Vec<Answer>> {
 
 /// A block's bytes in guest memory.
 fn bytes_of(block: &Block, memory: &dyn GuestCode) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; block.len() as usize];
+    let mut bytes = vec![0; block.len as usize];
     (memory.fetch(block.pc, &mut bytes) == bytes.len()).then_some(bytes)
 }
 

@@ -109,7 +109,7 @@ impl Engine {
         executions: u64,
     ) -> Result<Native, CompileError> {
         let counts = relocations.clone().flatten().any(|r| r.symbol == Symbol::Counter);
-        let mut counter = counts.then(|| Counter::new(executions));
+        let mut counter = counts.then(|| Box::new(Counter::new(executions)));
         let cell = counter.as_mut().map(|counter| counter.cell() as u64);
         if !relocate(code, relocations, slots, cell) {
             return Err(CompileError::Relocation);

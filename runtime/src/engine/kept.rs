@@ -104,7 +104,7 @@ impl New {
         }
         let seen = self.decoded.seen();
         let facts =
-            Facts { how: self.how, len: block.len(), calls: called(block), follows, seen: &seen, pages: pages.len() };
+            Facts { how: self.how, len: block.len, calls: called(block), follows, seen: &seen, pages: pages.len() };
         let record = record::encode(block.pc, &self.code, &facts)?;
         let pages = pages.into_iter().map(|page| (page, sums.of(page, memory))).collect();
         Some(Draft { pc: block.pc, how: self.how, pages, record })
@@ -336,9 +336,8 @@ impl Engine {
         match self.table.block(pc) {
             Some(entry) => entry.run_by(native),
             None => {
-                let end = pc.saturating_add(record.head.len.get().into());
-                let follows = record.head.follows != 0;
-                self.table.insert_block(pc, Entry::kept(end, native, row, follows), record.calls());
+                let entry = Entry::kept(record.head.len.get(), native, row, record.head.follows != 0);
+                self.table.insert_block(pc, entry, record.calls());
             }
         }
         Ok(address)

@@ -431,9 +431,9 @@ impl Engine {
         if let Some(decoded) = &entry.decoded {
             return Some(Rc::clone(decoded));
         }
-        let (end, row, follows) = (entry.end, entry.kept, entry.follows);
+        let (len, row, follows) = (entry.len, entry.kept, entry.follows);
         let decoded = DecodedBlock::new(self.decode_block(memory, pc));
-        if decoded.block.end != end {
+        if decoded.block.len != len {
             return None;
         }
         self.stats.blocks_decoded += 1;
@@ -487,12 +487,12 @@ impl Engine {
             return Err(block.exit);
         }
         self.stats.blocks_decoded += 1;
-        let snapshot = if self.pages.is_volatile(pc, block.end) {
-            let mut bytes = vec![0; block.len() as usize];
+        let snapshot = if self.pages.is_volatile(pc, block.end()) {
+            let mut bytes = vec![0; block.len as usize];
             memory.fetch(pc, &mut bytes);
             Some(bytes.into_boxed_slice())
         } else {
-            memory.watch_code(pc, block.end - pc);
+            memory.watch_code(pc, block.end() - pc);
             None
         };
         let calls = called(&block);
@@ -639,8 +639,8 @@ fn flags_are_used_across(block: &Block, reads_flags: impl Fn(u64) -> bool) -> bo
         return false;
     };
     match last.flow_control() {
-        FlowControl::Call => reads_flags(block.end) || block.successors().into_iter().any(&reads_flags),
-        FlowControl::IndirectCall => reads_flags(block.end),
+        FlowControl::Call => reads_flags(block.end()) || block.successors().into_iter().any(&reads_flags),
+        FlowControl::IndirectCall => reads_flags(block.end()),
         _ => false,
     }
 }

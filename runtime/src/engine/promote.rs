@@ -154,7 +154,7 @@ impl Found {
 impl Surroundings {
     fn take(&mut self, block: &Block, count: u64) {
         self.blocks.insert(block.pc);
-        self.ranges.push((block.pc, block.end));
+        self.ranges.push((block.pc, block.end()));
         if count > 0 {
             self.profile.push(BlockProfile { pc: block.pc, count });
         }
@@ -179,7 +179,7 @@ impl Surroundings {
 fn continuations(block: &Block) -> Vec<u64> {
     let mut next = block.successors();
     if calls(block) {
-        next.push(block.end);
+        next.push(block.end());
     }
     next
 }
@@ -335,7 +335,7 @@ impl Engine {
             };
             // A block that shows that flags must be kept everywhere is the dispatcher's to find.
             let shows = || known.is_none() && self.needs_all_flags(block, memory);
-            if block.is_empty() || self.pages.is_volatile(at, block.end) || shows() {
+            if block.is_empty() || self.pages.is_volatile(at, block.end()) || shows() {
                 continue;
             }
             let count = self.count(at);

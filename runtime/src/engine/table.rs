@@ -74,13 +74,13 @@ impl Link {
 /// Tier 1 code of a block.
 pub struct Native {
     pub entry: u64,
-    pub counter: Option<Counter>,
+    pub counter: Option<Box<Counter>>,
 }
 
-/// A cell that a block's code counts down at each entry; at zero it asks for promotion.
+/// A cell that a block's code counts down at each entry; at zero it asks for promotion. Boxed where it is kept, for the
+/// code holds its address.
 pub struct Counter {
-    /// Boxed, for the code holds its address.
-    left: Box<u64>,
+    left: u64,
     /// What the current countdown began with.
     round: u64,
     /// Executions in the countdowns before.
@@ -92,30 +92,30 @@ const SHORTEST_ROUND: u64 = 4096;
 
 impl Counter {
     pub fn new(threshold: u64) -> Self {
-        Self { left: Box::new(threshold), round: threshold, before: 0 }
+        Self { left: threshold, round: threshold, before: 0 }
     }
 
     pub fn cell(&mut self) -> *mut u64 {
-        &raw mut *self.left
+        &raw mut self.left
     }
 
     /// Executions so far.
     pub fn count(&self) -> u64 {
-        self.before + self.round.saturating_sub(*self.left)
+        self.before + self.round.saturating_sub(self.left)
     }
 
     /// Begins the next countdown.
     pub fn restart(&mut self) {
         self.before = self.count();
         self.round = self.round.max(SHORTEST_ROUND);
-        *self.left = self.round;
+        self.left = self.round;
     }
 }
 
 /// A block that was executed.
 pub struct Entry {
-    /// The address behind it.
-    pub end: u64,
+    /// Its length in bytes.
+    pub len: u32,
     /// What it consists of; none for a block whose code an earlier run has left, unless something has asked.
     pub decoded: Option<Rc<DecodedBlock>>,
     /// Code of tier 1: always there if it isn't decoded.
@@ -137,7 +137,7 @@ impl Entry {
     /// A block to be interpreted.
     pub fn decoded(decoded: Rc<DecodedBlock>, snapshot: Option<Box<[u8]>>) -> Self {
         Self {
-            end: decoded.block.end,
+            len: decoded.block.len,
             decoded: Some(decoded),
             native: None,
             kept: None,
@@ -150,9 +150,9 @@ impl Entry {
     }
 
     /// A block with the code of an earlier run.
-    pub fn kept(end: u64, native: Native, row: u32, follows: bool) -> Self {
+    pub fn kept(len: u32, native: Native, row: u32, follows: bool) -> Self {
         Self {
-            end,
+            len,
             decoded: None,
             native: Some(native),
             kept: Some(row),
@@ -162,6 +162,11 @@ impl Entry {
             no_region: false,
             deferred: false,
         }
+    }
+
+    /// The address behind it, if it begins at `pc`.
+    pub fn end(&self, pc: u64) -> u64 {
+        pc.saturating_add(self.len.into())
     }
 
     /// Lets it run by this code from now on.
@@ -196,6 +201,8 @@ impl Entry {
         self.decoded.as_ref().map_or(0, |decoded| decoded.runs.get())
     }
 }
+
+const _: () = assert!(size_of::<Entry>() <= 64);
 
 /// Installed tier 2 code.
 pub struct Region {
@@ -356,7 +363,7 @@ impl Table {
     /// Takes a block over, which calls this function.
     pub fn insert_block(&mut self, pc: u64, entry: Entry, calls: Option<u64>) {
         self.functions.extend(calls);
-        self.index(pc, pc, entry.end, !self.regions.contains_key(&pc));
+        self.index(pc, pc, entry.end(pc), !self.regions.contains_key(&pc));
         self.blocks.insert(pc, Box::new(entry));
     }
 
@@ -468,7 +475,7 @@ impl Table {
         if region_hit {
             self.remove_region(pc);
         }
-        if self.blocks.get(&pc).is_some_and(|b| overlaps(pc, b.end)) {
+        if self.blocks.get(&pc).is_some_and(|b| overlaps(pc, b.end(pc))) {
             self.remove_block(pc);
         }
     }
@@ -481,7 +488,7 @@ impl Table {
         self.known.forget(pc);
         if !self.regions.contains_key(&pc) {
             self.unlink(pc);
-            self.unindex(pc, pc, entry.end);
+            self.unindex(pc, pc, entry.end(pc));
         }
         self.dropped.extend(entry.decoded);
     }
@@ -500,7 +507,7 @@ impl Table {
             self.unindex(pc, start, start + u64::from(len));
         }
         if let Some(entry) = self.blocks.get(&pc) {
-            let end = entry.end;
+            let end = entry.end(pc);
             self.index(pc, pc, end, false);
         }
     }

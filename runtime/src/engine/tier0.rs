@@ -8,7 +8,7 @@
 use std::cell::Cell;
 
 use xlate_abi::state::{CpuState, ExitReason};
-use xlate_x86::interpreter::{DecodedBlock, Following, run_blocks};
+use xlate_x86::interpreter::{DecodedBlock, run_blocks};
 
 /// Blocks in the cache; a power of two. Python's start executes some 38,000 blocks, a tenth of them often.
 const ENTRIES: usize = 1 << 15;
@@ -73,19 +73,18 @@ impl Known {
         (slot.pc == pc && !slot.block.is_null()).then_some(slot.block)
     }
 
-    /// The block at `pc`, which was come to from another one. Most blocks are always followed by the same one.
+    /// The block at `pc`, which was come to from another one. Most blocks are always followed by the same one or two.
     #[inline]
     fn behind(&self, from: &DecodedBlock, pc: u64) -> Option<*const DecodedBlock> {
         let epoch = self.epoch.get();
-        let last = from.following.get();
-        if last.pc == pc && last.epoch == epoch {
-            return Some(last.block);
+        // SAFETY: what was known in this epoch lives: nothing has been forgotten since.
+        if let Some(block) = unsafe { from.follower(pc, epoch) } {
+            return Some(block);
         }
         from.saw(pc);
         let block = self.get(pc)?;
         // SAFETY: what is known lives.
-        let insns = unsafe { (*block).block.insns.as_ptr() };
-        from.following.set(Following { pc, block, insns, epoch });
+        from.set_follower(unsafe { &*block }, epoch);
         Some(block)
     }
 }

@@ -214,7 +214,7 @@ fn followed_calls_return_where_the_guest_says() {
     let source = SliceSource { address: BASE, bytes: &code };
     let blocks = |pcs: &[u64]| pcs.iter().map(|pc| decode_block(&source, *pc, 64, false)).collect::<Vec<_>>();
     let call = &blocks(&[BASE])[0];
-    let (behind, callee) = (call.end, call.successors()[0]);
+    let (behind, callee) = (call.end(), call.successors()[0]);
     let jump = blocks(&[behind])[0].insns[1].raw.ip();
     let leaves = blocks(&[callee])[0].successors();
     let mut region = Region::of(BASE, blocks(&[BASE, behind, callee, leaves[0], leaves[1]]));
