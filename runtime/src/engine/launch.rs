@@ -75,9 +75,23 @@ fn clone_process(exit_signal: i32) -> io::Result<i32> {
     Ok(pid as i32)
 }
 
-/// Runs `child` in a grandchild that belongs to init, with no descriptors but perhaps its standard input, and default
+/// What the process in between and its child work on.
+struct Job<F> {
+    input: Option<RawFd>,
+    work: Option<F>,
+}
+
+/// Size of the stack that they have; only touched pages cost anything.
+const STACK: usize = 64 << 20;
+
+/// Runs `work` in a grandchild that belongs to init, with no descriptors but perhaps its standard input, and default
 /// signals.
-pub(super) fn detached(input: Option<RawFd>, child: impl FnOnce()) -> io::Result<()> {
+///
+/// The process in between shares this one's memory, as after vfork: copying the page tables of a large process takes
+/// milliseconds, and is done once this way.
+pub(super) fn detached<F: FnOnce()>(input: Option<RawFd>, work: F) -> io::Result<()> {
+    let mut stack = memmap2::MmapOptions::new().len(STACK).no_reserve_swap().map_anon()?;
+    let mut job = Job { input, work: Some(work) };
     // SAFETY: plain system calls on local sets.
     let old = unsafe {
         let mut all: libc::sigset_t = core::mem::zeroed();
@@ -86,20 +100,36 @@ pub(super) fn detached(input: Option<RawFd>, child: impl FnOnce()) -> io::Result
         libc::sigprocmask(libc::SIG_SETMASK, &all, &mut old);
         old
     };
-    // An exit signal of zero keeps the child out of the guest's SIGCHLD and wait calls. Emulators know only SIGCHLD.
-    let outcome =
-        clone_process(0).map(|pid| (pid, false)).or_else(|_| clone_process(libc::SIGCHLD).map(|pid| (pid, true)));
-    if let Ok((0, _)) = outcome {
-        match clone_process(0).or_else(|_| clone_process(libc::SIGCHLD)) {
-            Ok(0) => stand_alone(input, child),
-            Ok(_) => exit_now(0),
-            Err(_) => exit_now(1),
+    let mut between = |exit_signal: i32| {
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | exit_signal;
+        // SAFETY: the end of a stack of its own, which is aligned, and a job; both live until that process has ended, for
+        // this one waits for that (CLONE_VFORK), and nothing else of this process is changed meanwhile.
+        match unsafe { libc::clone(fork_again::<F>, stack.as_mut_ptr_range().end.cast(), flags, (&raw mut job).cast()) }
+        {
+            -1 => Err(io::Error::last_os_error()),
+            pid => Ok((pid, exit_signal != 0)),
         }
-    }
+    };
+    // An exit signal of zero keeps the child out of the guest's SIGCHLD and wait calls. Emulators know only SIGCHLD.
+    let outcome = between(0).or_else(|_| between(libc::SIGCHLD));
     let result = outcome.and_then(|(pid, signals)| reap(pid, signals));
     // SAFETY: restores the mask saved above.
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, &old, core::ptr::null_mut()) };
     result
+}
+
+/// The process in between: its child does the work, on a copy of this stack.
+extern "C" fn fork_again<F: FnOnce()>(job: *mut libc::c_void) -> libc::c_int {
+    match clone_process(0).or_else(|_| clone_process(libc::SIGCHLD)) {
+        Ok(0) => {
+            // SAFETY: `detached` passes a job of this type; this process has a copy of it for itself.
+            let job = unsafe { &mut *job.cast::<Job<F>>() };
+            let work = job.work.take().expect("there is one child");
+            stand_alone(job.input, work)
+        }
+        Ok(_) => exit_now(0),
+        Err(_) => exit_now(1),
+    }
 }
 
 /// Waits for the child in between; takes its SIGCHLD back if it sent one.
