@@ -364,7 +364,10 @@ impl Table {
     pub fn insert_block(&mut self, pc: u64, entry: Entry, calls: Option<u64>) {
         self.functions.extend(calls);
         self.index(pc, pc, entry.end(pc), !self.regions.contains_key(&pc));
-        self.blocks.insert(pc, Box::new(entry));
+        if let Some(old) = self.blocks.insert(pc, Box::new(entry)) {
+            self.known.forget(pc);
+            self.dropped.extend(old.decoded);
+        }
     }
 
     /// Takes a region over; everything that led to its address leads to it from now on.

@@ -11,35 +11,26 @@ use xlate_abi::state::{CpuState, ExitReason};
 use xlate_x86::interpreter::{DecodedBlock, run_blocks};
 
 /// Blocks in the cache; a power of two. Python's start executes some 38,000 blocks, a tenth of them often.
-const ENTRIES: usize = 1 << 15;
+const ENTRIES: usize = 1 << 16;
 
 /// Blocks that are run before the engine gets to look for tier 2's answers.
 const ROUND: u32 = 4096;
 
-/// Decoded blocks by address. All zero when empty, so that pages that are never used cost nothing. Cells, for a fault
+/// Decoded blocks by address. All null when empty, so that pages that are never used cost nothing. Cells, for a fault
 /// handler forgets blocks while tier 0 looks for others.
 pub struct Known {
-    entries: Box<[Cell<Slot>]>,
+    entries: Box<[Cell<*const DecodedBlock>]>,
     /// Changes whenever a block is forgotten: what blocks remember of their followers is worth nothing then.
     epoch: Cell<u64>,
 }
 
-#[derive(Clone, Copy)]
-struct Slot {
-    pc: u64,
-    /// Null where there is none.
-    block: *const DecodedBlock,
-}
-
-const NONE: Slot = Slot { pc: 0, block: core::ptr::null() };
-
 fn index(pc: u64) -> usize {
-    (pc ^ pc >> 14) as usize & (ENTRIES - 1)
+    (pc ^ pc >> 15) as usize & (ENTRIES - 1)
 }
 
 impl Default for Known {
     fn default() -> Self {
-        // SAFETY: zeroes are an address and a null pointer.
+        // SAFETY: zeroes are null pointers.
         let entries = unsafe { Box::new_zeroed_slice(ENTRIES).assume_init() };
         Self { entries, epoch: Cell::new(1) }
     }
@@ -48,29 +39,29 @@ impl Default for Known {
 impl Known {
     /// Lets tier 0 run a block until it is forgotten.
     pub fn insert(&self, block: &DecodedBlock) {
-        self.entries[index(block.block.pc)].set(Slot { pc: block.block.pc, block });
+        self.entries[index(block.block.pc)].set(block);
     }
 
     /// Forgets the block at `pc`.
     pub fn forget(&self, pc: u64) {
         self.epoch.set(self.epoch.get() + 1);
-        let slot = &self.entries[index(pc)];
-        if slot.get().pc == pc {
-            slot.set(NONE);
+        if self.get(pc).is_some() {
+            self.entries[index(pc)].set(core::ptr::null());
         }
     }
 
     /// Forgets all.
     pub fn clear(&self) {
         self.epoch.set(self.epoch.get() + 1);
-        self.entries.iter().for_each(|slot| slot.set(NONE));
+        self.entries.iter().for_each(|entry| entry.set(core::ptr::null()));
     }
 
     /// The block at `pc`, if tier 0 may run it.
     #[inline]
     pub fn get(&self, pc: u64) -> Option<*const DecodedBlock> {
-        let slot = self.entries[index(pc)].get();
-        (slot.pc == pc && !slot.block.is_null()).then_some(slot.block)
+        let block = self.entries[index(pc)].get();
+        // SAFETY: what is known lives: it is forgotten before it is dropped.
+        (!block.is_null() && unsafe { (*block).block.pc } == pc).then_some(block)
     }
 
     /// The block at `pc`, which was come to from another one. Most blocks are always followed by the same one or two.
@@ -169,7 +160,7 @@ mod tests {
         known.insert(&b);
         assert_eq!(known.behind(&a, 0x2000), Some(&raw const b));
         // Displaced, but not dropped.
-        known.entries.iter().for_each(|slot| slot.set(NONE));
+        known.entries.iter().for_each(|entry| entry.set(core::ptr::null()));
         assert_eq!(known.behind(&a, 0x2000), Some(&raw const b));
         known.forget(0x2000);
         assert!(known.behind(&a, 0x2000).is_none());

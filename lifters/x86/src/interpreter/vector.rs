@@ -44,12 +44,43 @@ fn sign(ty: Ty, v: u64) -> i64 {
     super::signed(ty, v)
 }
 
-/// [`crate::Emitter::vbin`].
+/// [`crate::Emitter::vbin`]. A loop for each operation and width: the C library's string functions are made of them.
 pub fn bin(op: VBin, ty: VTy, a: &V, b: &V) -> V {
-    let t = ty.lane.ty();
-    V::from_lanes(ty, |i| lane_op(op, t, a.lane(ty, i), b.lane(ty, i)))
+    macro_rules! loops {
+        ($($op:ident)*) => {
+            match op {
+                $(VBin::$op => match ty.lane.ty() {
+                    Ty::I8 => lanes::<1>(ty, a, b, |x, y| lane_op(VBin::$op, Ty::I8, x, y)),
+                    Ty::I16 => lanes::<2>(ty, a, b, |x, y| lane_op(VBin::$op, Ty::I16, x, y)),
+                    Ty::I32 => lanes::<4>(ty, a, b, |x, y| lane_op(VBin::$op, Ty::I32, x, y)),
+                    Ty::I64 => lanes::<8>(ty, a, b, |x, y| lane_op(VBin::$op, Ty::I64, x, y)),
+                },)*
+            }
+        };
+    }
+    loops! {
+        Add Sub Mul MulHiS MulHiU And Or Xor AndNot MinS MinU MaxS MaxU AddSatS AddSatU SubSatS SubSatU AvgU CmpEq CmpGtS
+    }
 }
 
+/// Lane by lane of `BYTES` each.
+#[inline(always)]
+fn lanes<const BYTES: usize>(ty: VTy, a: &V, b: &V, f: impl Fn(u64, u64) -> u64) -> V {
+    let word = |lane: &[u8; BYTES]| {
+        let mut bytes = [0; 8];
+        bytes[..BYTES].copy_from_slice(lane);
+        u64::from_le_bytes(bytes)
+    };
+    let mut v = V::ZERO;
+    let (to, _) = v.0[..ty.bits as usize / 8].as_chunks_mut::<BYTES>();
+    let ((a, _), (b, _)) = (a.0.as_chunks(), b.0.as_chunks());
+    for ((to, x), y) in to.iter_mut().zip(a).zip(b) {
+        to.copy_from_slice(&f(word(x), word(y)).to_le_bytes()[..BYTES]);
+    }
+    v
+}
+
+#[inline(always)]
 fn lane_op(op: VBin, t: Ty, a: u64, b: u64) -> u64 {
     let (sa, sb) = (sign(t, a), sign(t, b));
     let max = (t.mask() >> 1) as i64;
