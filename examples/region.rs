@@ -23,7 +23,7 @@ fn reachable(code: &[CodeBytes], entry: u64) -> Vec<BlockProfile> {
         let Some(part) = code.iter().find(|c| pc.wrapping_sub(c.address) < c.bytes.len() as u64) else { continue };
         let block = decode_block(&SliceSource { address: part.address, bytes: &part.bytes }, pc, MAX_BLOCK, true);
         profile.push(BlockProfile { pc, count: 1000 });
-        let next = block.successors().into_iter().chain([block.end]);
+        let next = block.successors().into_iter().chain([block.end()]);
         todo.extend(next.filter(|pc| seen.insert(*pc)));
     }
     profile
