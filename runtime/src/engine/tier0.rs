@@ -167,6 +167,24 @@ mod tests {
     }
 
     #[test]
+    fn both_sides_of_a_branch_are_remembered() {
+        let (from, behind, taken, other) = (decoded(0x1000), decoded(0x1002), decoded(0x2000), decoded(0x3000));
+        let known = Known::default();
+        [&behind, &taken, &other].into_iter().for_each(|block| known.insert(block));
+        let follow = |known: &Known| [0x1002, 0x2000].map(|pc| known.behind(&from, pc));
+        let both = [Some(&raw const behind), Some(&raw const taken)];
+        assert_eq!(follow(&known), both);
+        assert_eq!(known.behind(&from, 0x3000), Some(&raw const other));
+        assert_eq!(follow(&known), both);
+        // Displaced, but not dropped.
+        known.entries.iter().for_each(|entry| entry.set(core::ptr::null()));
+        assert_eq!(follow(&known), both);
+        assert!(known.behind(&from, 0x3000).is_none(), "elsewhere it led to 0x2000 the last time");
+        known.clear();
+        assert_eq!(follow(&known), [None, None]);
+    }
+
+    #[test]
     fn the_engine_gets_to_decide_at_the_limit() {
         let block = decoded(0x2000);
         let known = Known::default();
