@@ -13,6 +13,7 @@ mod statistics;
 mod targets;
 mod workload;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -137,6 +138,8 @@ struct Session<'a> {
     args: &'a Args,
     engines: Vec<Engine>,
     work: tempfile::TempDir,
+    /// Empty caches that were given out.
+    colds: Cell<u32>,
     bar: ProgressBar,
 }
 
@@ -146,7 +149,7 @@ fn measure_all(args: &Args) -> anyhow::Result<Report> {
     let work = tempfile::tempdir().context("a temporary folder for the benchmark programs")?;
     let rounds: u32 = chosen.iter().map(|b| rounds(b, args.runs)).sum();
     let bar = progress(u64::from(rounds) * engines.len() as u64);
-    let session = Session { args, engines, work, bar };
+    let session = Session { args, engines, work, colds: Cell::new(0), bar };
     let mut rows = Vec::new();
     for benchmark in chosen {
         match workload::prepare(benchmark, args.small, &args.sources, session.work.path())? {
@@ -229,7 +232,7 @@ impl Session<'_> {
         streams: &Streams,
         native: Option<&Shown>,
     ) -> anyhow::Result<Result<(Sample, Shown), String>> {
-        let mut command = self.command(engine, benchmark, prepared)?;
+        let mut command = self.command(engine, benchmark, prepared);
         let limit = Duration::from_secs(self.args.limit);
         let outcome = measure::time(&mut command, streams, limit);
         std::thread::sleep(PAUSE);
@@ -246,15 +249,23 @@ impl Session<'_> {
     }
 
     /// The engine's command line, its cache in the state that belongs to it.
-    fn command(&self, engine: &Engine, benchmark: &Benchmark, prepared: &Prepared) -> anyhow::Result<Command> {
+    fn command(&self, engine: &Engine, benchmark: &Benchmark, prepared: &Prepared) -> Command {
         let folder = match engine.cache {
             Cache::Warm => self.work.path().join(format!("warm-{}", benchmark.name)),
-            Cache::Cold | Cache::None => self.work.path().join("cold"),
+            Cache::Cold => self.empty_cache(),
+            Cache::None => self.work.path().to_owned(),
         };
-        if engine.cache == Cache::Cold && folder.exists() {
-            fs::remove_dir_all(&folder).with_context(|| format!("can't empty {}", folder.display()))?;
-        }
-        Ok(engine.command(&prepared.program, &prepared.arguments, &folder))
+        engine.command(&prepared.program, &prepared.arguments, &folder)
+    }
+
+    /// Where no cache is yet: a new place each time, for the service may still be writing to the last one.
+    fn empty_cache(&self) -> PathBuf {
+        let place = |n: u32| self.work.path().join(format!("cold-{n}"));
+        let n = self.colds.get() + 1;
+        self.colds.set(n);
+        // What can't be removed now goes with the temporary folder.
+        let _ = fs::remove_dir_all(place(n - 1));
+        place(n)
     }
 
     /// Fills the engine's cache; a failure will show in the measured run.
@@ -287,7 +298,7 @@ impl Session<'_> {
         }
         for ((engine, found), peak) in self.engines.iter().zip(found).zip(&mut peaks) {
             if matches!(found, Found::Samples(_)) {
-                let mut command = self.command(engine, benchmark, prepared)?;
+                let mut command = self.command(engine, benchmark, prepared);
                 match measure::peak_kib(&mut command, streams) {
                     Ok(kib) => *peak = Some(kib),
                     Err(error) => *found = Found::Failed(format!("{error:#}")),
