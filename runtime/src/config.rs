@@ -117,8 +117,9 @@ const HOT_BASELINE: u32 = 1024;
 /// tier 1 some nanoseconds more; a loop gets there at once, and what a program does only at its start never: LLVM, once
 /// started, takes time from the guest even on another processor.
 ///
-/// Measured once each with 16,000, 128,000 and 512,000 as time over native of a first run: sqlite3 6.6, 5.6, 4.4, perl 8.4, 5.7, 6.6,
-/// of a second one: sqlite3 2.4, 2.5, 3.3, perl 2.0, 2.5, 3.3. `python3 -c pass` asks for 8 regions, none, none.
+/// Measured once each with 16,000, 128,000 and 512,000 as time over native of a first run: sqlite3 6.6, 5.6, 4.4, perl
+/// 8.4, 5.7, 6.6, of a second one: sqlite3 2.4, 2.5, 3.3, perl 2.0, 2.5, 3.3. `python3 -c pass` asks for 8 regions, none,
+/// none.
 const HOT_OPTIMIZED: u32 = 128_000;
 
 impl Default for Config {

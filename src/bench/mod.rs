@@ -253,6 +253,7 @@ impl Session<'_> {
         let folder = match engine.cache {
             Cache::Warm => self.work.path().join(format!("warm-{}", benchmark.name)),
             Cache::Cold => self.empty_cache(),
+            // Nobody looks at it.
             Cache::None => self.work.path().to_owned(),
         };
         engine.command(&prepared.program, &prepared.arguments, &folder)

@@ -34,8 +34,9 @@ impl Interpreter {
     }
 }
 
-/// A block as tier 0 runs it. With the two counts of an [`std::rc::Rc`] before it, it takes two lines of the cache: in the
-/// second stands what is needed to run it, in the first what may come behind it.
+/// A block as tier 0 runs it. With the two counts of an [`std::rc::Rc`] before it, it takes two lines of the cache (the
+/// runtime's allocator aligns powers of two to their size): in the second stands what is needed to run it, in the first what
+/// may come behind it.
 #[repr(C)]
 pub struct DecodedBlock {
     /// The block that follows at its end, and the one that followed elsewhere the last time; null where none is known.

@@ -102,13 +102,13 @@ pub(super) fn detached<F: FnOnce()>(input: Option<RawFd>, work: F) -> io::Result
     };
     let mut between = |exit_signal: i32| {
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | exit_signal;
-        // SAFETY: the end of a stack of its own, which is aligned, and a job; both live until that process has ended, for
-        // this one waits for that (CLONE_VFORK), and nothing else of this process is changed meanwhile.
-        match unsafe { libc::clone(fork_again::<F>, stack.as_mut_ptr_range().end.cast(), flags, (&raw mut job).cast()) }
-        {
-            -1 => Err(io::Error::last_os_error()),
-            pid => Ok((pid, exit_signal != 0)),
+        let (top, job) = (stack.as_mut_ptr_range().end.cast(), (&raw mut job).cast());
+        // SAFETY: a stack of its own and a job; both live until it has ended, for this process waits for that (CLONE_VFORK).
+        let pid = unsafe { libc::clone(fork_again::<F>, top, flags, job) };
+        if pid < 0 {
+            return Err(io::Error::last_os_error());
         }
+        Ok((pid, exit_signal != 0))
     };
     // An exit signal of zero keeps the child out of the guest's SIGCHLD and wait calls. Emulators know only SIGCHLD.
     let outcome = between(0).or_else(|_| between(libc::SIGCHLD));

@@ -364,6 +364,7 @@ impl Table {
     pub fn insert_block(&mut self, pc: u64, entry: Entry, calls: Option<u64>) {
         self.functions.extend(calls);
         self.index(pc, pc, entry.end(pc), !self.regions.contains_key(&pc));
+        // What tier 0 knows must live.
         if let Some(old) = self.blocks.insert(pc, Box::new(entry)) {
             self.known.forget(pc);
             self.dropped.extend(old.decoded);

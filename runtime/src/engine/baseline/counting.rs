@@ -109,7 +109,42 @@ mod host {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::baseline::symbol::relocate;
+    use crate::engine::baseline::{Compiler, Options};
+    use crate::engine::cache::CodeCache;
+    use crate::engine::entry;
     use xlate_abi::protocol::PcMapRow;
+    use xlate_abi::state::{CpuState, ExitReason, LinkSlot};
+    use xlate_x86::decode::{SliceSource, decode_block};
+
+    #[test]
+    fn the_last_execution_asks_for_promotion_instead() {
+        const PC: u64 = 0x1000;
+        // inc rax; jmp short over the next instruction
+        let source = SliceSource { address: PC, bytes: &[0x48, 0xff, 0xc0, 0xeb, 0x05] };
+        let options = Options { counted: true, ..Options::default() };
+        let mut code = Compiler::new().unwrap().compile(&decode_block(&source, PC, 64, false), options).unwrap();
+        let slot = LinkSlot { code: entry::link_stub(), guest_pc: code.slots[0] };
+        let mut cell = 3_u64;
+        let relocations = code.relocations.into_iter().map(Some);
+        assert!(relocate(&mut code.bytes, relocations, &[&raw const slot as u64], Some(&raw mut cell as u64)));
+        let mut cache = CodeCache::new(1 << 16).unwrap();
+        let place = cache.reserve(code.bytes.len(), code.align as usize).unwrap();
+        cache.write(place, &code.bytes).unwrap();
+        let mut state =
+            CpuState { exit_stub: entry::exit_stub(), link_stub: entry::link_stub(), ..CpuState::default() };
+        for (executed, reason, left) in
+            [(1, ExitReason::Link, 2), (2, ExitReason::Link, 1), (2, ExitReason::Promote, 0)]
+        {
+            state.rip = 0;
+            // SAFETY: code compiled for the block ABI just now; it touches the state, its slot and its cell.
+            unsafe { entry::enter(&mut state, place.address) };
+            // SAFETY: as above; the code has written to it behind the compiler's back.
+            let cell = unsafe { (&raw const cell).read_volatile() };
+            assert_eq!((state.gpr[0], state.exit_reason, cell), (executed, reason as u32, left));
+        }
+        assert_eq!(state.rip, PC);
+    }
 
     #[test]
     fn all_that_refers_to_the_code_moves_with_it() {
