@@ -5,6 +5,7 @@ pub mod decode;
 pub mod emitter;
 pub mod interpreter;
 pub mod isa;
+pub mod jump_table;
 pub mod lifter;
 pub mod string_compare;
 
@@ -26,4 +27,5 @@ pub mod x87;
 pub use decode::{Block, BlockEnd, CodeSource, Insn, decode_block};
 pub use emitter::Emitter;
 pub use interpreter::Interpreter;
+pub use jump_table::TableJump;
 pub use lifter::{Lifter, lift_block};
