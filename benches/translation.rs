@@ -66,6 +66,7 @@ fn tier2(c: &mut Criterion) {
             profile: sample.profile(),
             indirect: Vec::new(),
             code: vec![sample.code()],
+            data: Vec::new(),
         };
         group.throughput(Throughput::Elements(sample.instructions()));
         group.bench_function(sample.name, |b| {

@@ -61,7 +61,16 @@ fn show(file: &str, place: &str, rest: &[String]) -> Result<(), Box<dyn std::err
     };
     let options = CodeOptions { opt: OptLevel::O2, precise: false, flags: FlagRule::Convention, tso: false };
     let profile = reachable(&code, entry);
-    let request = CompileRequest { id: 0, entry, target: target.clone(), options, profile, indirect: Vec::new(), code };
+    let request = CompileRequest {
+        id: 0,
+        entry,
+        target: target.clone(),
+        options,
+        profile,
+        indirect: Vec::new(),
+        code,
+        data: Vec::new(),
+    };
     let region = form_region(&request, RegionSize::MOST).ok_or_else(|| format!("{file} has no code at {entry:#x}"))?;
     let blob = compile_region(&region, &target, options)?;
     if rest.iter().any(|a| a == "--lifted") {

@@ -162,11 +162,21 @@ impl Memory {
     /// Reads code for decoding: as many bytes from `addr` as are executable and can be read, at most
     /// `buffer.len()`. Zero means that a fetch there faults.
     pub fn fetch(&self, addr: u64, buffer: &mut [u8]) -> usize {
+        self.read_where(addr, buffer, |prot| prot & libc::PROT_EXEC != 0)
+    }
+
+    /// Reads constants: as many bytes from `addr` as the guest can read and not write, at most `buffer.len()`.
+    pub fn constants(&self, addr: u64, buffer: &mut [u8]) -> usize {
+        self.read_where(addr, buffer, |prot| prot & (libc::PROT_READ | libc::PROT_WRITE) == libc::PROT_READ)
+    }
+
+    /// Reads on from `addr` over mappings with a suitable protection.
+    fn read_where(&self, addr: u64, buffer: &mut [u8], suits: impl Fn(i32) -> bool) -> usize {
         let mut at = addr;
         let end = addr.saturating_add(buffer.len() as u64);
         while at < end {
             match self.region_at(at) {
-                Some(r) if r.prot & libc::PROT_EXEC != 0 => at = r.end,
+                Some(r) if suits(r.prot) => at = r.end,
                 _ => break,
             }
         }

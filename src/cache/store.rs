@@ -35,7 +35,7 @@ pub fn path_of(place: &KeepIn) -> PathBuf {
 /// Adds a region to its program's file; gives the bytes written (none if it is there already).
 pub fn keep(place: &KeepIn, request: &CompileRequest, profiled: bool, blob: &Blob) -> Result<u64, StoreError> {
     let path = path_of(place);
-    let record = Record::new(&request.code, blob.clone());
+    let record = Record::new(request.code.iter().chain(&request.data), blob.clone());
     let bytes = record.encode().map_err(|source| StoreError::Record { path: path.clone(), source })?;
     let row = Row {
         pc: blob.entry_pc,

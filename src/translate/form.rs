@@ -11,12 +11,12 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use iced_x86::FlowControl;
-use xlate_abi::protocol::{COLD_FRACTION, CodeOptions, CompileRequest, OptLevel};
-use xlate_llvm::{Frames, Region, RegionBlock};
+use xlate_abi::protocol::{COLD_FRACTION, CodeBytes, CodeOptions, CompileRequest, OptLevel};
+use xlate_llvm::{Frames, KnownTable, Region, RegionBlock};
 use xlate_x86::decode::{MAX_BLOCK, decode_block_by};
-use xlate_x86::{Block, BlockEnd};
+use xlate_x86::{Block, BlockEnd, TableJump};
 
-use super::{RegionSize, RequestCode, liveness};
+use super::{RegionSize, RequestCode, liveness, tails};
 
 /// Most blocks where there is no profile to tell hot from cold.
 const MAX_UNPROFILED: usize = 6;
@@ -38,6 +38,9 @@ pub fn form_region(request: &CompileRequest, most: RegionSize) -> Option<Region>
     let mut region = growth.region;
     if region.blocks.is_empty() {
         return None;
+    }
+    if growth.profiled {
+        tails::duplicate(&mut region, most);
     }
     if !request.options.precise {
         liveness::refine(&mut region, &code, request.options.flags);
@@ -63,6 +66,9 @@ struct Growth<'a> {
     options: CodeOptions,
     most: RegionSize,
     counts: HashMap<u64, u64>,
+    /// The tables' bytes, and what their base registers hold by the block that jumps through them.
+    data: &'a [CodeBytes],
+    table_bases: HashMap<u64, u64>,
     threshold: u64,
     profiled: bool,
     instructions: usize,
@@ -75,7 +81,7 @@ struct Growth<'a> {
 }
 
 impl<'a> Growth<'a> {
-    fn new(request: &CompileRequest, code: &'a RequestCode<'a>, most: RegionSize) -> Self {
+    fn new(request: &'a CompileRequest, code: &'a RequestCode<'a>, most: RegionSize) -> Self {
         let counts: HashMap<u64, u64> = request.profile.iter().map(|b| (b.pc, b.count)).collect();
         let entry_count = counts.get(&request.entry).copied().unwrap_or(0);
         let indirect = request.indirect.iter().map(|i| (i.from, i.to.clone())).collect();
@@ -86,12 +92,14 @@ impl<'a> Growth<'a> {
             threshold: (entry_count / COLD_FRACTION).max(1),
             profiled: counts.iter().any(|(pc, count)| *pc != request.entry && *count > 0),
             counts,
+            data: &request.data,
+            table_bases: request.indirect.iter().filter_map(|i| Some((i.from, i.table_base?))).collect(),
             instructions: 0,
             seen: HashSet::new(),
             blocks: BinaryHeap::new(),
             calls: BinaryHeap::new(),
             shares: vec![1.0],
-            region: Region { entry: request.entry, blocks: Vec::new(), indirect, frames: Frames::default() },
+            region: Region { indirect, ..Region::of(request.entry, []) },
         }
     }
 
@@ -148,11 +156,23 @@ impl<'a> Growth<'a> {
         for next in self.continuations(&block) {
             self.propose(Place { pc: next, ..place });
         }
+        self.take_table(&block);
         let count = self.weight(place);
         for callee in self.callees(&block) {
             self.propose_call(count, (place.frame, block.end(), callee));
         }
-        self.region.blocks.push(RegionBlock { block, count, frame: place.frame });
+        self.region.blocks.push(RegionBlock { block, count, frame: place.frame, copy_for: None });
+    }
+
+    /// Takes along what is known of the table that a block jumps through.
+    fn take_table(&mut self, block: &Block) {
+        let Some(base) = self.table_bases.get(&block.pc).copied() else { return };
+        let Some(jump) = TableJump::of(block) else { return };
+        let address = jump.table.at(base);
+        if let Some(data) = self.data.iter().find(|d| d.address == address) {
+            let targets = jump.targets(base, &data.bytes);
+            self.region.tables.insert(block.pc, KnownTable { jump, base, targets });
+        }
     }
 
     fn propose(&mut self, place: Place) {
@@ -246,19 +266,24 @@ mod tests {
     const CALLER: u64 = 0x1000;
     const CALLEE: u64 = 0x1100;
 
-    /// A region from `CALLER` on, of code at its place and at `CALLEE`'s.
-    fn region(caller: &[u8], callee: &[u8], counts: &[(u64, u64)], indirect: Vec<IndirectTargets>) -> Region {
-        let request = CompileRequest {
+    /// A request for a region from `CALLER` on, of code at its place and at `CALLEE`'s.
+    fn request(caller: &[u8], callee: &[u8], counts: &[(u64, u64)]) -> CompileRequest {
+        CompileRequest {
             id: 1,
             entry: CALLER,
             target: xlate_llvm::host_target(),
             options: CodeOptions { opt: OptLevel::O2, precise: false, flags: FlagRule::Convention, tso: false },
             profile: counts.iter().map(|&(pc, count)| BlockProfile { pc, count }).collect(),
-            indirect,
+            indirect: Vec::new(),
             code: [(CALLER, caller), (CALLEE, callee)]
                 .map(|(address, bytes)| CodeBytes { address, bytes: bytes.to_vec() })
                 .to_vec(),
-        };
+            data: Vec::new(),
+        }
+    }
+
+    fn region(caller: &[u8], callee: &[u8], counts: &[(u64, u64)], indirect: Vec<IndirectTargets>) -> Region {
+        let request = CompileRequest { indirect, ..request(caller, callee, counts) };
         form_region(&request, RegionSize::MOST).expect("there is code")
     }
 
@@ -299,9 +324,25 @@ mod tests {
     }
 
     #[test]
+    fn a_table_comes_along_where_its_bytes_do() {
+        // jmp [rax*8+0x2000]
+        let jump = [0xff, 0x24, 0xc5, 0x00, 0x20, 0, 0];
+        let data = |address| CodeBytes { address, bytes: CALLEE.to_le_bytes().to_vec() };
+        for (address, found) in [(0x2000, true), (0x2008, false)] {
+            let request = CompileRequest {
+                indirect: vec![IndirectTargets { from: CALLER, to: vec![CALLEE], table_base: Some(0) }],
+                data: vec![data(address)],
+                ..request(&jump, &SMALL, &[(CALLER, 1000), (CALLEE, 1000)])
+            };
+            let region = form_region(&request, RegionSize::MOST).expect("there is code");
+            assert_eq!(region.tables.get(&CALLER).map(|t| t.targets.clone()), found.then(|| vec![CALLEE]));
+        }
+    }
+
+    #[test]
     fn an_indirect_call_is_followed_to_where_it_led() {
         // call rax; ret
-        let targets = vec![IndirectTargets { from: CALLER, to: vec![CALLEE] }];
+        let targets = vec![IndirectTargets { from: CALLER, to: vec![CALLEE], table_base: None }];
         let counts = [(CALLER, 1000), (CALLER + 2, 1000), (CALLEE, 1000)];
         let region = region(&[0xff, 0xd0, 0xc3], &SMALL, &counts, targets);
         assert_eq!(places(&region), [(0, CALLER, 1000), (0, CALLER + 2, 1000), (1, CALLEE, 1000)]);

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use iced_x86::RflagsBits;
 use xlate_abi::protocol::FlagRule;
-use xlate_llvm::Region;
+use xlate_llvm::{Places, Region};
 use xlate_x86::Block;
-use xlate_x86::decode::{ALL_FLAGS, CodeSource, Flags, Insn, crosses, flags_killed, live_in};
+use xlate_x86::decode::{ALL_FLAGS, CodeSource, Flags, before, crosses, live_in};
 
 /// Narrows what each instruction's flags are needed for. Both estimates, the block's and the region's, err on the
 /// side of "needed", so what one of them rules out is not needed.
@@ -17,18 +17,15 @@ pub fn refine(region: &mut Region, code: &dyn CodeSource, rule: FlagRule) {
         let mut live = out;
         for insn in b.block.insns.iter_mut().rev() {
             insn.set_live(insn.live() & live);
-            live = before(insn, live);
+            live = before(&insn.raw, live);
         }
     }
 }
 
-fn before(insn: &Insn, live: Flags) -> Flags {
-    live & !flags_killed(&insn.raw) | insn.raw.rflags_read() & ALL_FLAGS
-}
-
 /// The least solution of the usual backward equations, for each block.
 fn live_out(region: &Region, code: &dyn CodeSource, rule: FlagRule) -> Vec<Flags> {
-    let index: HashMap<_, _> = region.blocks.iter().enumerate().map(|(n, b)| ((b.frame, b.block.pc), n)).collect();
+    // What stands in one place twice is the compiler's to refuse.
+    let places = Places::of(&region.blocks).unwrap_or_default();
     let mut at_entry = vec![0; region.blocks.len()];
     let mut at_exit = at_entry.clone();
     let mut outside = HashMap::new();
@@ -36,12 +33,12 @@ fn live_out(region: &Region, code: &dyn CodeSource, rule: FlagRule) -> Vec<Flags
     while changed {
         changed = false;
         for (n, b) in region.blocks.iter().enumerate().rev() {
-            let out = successors_need(rule, &b.block, |pc| match index.get(&(b.frame, pc)) {
-                Some(successor) => at_entry[*successor],
+            let out = successors_need(rule, &b.block, |pc| match places.from(n, b.frame, pc) {
+                Some(successor) => at_entry[successor],
                 None => *outside.entry(pc).or_insert_with(|| live_in(rule, code, pc)),
             });
             at_exit[n] = out;
-            let entry = b.block.insns.iter().rev().fold(out, |live, i| before(i, live));
+            let entry = b.block.insns.iter().rev().fold(out, |live, i| before(&i.raw, live));
             changed |= core::mem::replace(&mut at_entry[n], entry) != entry;
         }
     }

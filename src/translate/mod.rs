@@ -3,6 +3,7 @@
 mod form;
 mod liveness;
 mod size;
+mod tails;
 
 use xlate_abi::protocol::{Blob, CodeBytes, CompileRequest};
 use xlate_llvm::{CompileError, Region, compile_region};

@@ -102,6 +102,7 @@ fn request(id: u64, bytes: &[u8], profile: Vec<BlockProfile>) -> CompileRequest 
         profile,
         indirect: Vec::new(),
         code: vec![CodeBytes { address: ENTRY, bytes: bytes.to_vec() }],
+        data: Vec::new(),
     }
 }
 

@@ -43,6 +43,7 @@ guests! {
     features signals [];
     features flags [];
     features calls [];
+    features switches [];
     features migrate ["20"];
 }
 

@@ -29,5 +29,6 @@ guests! {
     features signals [];
     features flags [];
     features calls [];
+    features switches [];
     features migrate ["3"];
 }

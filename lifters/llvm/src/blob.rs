@@ -43,6 +43,7 @@ pub fn from_object(bytes: &[u8], slots: &[u64]) -> Result<Blob, CompileError> {
             .collect(),
         pc_map,
         source: Vec::new(),
+        data: Vec::new(),
         guest_instructions: 0,
         compile_micros: 0,
     })

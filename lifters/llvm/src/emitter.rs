@@ -11,12 +11,13 @@ use inkwell::values::{
 use xlate_abi::protocol::{Arch, CodeOptions};
 use xlate_abi::state::{ExitReason, Helper, Trap};
 use xlate_x86::Emitter;
+use xlate_x86::decode::Flags;
 use xlate_x86::emitter::*;
 
-use crate::exits::{Shared, Site};
+use crate::exits::{Dispatch, Shared, Site};
 use crate::ir::{Ir, Likely};
 use crate::state::{Registers, Slots};
-use crate::{Call, Frames};
+use crate::{Call, Frames, KnownTable, Places};
 
 /// A scalar, and the pointer it is where it came to be as one.
 #[derive(Clone, Copy, Debug)]
@@ -98,12 +99,16 @@ pub struct Llvm<'c> {
     pub slots: Slots<'c>,
     /// Makes the slots and fills them; the function's first block.
     pub prologue: BasicBlock<'c>,
-    /// Guest blocks by frame and address: index and first block.
-    pub blocks: HashMap<(usize, u64), (usize, BasicBlock<'c>)>,
+    /// Guest blocks by where they stand, and the first block of each.
+    pub places: Places,
+    pub starts: Vec<BasicBlock<'c>>,
+    /// Flags that may be read from each guest block's start on.
+    pub live_at: Vec<Flags>,
     /// Each guest block's count in the profile.
     pub counts: Vec<u64>,
     /// Where indirect jumps and calls probably lead, by their block.
     pub indirect: HashMap<u64, Vec<u64>>,
+    pub tables: HashMap<u64, KnownTable>,
     /// The calls that are followed.
     pub frames: Frames,
     /// Guest addresses of the link slots.
@@ -127,6 +132,8 @@ pub struct Llvm<'c> {
     pub written: Registers,
     /// What may be read behind it.
     pub needed_behind: Registers,
+    /// How the indirect jump at its end finds its way.
+    pub dispatch: Dispatch<'c>,
     pub ip: u64,
     pub ended: bool,
 }
@@ -222,6 +229,7 @@ impl<'c> Emitter for Llvm<'c> {
 
     fn begin_instruction(&mut self, ip: u64, _next: u64) {
         self.ip = ip;
+        self.look_for_table_index();
     }
 
     fn gpr(&mut self, reg: usize) -> Val<'c> {

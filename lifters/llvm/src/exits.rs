@@ -4,6 +4,7 @@
 //! are recorded as blocks and filled in at the end ([`Llvm::finish`]).
 
 use core::mem::offset_of;
+use std::collections::HashMap;
 
 use inkwell::IntPredicate;
 use inkwell::basic_block::BasicBlock;
@@ -18,7 +19,7 @@ use crate::emitter::{Llvm, Val};
 use crate::ir::Likely;
 use crate::perfect::{Mix, PerfectHash};
 use crate::state::Registers;
-use crate::{Call, Frames};
+use crate::{Call, Frames, KnownTable};
 
 /// A place where the slots' values have to go to the CPU state, or come from it.
 pub struct Site<'c> {
@@ -65,6 +66,17 @@ enum Callee<'c> {
     Found(IntValue<'c>),
 }
 
+/// How an indirect jump finds its way inside the region.
+#[derive(Clone, Debug)]
+pub enum Dispatch<'c> {
+    /// By comparing its target with those that are likely.
+    Compared,
+    /// By the index of the entry that it reads from a table whose content is known; the index is at hand from there on.
+    Table { table: KnownTable, index: Option<IntValue<'c>> },
+    /// Not at all: it leads outside.
+    Outside,
+}
+
 /// What a region does rarely, in one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shared {
@@ -96,7 +108,8 @@ impl<'c> Llvm<'c> {
 
     /// The guest block at an address in a frame, where the region has it: its index and first block.
     fn inside(&self, frame: usize, pc: u64) -> Option<(usize, BasicBlock<'c>)> {
-        self.blocks.get(&(frame, pc)).copied()
+        let index = self.places.from(self.index, frame, pc)?;
+        Some((index, self.starts[index]))
     }
 
     /// Writes back what is dirty and goes on.
@@ -141,9 +154,9 @@ impl<'c> Llvm<'c> {
         self.polls.insert(index, poll);
         self.ir.at_end(poll);
         self.poll(leave, block);
-        // All that any way to the block has written.
+        // All that any way to the block has written, and something there may read.
         let kind = SiteKind::Leave { reason: ExitReason::Safepoint, arg: 0, resume: self.ir.i64(pc) };
-        let (written, needed) = (Registers::default(), Registers::ALL);
+        let (written, needed) = (Registers::default(), Registers::with_flags(self.live_at[index]));
         self.sites.push(Site { block: leave, from: index, frame: self.frame, written, needed, kind });
         self.ir.at_end(here);
         poll
@@ -217,7 +230,11 @@ impl<'c> Llvm<'c> {
         match kind {
             Indirect::Jump => {
                 let outside = self.site(SiteKind::Indirect(pc), "lookup");
-                self.go_inside(pc, self.frame, outside);
+                match core::mem::replace(&mut self.dispatch, Dispatch::Compared) {
+                    Dispatch::Table { table, index: Some(index) } => self.go_by_table(&table, index, outside),
+                    Dispatch::Outside => self.ir.br(outside),
+                    _ => self.go_inside(pc, self.frame, outside),
+                }
             }
             Indirect::Ret => self.end_return(pc),
             Indirect::Call { return_to } => {
@@ -264,6 +281,60 @@ impl<'c> Llvm<'c> {
         // Every value has its case, which spares a comparison with the last one.
         let never = self.ir.block("never");
         self.ir.switch(index, hash.bits, &cases, never);
+    }
+
+    /// Branches on whether a general-purpose register holds this, and goes on where it doesn't; gives the block where it
+    /// does.
+    pub fn branch_on_base(&mut self, register: usize, expected: u64) -> BasicBlock<'c> {
+        let holds = self.read_gpr(register).int;
+        let same = self.ir.icmp(IntPredicate::EQ, holds, self.ir.i64(expected));
+        let (yes, no) = (self.ir.block("table"), self.ir.block("elsewhere"));
+        self.ir.cond_br(same, yes, no, Likely::Always);
+        self.ir.at_end(no);
+        yes
+    }
+
+    /// Keeps the index of a table's entry if the instruction at hand is the one that reads it.
+    pub fn look_for_table_index(&mut self) {
+        let Dispatch::Table { table, .. } = &self.dispatch else { return };
+        if table.jump.read_at != self.ip {
+            return;
+        }
+        let at_hand = self.read_gpr(table.jump.index).int;
+        if let Dispatch::Table { index, .. } = &mut self.dispatch {
+            *index = Some(at_hand);
+        }
+    }
+
+    /// Goes where the entry of a known table leads, if the region has that, else outside. Neither the guest's table nor the
+    /// target is looked at on the ways inside.
+    fn go_by_table(&mut self, table: &KnownTable, index: IntValue<'c>, outside: BasicBlock<'c>) {
+        let mut ways = HashMap::new();
+        let cases: Vec<_> = (0..)
+            .zip(&table.targets)
+            .map(|(n, target)| {
+                let way = *ways.entry(*target).or_insert_with(|| self.way_of_entry(table, *target).unwrap_or(outside));
+                (n, way)
+            })
+            .collect();
+        self.ir.switch(index, u64::BITS, &cases, outside);
+    }
+
+    /// A block that goes to the guest block at `target` with that address in the registers that hold it.
+    fn way_of_entry(&mut self, table: &KnownTable, target: u64) -> Option<BasicBlock<'c>> {
+        let likely = self.indirect.get(&self.block_pc).is_some_and(|likely| likely.contains(&target));
+        if !likely || self.inside(self.frame, target).is_none() {
+            return None;
+        }
+        let (here, way) = (self.ir.here(), self.ir.block("entry"));
+        self.ir.at_end(way);
+        for n in (0..16).filter(|n| table.jump.holds >> n & 1 != 0) {
+            self.write_gpr(n, self.ir.i64(target).into());
+        }
+        let to = self.edge(target);
+        self.ir.br(to);
+        self.ir.at_end(here);
+        Some(way)
     }
 
     /// A block that goes to the guest block at `key` if that is `pc`, else elsewhere.
@@ -376,6 +447,8 @@ impl<'c> Llvm<'c> {
 
     /// Fills the prologue and all recorded sites, once every block is lifted.
     pub fn finish(&mut self, entry: BasicBlock<'c>) {
+        // From no block of the guest's.
+        self.index = usize::MAX;
         self.ir.at_end(self.prologue);
         self.load_registers(&self.passed_values());
         self.ir.br(entry);

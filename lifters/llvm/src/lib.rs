@@ -15,6 +15,7 @@ mod ir;
 mod machine;
 mod memory;
 mod perfect;
+mod places;
 mod region;
 mod state;
 mod vector;
@@ -27,10 +28,11 @@ use std::time::Instant;
 
 use inkwell::context::Context;
 use xlate_abi::protocol::{Blob, CodeOptions, Target};
-use xlate_x86::Block;
+use xlate_x86::{Block, TableJump};
 
 pub use frames::{Call, Frames};
 pub use machine::{host_target, initialize};
+pub use places::Places;
 
 /// A basic block of a region with its profile.
 #[derive(Clone, Debug)]
@@ -40,6 +42,25 @@ pub struct RegionBlock {
     pub count: u64,
     /// The activation it belongs to.
     pub frame: usize,
+    /// Where it is a copy of another block: the index of the block that alone goes to it.
+    pub copy_for: Option<usize>,
+}
+
+/// A jump table whose content is known.
+#[derive(Clone, Debug)]
+pub struct KnownTable {
+    pub jump: TableJump,
+    /// What the jump's base register, if it has one, presumably holds: code makes sure of it.
+    pub base: u64,
+    /// Where its entries lead, from the first on.
+    pub targets: Vec<u64>,
+}
+
+impl KnownTable {
+    /// Where it is, as (address, length).
+    fn place(&self) -> (u64, u32) {
+        (self.jump.table.at(self.base), (self.targets.len() * self.jump.entry_size()) as u32)
+    }
 }
 
 /// The blocks that become one function. Direct edges between them stay inside; all others are exits.
@@ -51,6 +72,8 @@ pub struct Region {
     /// Where the indirect jump or call at a block's end probably leads, by the block's address: those that are among
     /// the blocks are reached inside.
     pub indirect: HashMap<u64, Vec<u64>>,
+    /// The tables that blocks' last jumps read their targets from, as far as they are known, by the block's address.
+    pub tables: HashMap<u64, KnownTable>,
     /// The calls that are followed.
     pub frames: Frames,
 }
@@ -58,11 +81,12 @@ pub struct Region {
 impl Region {
     /// A region of these blocks, without a profile, that follows no call.
     pub fn of(entry: u64, blocks: impl IntoIterator<Item = Block>) -> Self {
-        let plain = |block| RegionBlock { block, count: 0, frame: Frames::OWN };
+        let plain = |block| RegionBlock { block, count: 0, frame: Frames::OWN, copy_for: None };
         Self {
             entry,
             blocks: blocks.into_iter().map(plain).collect(),
             indirect: HashMap::new(),
+            tables: HashMap::new(),
             frames: Frames::default(),
         }
     }
@@ -73,6 +97,14 @@ impl Region {
         source.sort_unstable();
         source.dedup();
         source
+    }
+
+    /// Guest data it is made from, likewise.
+    fn data(&self) -> Vec<(u64, u32)> {
+        let mut data: Vec<_> = self.tables.values().map(KnownTable::place).collect();
+        data.sort_unstable();
+        data.dedup();
+        data
     }
 
     /// Guest instructions in all blocks.
@@ -117,6 +149,7 @@ pub fn compile_region(region: &Region, target: &Target, options: CodeOptions) ->
     blob.entry_pc = region.entry;
     blob.guest_instructions = region.instructions() as u32;
     blob.source = region.source();
+    blob.data = region.data();
     blob.compile_micros = started.elapsed().as_micros() as u64;
     Ok(blob)
 }

@@ -11,14 +11,15 @@ use inkwell::values::GlobalValue;
 use inkwell::{AddressSpace, GlobalVisibility};
 use xlate_abi::protocol::{Arch, CodeOptions, Target};
 use xlate_abi::state::{CpuState, PASSED, RSP};
-use xlate_x86::decode::{Insn, falls_through};
+use xlate_x86::decode::{ALL_FLAGS, Flags, Insn, falls_through};
 use xlate_x86::{Block, BlockEnd, lift_block};
 
 use crate::abi;
 use crate::emitter::{Llvm, Scopes};
+use crate::exits::Dispatch;
 use crate::ir::Ir;
 use crate::state::{Facets, Registers, Slots};
-use crate::{CompileError, Frames, Region, RegionBlock};
+use crate::{CompileError, Frames, KnownTable, Places, Region, RegionBlock};
 
 /// Names in the object file.
 pub const FUNCTION: &str = "region";
@@ -53,18 +54,42 @@ pub fn build_with<'c>(
     lift: impl Fn(&mut Llvm<'c>, &Block),
 ) -> Result<Built<'c>, CompileError> {
     let mut e = emitter(cx, region, facets, target, options);
-    make_blocks(&mut e, region)?;
-    let entry = e.blocks.get(&(Frames::OWN, region.entry)).ok_or(CompileError::NoEntry(region.entry))?.1;
+    e.places = Places::of(&region.blocks)?;
+    e.starts = region.blocks.iter().map(|_| e.ir.block("guest")).collect();
+    let entry = e.places.shared(Frames::OWN, region.entry).ok_or(CompileError::NoEntry(region.entry))?;
     for (index, b) in region.blocks.iter().enumerate() {
         begin(&mut e, index, b);
-        lift(&mut e, &b.block);
-        assert!(e.ended, "the block at {:#x} has an end", b.block.pc);
+        match e.tables.get(&b.block.pc).cloned() {
+            Some(table) => lift_with_table(&mut e, &b.block, table, &lift),
+            None => lift_as(&mut e, &b.block, Dispatch::Compared, &lift),
+        }
         e.block_written.push(e.written);
     }
-    e.finish(entry);
+    e.finish(e.starts[entry]);
     build_entry(cx, &e, target.arch);
     e.ir.module.verify().map_err(|m| CompileError::InvalidIr { entry: region.entry, message: m.to_string() })?;
     Ok(Built { module: e.ir.module, slots: e.link_slots })
+}
+
+/// Lifts a block that jumps through a known table. Where the table's place depends on a register there is another
+/// version for the case that it is elsewhere: one alone would have two ways out of the region, and what only
+/// these need (the target, flags) would be computed always.
+fn lift_with_table<'c>(e: &mut Llvm<'c>, block: &Block, table: KnownTable, lift: &impl Fn(&mut Llvm<'c>, &Block)) {
+    if let Some(base) = table.jump.base() {
+        let expected = e.branch_on_base(base, table.base);
+        lift_as(e, block, Dispatch::Outside, lift);
+        e.ir.at_end(expected);
+    }
+    lift_as(e, block, Dispatch::Table { table, index: None }, lift);
+}
+
+fn lift_as<'c>(e: &mut Llvm<'c>, block: &Block, dispatch: Dispatch<'c>, lift: &impl Fn(&mut Llvm<'c>, &Block)) {
+    e.ip = block.pc;
+    e.written = Registers::default();
+    e.ended = false;
+    e.dispatch = dispatch;
+    lift(e, block);
+    assert!(e.ended, "the block at {:#x} has an end", block.pc);
 }
 
 /// The function for callers that haven't the passed registers at hand: it loads them.
@@ -85,13 +110,9 @@ fn begin(e: &mut Llvm<'_>, index: usize, RegionBlock { block, frame, .. }: &Regi
     e.index = index;
     e.frame = *frame;
     e.block_pc = block.pc;
-    e.ip = block.pc;
-    e.written = Registers::default();
     e.needed_behind = block.insns.last().map_or(Registers::ALL, |last| Registers::with_flags(last.live()));
-    e.ended = false;
     e.changes_mode = block.exit == BlockEnd::Terminator && block.insns.last().is_some_and(|i| falls_through(&i.raw));
-    let at = e.blocks[&(*frame, block.pc)].1;
-    e.ir.at_end(at);
+    e.ir.at_end(e.starts[index]);
 }
 
 fn emitter<'c>(cx: &'c Context, region: &Region, facets: Facets, target: &Target, options: CodeOptions) -> Llvm<'c> {
@@ -111,9 +132,12 @@ fn emitter<'c>(cx: &'c Context, region: &Region, facets: Facets, target: &Target
         slots_global: slots_global.as_pointer_value(),
         slots: Slots::new(facets),
         prologue,
-        blocks: HashMap::new(),
+        places: Places::default(),
+        starts: Vec::new(),
+        live_at: region.blocks.iter().map(|b| live_at(&b.block)).collect(),
         counts: region.blocks.iter().map(|b| b.count).collect(),
         indirect: region.indirect.clone(),
+        tables: region.tables.clone(),
         frames: region.frames.clone(),
         link_slots: Vec::new(),
         sites: Vec::new(),
@@ -128,19 +152,14 @@ fn emitter<'c>(cx: &'c Context, region: &Region, facets: Facets, target: &Target
         changes_mode: false,
         written: Registers::default(),
         needed_behind: Registers::ALL,
+        dispatch: Dispatch::Compared,
         ip: 0,
         ended: false,
     }
 }
 
-fn make_blocks(e: &mut Llvm<'_>, region: &Region) -> Result<(), CompileError> {
-    for (index, b) in region.blocks.iter().enumerate() {
-        let block = e.ir.block("guest");
-        if e.blocks.insert((b.frame, b.block.pc), (index, block)).is_some() {
-            return Err(CompileError::DuplicateBlock(b.block.pc));
-        }
-    }
-    Ok(())
+fn live_at(block: &Block) -> Flags {
+    block.insns.first().map_or(ALL_FLAGS, Insn::live_before)
 }
 
 /// The link slots stand behind the code ([`xlate_abi::protocol::Blob`]); their number isn't known yet, and

@@ -72,6 +72,11 @@ impl Insn {
         self.live.into()
     }
 
+    /// Flags that this instruction or something behind it may read.
+    pub fn live_before(&self) -> Flags {
+        before(&self.raw, self.live())
+    }
+
     /// Says which flags those are.
     pub fn set_live(&mut self, live: Flags) {
         self.live = (live & ALL_FLAGS) as u8;
@@ -280,8 +285,13 @@ fn mark_live(insns: &mut [Insn], out: Flags) {
     let mut live = out;
     for insn in insns.iter_mut().rev() {
         insn.set_live(live);
-        live = live & !flags_killed(&insn.raw) | flags_read(&insn.raw);
+        live = before(&insn.raw, live);
     }
+}
+
+/// Flags that an instruction or something behind it may read, where something behind it may read `live`.
+pub fn before(i: &Instruction, live: Flags) -> Flags {
+    live & !flags_killed(i) | flags_read(i)
 }
 
 /// How far [`live_in`] looks into a successor.

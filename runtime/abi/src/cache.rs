@@ -28,7 +28,7 @@ use twox_hash::XxHash3_64;
 use crate::protocol::{Blob, CodeBytes, CodeOptions, FlagRule};
 
 /// Version of the form described here.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// How the names of cache files end.
 pub const SUFFIX: &str = ".regions";
 /// How the names of half-written files begin; a rename takes them away.
@@ -293,7 +293,7 @@ pub fn read_record(file: &File, row: &Row) -> Result<Vec<u8>, CacheError> {
     Ok(bytes)
 }
 
-/// A stretch of the guest's code in a record.
+/// A stretch of the guest's code, or of constants that it reads, in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Code<'a> {
     pub address: u64,
@@ -304,15 +304,15 @@ pub struct Code<'a> {
 /// What is kept of a region.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record<'a> {
-    /// All guest code that the translator looked at. It fits only where memory holds the same.
+    /// All guest code and constants that the translator looked at. It fits only where memory holds the same.
     #[serde(borrow)]
     pub code: Vec<Code<'a>>,
     pub blob: Blob,
 }
 
 impl<'a> Record<'a> {
-    pub fn new(code: &'a [CodeBytes], blob: Blob) -> Self {
-        let code = code.iter().map(|c| Code { address: c.address, bytes: &c.bytes }).collect();
+    pub fn new(looked_at: impl IntoIterator<Item = &'a CodeBytes>, blob: Blob) -> Self {
+        let code = looked_at.into_iter().map(|c| Code { address: c.address, bytes: &c.bytes }).collect();
         Self { code, blob }
     }
 

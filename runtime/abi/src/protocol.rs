@@ -52,7 +52,7 @@ pub struct CodeOptions {
     pub tso: bool,
 }
 
-/// A stretch of guest memory that holds code.
+/// A stretch of guest memory that holds code, or constants that code reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeBytes {
     pub address: u64,
@@ -77,6 +77,9 @@ pub struct IndirectTargets {
     /// The block's address.
     pub from: u64,
     pub to: Vec<u64>,
+    /// Where a jump reads its target from a table that is among the request's data: what the register that the code
+    /// addresses the table by presumably holds (anything if the address is fixed).
+    pub table_base: Option<u64>,
 }
 
 /// Asks for one region's code.
@@ -93,6 +96,9 @@ pub struct CompileRequest {
     pub indirect: Vec<IndirectTargets>,
     /// The guest's code bytes that region formation may look at.
     pub code: Vec<CodeBytes>,
+    /// Tables of jump targets, each once, in memory that the guest can't write to. There may be other things behind their
+    /// last entries.
+    pub data: Vec<CodeBytes>,
 }
 
 /// Where a blob's link slot stands and leads.
@@ -131,6 +137,8 @@ pub struct Blob {
     pub pc_map: Vec<PcMapRow>,
     /// Guest code the region was made from, as (address, length): what invalidates it.
     pub source: Vec<(u64, u32)>,
+    /// Guest data it was made from, likewise.
+    pub data: Vec<(u64, u32)>,
     /// Guest instructions in the region, for reports.
     pub guest_instructions: u32,
     /// Time the service needed, failed attempts included, microseconds.

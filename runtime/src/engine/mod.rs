@@ -88,6 +88,10 @@ impl Exit {
 pub trait GuestCode {
     /// Copies executable bytes at `addr`, as many as there are; 0 if a fetch there faults.
     fn fetch(&self, addr: u64, buffer: &mut [u8]) -> usize;
+    /// Copies bytes at `addr` that the guest can read and not write, as many as there are.
+    fn constants(&self, _addr: u64, _buffer: &mut [u8]) -> usize {
+        0
+    }
     /// Makes writes to a range fault, for translations are made from it.
     fn watch_code(&self, start: u64, len: u64);
     /// Ends the watch of the page at `addr`; false if there was none.
@@ -99,6 +103,10 @@ pub trait GuestCode {
 impl GuestCode for Memory {
     fn fetch(&self, addr: u64, buffer: &mut [u8]) -> usize {
         Memory::fetch(self, addr, buffer)
+    }
+
+    fn constants(&self, addr: u64, buffer: &mut [u8]) -> usize {
+        Memory::constants(self, addr, buffer)
     }
 
     fn watch_code(&self, start: u64, len: u64) {
@@ -163,6 +171,8 @@ pub struct Engine {
     pace: Pace,
     native: Option<CodeCache>,
     tier2: Option<Tier2>,
+    /// What the guest's general-purpose registers held when a block was last promoted.
+    registers: [u64; 16],
     stored: Option<Stored>,
     kept: Option<Kept>,
     /// What [`reads_flags`] has found, by address; worth nothing once code changes.
@@ -208,6 +218,7 @@ impl Engine {
             pace: Pace::default(),
             native: None,
             tier2,
+            registers: [0; 16],
             stored: None,
             kept: None,
             readers: RefCell::default(),
@@ -293,6 +304,7 @@ impl Engine {
                     via = Via::Link(slot);
                 }
                 Some(ExitReason::Promote) => {
+                    self.registers = state.gpr;
                     self.promote(state.rip, memory);
                     via = Via::Fresh;
                 }

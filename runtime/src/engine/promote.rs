@@ -10,7 +10,7 @@ use xlate_abi::protocol::{
     OptLevel, Response, Target,
 };
 use xlate_x86::decode::crosses;
-use xlate_x86::{Block, BlockEnd};
+use xlate_x86::{Block, BlockEnd, TableJump};
 
 use super::compile::CompileError;
 use super::table::{AddressSet, Code, LONGEST_FUNCTION, Region};
@@ -25,6 +25,8 @@ const MAX_BLOCKS: usize = 320;
 const MAX_UNKNOWN: usize = 48;
 /// Most targets of one indirect jump that are taken along.
 const MAX_TARGETS: usize = 32;
+/// Most entries of a jump table that are looked at.
+const MOST_ENTRIES: usize = 1024;
 /// Most bytes of guest code in a region whose entry is compiled once more as a part of another one.
 const MAX_REPEATED: u64 = 400;
 /// Bytes of code that are sent of each block behind those.
@@ -133,6 +135,8 @@ struct Surroundings {
     ranges: Vec<(u64, u64)>,
     /// What indirect jumps and calls probably lead to.
     indirect: Vec<IndirectTargets>,
+    /// The tables among these.
+    data: Vec<CodeBytes>,
 }
 
 /// Blocks that were come upon.
@@ -157,6 +161,15 @@ impl Surroundings {
         self.ranges.push((block.pc, block.end()));
         if count > 0 {
             self.profile.push(BlockProfile { pc: block.pc, count });
+        }
+    }
+
+    /// Takes a table along, or more of it.
+    fn take_data(&mut self, data: CodeBytes) {
+        match self.data.iter_mut().find(|known| known.address == data.address) {
+            Some(known) if known.bytes.len() >= data.bytes.len() => {}
+            Some(known) => *known = data,
+            None => self.data.push(data),
         }
     }
 
@@ -281,6 +294,8 @@ impl Engine {
                 read_code(memory, start, end)
             })
             .collect();
+        let data = around.data.iter().map(|d| (d.address, d.address + d.bytes.len() as u64));
+        let ranges = ranges.into_iter().chain(data).collect();
         let (precise, flags) = (self.precise, self.flags);
         let tier2 = self.tier2.as_mut()?;
         let id = tier2.next_id;
@@ -293,6 +308,7 @@ impl Engine {
             profile: around.profile,
             indirect: around.indirect,
             code,
+            data: around.data,
         });
         let pending = Pending { entry: pc, blocks: around.blocks, ranges, outdated: false };
         tier2.pending.insert(id, pending);
@@ -346,7 +362,10 @@ impl Engine {
                 found.push(next, self.count(next));
             }
             if !likely.is_empty() {
-                around.indirect.push(IndirectTargets { from: at, to: likely });
+                let table = self.jump_table(block, &likely, memory);
+                let table_base = table.as_ref().map(|(base, _)| *base);
+                table.into_iter().for_each(|(_, bytes)| around.take_data(bytes));
+                around.indirect.push(IndirectTargets { from: at, to: likely, table_base });
             }
         }
         // For the look at what flags the code behind the region's exits needs.
@@ -365,6 +384,23 @@ impl Engine {
         likely.sort_unstable_by_key(|next| (Reverse(self.count(*next)), *next));
         likely.truncate(MAX_TARGETS);
         likely
+    }
+
+    /// The table that a block's end jumps through, and what its base register holds, if the table leads where the jump
+    /// does: the last block that was promoted must tell what registers hold.
+    fn jump_table(&self, block: &Block, likely: &[u64], memory: &dyn GuestCode) -> Option<(u64, CodeBytes)> {
+        let jump = TableJump::of(block)?;
+        let base = jump.base().map_or(0, |n| self.registers[n]);
+        let address = jump.table.at(base);
+        let mut bytes = vec![0; MOST_ENTRIES * jump.entry_size()];
+        let read = memory.constants(address, &mut bytes);
+        bytes.truncate(read);
+        let targets = jump.targets(base, &bytes);
+        let places: Option<Vec<_>> = likely.iter().map(|to| targets.iter().position(|target| target == to)).collect();
+        let needed = places?.into_iter().max()? + 1;
+        // A mask of the index, as that of a byte, makes a check of it superfluous.
+        bytes.truncate(needed.next_power_of_two() * jump.entry_size());
+        Some((base, CodeBytes { address, bytes }))
     }
 
     /// How often a block was run in tiers 0 and 1.
@@ -448,7 +484,8 @@ impl Engine {
         }
         self.make_room()?;
         let code = self.place_blob(blob)?;
-        let region = Region { code, source: blob.source.clone() };
+        let source = blob.source.iter().chain(&blob.data).copied().collect();
+        let region = Region { code, source, size: blob.source.iter().map(|&(_, len)| u64::from(len)).sum() };
         self.table.insert_region(pc, region);
         Ok(())
     }
@@ -463,7 +500,63 @@ fn read_code(memory: &dyn GuestCode, start: u64, end: u64) -> CodeBytes {
 
 #[cfg(test)]
 mod tests {
+    use xlate_x86::decode::{SliceSource, decode_block};
+
     use super::*;
+
+    /// `mov rax, [rdx+rdi*8]; jmp rax`, and a table of constants.
+    struct Switch {
+        table: Vec<u64>,
+    }
+
+    const JUMP: SliceSource = SliceSource { address: 0x1000, bytes: &[0x48, 0x8b, 0x04, 0xfa, 0xff, 0xe0] };
+    const TABLE: u64 = 0x8000;
+
+    impl GuestCode for Switch {
+        fn fetch(&self, _addr: u64, _buffer: &mut [u8]) -> usize {
+            0
+        }
+
+        fn constants(&self, addr: u64, buffer: &mut [u8]) -> usize {
+            let bytes: Vec<u8> = self.table.iter().flat_map(|entry| entry.to_le_bytes()).collect();
+            let there = bytes.get(addr.wrapping_sub(TABLE) as usize..).unwrap_or_default();
+            let n = there.len().min(buffer.len());
+            buffer[..n].copy_from_slice(&there[..n]);
+            n
+        }
+
+        fn watch_code(&self, _start: u64, _len: u64) {}
+
+        fn unwatch_code(&self, _addr: u64) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_table_is_one_that_leads_where_the_jump_does() {
+        let mut engine = Engine::new(&Config::default());
+        let block = decode_block(&JUMP, 0x1000, 64, false);
+        let memory = Switch { table: vec![0x10, 0x20, 0x30, 0x40, 0x50, 0x60] };
+        let entries = |engine: &Engine, likely: &[u64]| {
+            engine.jump_table(&block, likely, &memory).map(|(base, data)| (base, data.address, data.bytes.len() / 8))
+        };
+        assert_eq!(entries(&engine, &[0x20]), None, "the register is elsewhere");
+        engine.registers[2] = TABLE;
+        assert_eq!(entries(&engine, &[0x20]), Some((TABLE, TABLE, 2)));
+        assert_eq!(entries(&engine, &[0x30, 0x10]), Some((TABLE, TABLE, 4)));
+        assert_eq!(entries(&engine, &[0x50]), Some((TABLE, TABLE, 6)), "no more than there is");
+        assert_eq!(entries(&engine, &[0x20, 0x21]), None);
+        engine.registers[2] = TABLE + 8;
+        assert_eq!(entries(&engine, &[0x20]), Some((TABLE + 8, TABLE + 8, 1)));
+    }
+
+    #[test]
+    fn a_table_is_sent_once_as_far_as_needed() {
+        let mut around = Surroundings::default();
+        let data = |address, len| CodeBytes { address, bytes: vec![0; len] };
+        [data(1, 8), data(1, 24), data(2, 8), data(1, 16)].into_iter().for_each(|d| around.take_data(d));
+        assert_eq!(around.data, [data(1, 24), data(2, 8)]);
+    }
 
     #[test]
     fn ranges_that_touch_are_joined() {

@@ -131,10 +131,11 @@ pub(super) fn is_ours(found: &Metadata) -> bool {
     found.is_file() && found.uid() == user && found.permissions().mode() & 0o022 == 0
 }
 
-/// Whether guest memory holds exactly this.
+/// Whether guest memory holds exactly this, as code or as a constant.
 fn holds(memory: &dyn GuestCode, address: u64, bytes: &[u8]) -> bool {
     let mut now = vec![0; bytes.len()];
-    memory.fetch(address, &mut now) == bytes.len() && now == bytes
+    let there = memory.fetch(address, &mut now) == bytes.len() || memory.constants(address, &mut now) == bytes.len();
+    there && now == bytes
 }
 
 impl Engine {

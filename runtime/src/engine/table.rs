@@ -207,8 +207,10 @@ const _: () = assert!(size_of::<Entry>() <= 64);
 /// Installed tier 2 code.
 pub struct Region {
     pub code: Code,
-    /// Guest code it was made from, as (address, length).
+    /// Guest code and data it was made from, as (address, length).
     pub source: Vec<(u64, u32)>,
+    /// Bytes of code among these.
+    pub size: u64,
 }
 
 /// Guest pc by offset in a piece of code.
@@ -330,7 +332,7 @@ impl Table {
 
     /// Bytes of guest code in the region that is entered at `pc`; 0 if there is none.
     pub fn region_size(&self, pc: u64) -> u64 {
-        self.regions.get(&pc).map_or(0, |r| r.source.iter().map(|&(_, len)| u64::from(len)).sum())
+        self.regions.get(&pc).map_or(0, |r| r.size)
     }
 
     /// Where the parts of installed regions begin.
@@ -645,7 +647,7 @@ mod tests {
         unsafe { table.link(Link { slot: passing, passes: true }, Code::plain(0x77)) };
         table.publish(0x1000, Code::plain(0x77));
         let code = Code { entry: 0x99, passed: 0xaa };
-        table.insert_region(0x1000, Region { code, source: vec![(0x1000, 4)] });
+        table.insert_region(0x1000, Region { code, source: vec![(0x1000, 4)], size: 4 });
         // SAFETY: as above.
         assert_eq!(unsafe { ((*slot).code, (*passing).code) }, (0x99, 0xaa));
         let found = table.lookup[lookup_index(0x1000)];

@@ -132,6 +132,22 @@ fn code_is_fetched_only_where_it_may_be_executed() {
 }
 
 #[test]
+fn constants_are_what_the_guest_can_read_and_not_write() {
+    let mut memory = new();
+    let at = area(10);
+    memory.mmap(&anonymous(at, 2 * PAGE, RW, libc::MAP_FIXED)).unwrap();
+    memory.write_guest(at + PAGE - 2, &[1, 2, 3, 4]).unwrap();
+    let mut bytes = [0; 4];
+    assert_eq!(memory.constants(at + PAGE - 2, &mut bytes), 0);
+    memory.mprotect(at, PAGE, libc::PROT_READ).unwrap();
+    assert_eq!((memory.constants(at + PAGE - 2, &mut bytes), bytes[..2].to_vec()), (2, vec![1, 2]));
+    memory.mprotect(at + PAGE, PAGE, libc::PROT_READ | libc::PROT_EXEC).unwrap();
+    assert_eq!((memory.constants(at + PAGE - 2, &mut bytes), bytes), (4, [1, 2, 3, 4]));
+    memory.mprotect(at, PAGE, libc::PROT_NONE).unwrap();
+    assert_eq!(memory.constants(at + PAGE - 2, &mut bytes), 0);
+}
+
+#[test]
 fn watched_pages_are_writable_again_after_the_watch() {
     let mut memory = new();
     let at = area(5);

@@ -23,6 +23,7 @@ fn request(entry: u64) -> CompileRequest {
         profile: Vec::new(),
         indirect: Vec::new(),
         code: vec![CodeBytes { address: entry, bytes: vec![0x90; 8] }],
+        data: Vec::new(),
     }
 }
 

@@ -3,3 +3,4 @@
 mod blocks;
 mod harness;
 mod operations;
+mod tables;
