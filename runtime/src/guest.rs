@@ -40,8 +40,8 @@ impl Guest {
             }
             Exit::LostFlags => {
                 eprintln!(
-                    "xlate: the code at {:#x} reads flags that were set before a return or an indirect call, which the \
-                     calling convention doesn't keep; run the program with --flags=exact",
+                    "xlate: the code at {:#x} reads flags that were set before a return, an indirect call or a jump through \
+                     a table, which the calling convention doesn't keep; run the program with --flags=exact",
                     self.state.rip
                 );
                 self.engine.finish(&self.config);

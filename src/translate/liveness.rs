@@ -22,7 +22,8 @@ pub fn refine(region: &mut Region, code: &dyn CodeSource, rule: FlagRule) {
     }
 }
 
-/// The least solution of the usual backward equations, for each block.
+/// The least solution of the usual backward equations, for each block. Through a known table flags are kept for the
+/// targets inside only: the runtime has seen that its targets don't read them.
 fn live_out(region: &Region, code: &dyn CodeSource, rule: FlagRule) -> Vec<Flags> {
     // What stands in one place twice is the compiler's to refuse.
     let places = Places::of(&region.blocks).unwrap_or_default();
@@ -33,10 +34,14 @@ fn live_out(region: &Region, code: &dyn CodeSource, rule: FlagRule) -> Vec<Flags
     while changed {
         changed = false;
         for (n, b) in region.blocks.iter().enumerate().rev() {
-            let out = successors_need(rule, &b.block, |pc| match places.from(n, b.frame, pc) {
-                Some(successor) => at_entry[successor],
-                None => *outside.entry(pc).or_insert_with(|| live_in(rule, code, pc)),
-            });
+            let inside = |pc| places.from(n, b.frame, pc).map(|successor| at_entry[successor]);
+            let out = if rule == FlagRule::Convention && region.tables.contains_key(&b.block.pc) {
+                let targets = region.indirect.get(&b.block.pc).into_iter().flatten();
+                targets.filter_map(|pc| inside(*pc)).fold(RflagsBits::DF, |live, needed| live | needed)
+            } else {
+                let mut outside = |pc| *outside.entry(pc).or_insert_with(|| live_in(rule, code, pc));
+                successors_need(rule, &b.block, |pc| inside(pc).unwrap_or_else(|| outside(pc)))
+            };
             at_exit[n] = out;
             let entry = b.block.insns.iter().rev().fold(out, |live, i| before(&i.raw, live));
             changed |= core::mem::replace(&mut at_entry[n], entry) != entry;
@@ -55,4 +60,44 @@ fn successors_need(rule: FlagRule, block: &Block, mut need: impl FnMut(u64) -> F
         return ALL_FLAGS;
     }
     successors.into_iter().fold(0, |live, pc| live | need(pc))
+}
+
+#[cfg(test)]
+mod tests {
+    use iced_x86::RflagsBits;
+    use xlate_llvm::KnownTable;
+    use xlate_x86::TableJump;
+    use xlate_x86::decode::{SliceSource, decode_block};
+
+    use super::*;
+
+    const JUMP: u64 = 0x1000;
+    const CASE: u64 = JUMP + 11;
+
+    /// Flags live behind the addition of a region: `add rbx, 1; jmp [rax*8]`, and a case that begins so.
+    fn live_before_jump(case: &[u8], table: bool, rule: FlagRule) -> Flags {
+        let code = [&[0x48, 0x83, 0xc3, 0x01, 0xff, 0x24, 0xc5, 0, 0x20, 0, 0][..], case, &[0xc3]].concat();
+        let code = SliceSource { address: JUMP, bytes: &code };
+        let blocks = [JUMP, CASE].map(|pc| decode_block(&code, pc, 64, false));
+        let jump = TableJump::of(&blocks[0]);
+        let mut region = Region::of(JUMP, blocks);
+        region.indirect.insert(JUMP, vec![CASE]);
+        if let Some(jump) = jump.filter(|_| table) {
+            region.tables.insert(JUMP, KnownTable { jump, base: 0, targets: vec![CASE] });
+        }
+        refine(&mut region, &code, rule);
+        region.blocks[0].block.insns[0].live()
+    }
+
+    #[test]
+    fn a_known_table_keeps_the_flags_that_its_cases_inside_read() {
+        // add ecx, ecx, or adc ecx, ecx
+        let (writes, reads) = ([0x01, 0xc9], [0x11, 0xc9]);
+        let kept = |case, table, rule| live_before_jump(case, table, rule) & !RflagsBits::DF;
+        assert_eq!(kept(&writes, true, FlagRule::Convention), 0);
+        assert_eq!(kept(&reads, true, FlagRule::Convention), RflagsBits::CF);
+        let all = ALL_FLAGS & !RflagsBits::DF;
+        assert_eq!(kept(&writes, false, FlagRule::Convention), all);
+        assert_eq!(kept(&writes, true, FlagRule::Exact), all);
+    }
 }

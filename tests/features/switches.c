@@ -39,6 +39,26 @@ __attribute__((noinline)) static long by_switch(const uint8_t *p) {
     }
 }
 
+/* Compares its first two arguments and goes by the third through a table to what reads the flags: no compiler's
+   switch does so, but it may be done. */
+long by_flags(long a, long b, long which);
+__asm__(".text\n"
+        "by_flags:\n"
+        "    lea flag_table(%rip), %rcx\n"
+        "    cmp %rsi, %rdi\n"
+        "    mov (%rcx,%rdx,8), %rcx\n"
+        "    jmp *%rcx\n"
+        "0:  setl %al\n"
+        "    movzbl %al, %eax\n"
+        "    ret\n"
+        "1:  sete %al\n"
+        "    movzbl %al, %eax\n"
+        "    ret\n"
+        ".section .data.rel.ro, \"aw\"\n"
+        "    .balign 8\n"
+        "flag_table: .quad 0b, 1b\n"
+        ".text\n");
+
 static void swap(void **table) {
     void *first = table[0];
     table[0] = table[2], table[2] = first;
@@ -82,4 +102,6 @@ int main(void) {
     program[LENGTH / 2] = 6, program[LENGTH / 3] = 200;
     for (int i = 0; i < 20; i++) total += by_switch(program + i);
     printf("switch %ld\n", total);
+    for (long i = 0; i < 50000; i++) total += by_flags(i % 7, i % 5, i % 500 == 499);
+    printf("flags %ld\n", total);
 }

@@ -11,6 +11,7 @@ use inkwell::basic_block::BasicBlock;
 use inkwell::values::{
     BasicMetadataValueEnum, BasicValueEnum, CallSiteValue, InstructionOpcode, IntValue, PointerValue,
 };
+use xlate_abi::protocol::FlagRule;
 use xlate_abi::state::{CpuState, ExitReason, Helper, LOOKUP_ENTRIES, LinkSlot, LookupEntry, PASSED, RETURNED, Trap};
 use xlate_x86::emitter::{Indirect, Ty};
 
@@ -37,8 +38,8 @@ pub struct Site<'c> {
 enum SiteKind<'c> {
     /// Leaves through the link slot of this index; backwards with a safepoint.
     Link { slot: usize, backward: bool },
-    /// Leaves to an address that is looked up, with a safepoint.
-    Indirect(IntValue<'c>),
+    /// Leaves to an address that is looked up, or else given to the runtime for this reason, with a safepoint.
+    Indirect(IntValue<'c>, ExitReason),
     /// Returns to the host's caller with the guest's return address, with a safepoint.
     Return(IntValue<'c>),
     /// Leaves to the runtime.
@@ -54,7 +55,7 @@ enum SiteKind<'c> {
 impl SiteKind<'_> {
     /// Whether it is the end of its guest block.
     fn ends_block(&self) -> bool {
-        matches!(self, Self::Link { .. } | Self::Indirect(_) | Self::Return(_) | Self::Call(..))
+        matches!(self, Self::Link { .. } | Self::Indirect(..) | Self::Return(_) | Self::Call(..))
     }
 }
 
@@ -229,7 +230,11 @@ impl<'c> Llvm<'c> {
         let pc = target.int;
         match kind {
             Indirect::Jump => {
-                let outside = self.site(SiteKind::Indirect(pc), "lookup");
+                // Through a known table no flags are kept, as across a call.
+                let by_table = !matches!(self.dispatch, Dispatch::Compared);
+                let loses_flags = by_table && !self.options.precise && self.options.flags == FlagRule::Convention;
+                let missed_for = if loses_flags { ExitReason::Crossed } else { ExitReason::Continue };
+                let outside = self.site(SiteKind::Indirect(pc, missed_for), "lookup");
                 match core::mem::replace(&mut self.dispatch, Dispatch::Compared) {
                     Dispatch::Table { table, index: Some(index) } => self.go_by_table(&table, index, outside),
                     Dispatch::Outside => self.ir.br(outside),
@@ -479,10 +484,10 @@ impl<'c> Llvm<'c> {
                 }
                 self.leave_by_link(slot, dirty, frame);
             }
-            SiteKind::Indirect(pc) => {
+            SiteKind::Indirect(pc, missed_for) => {
                 self.poll_outside(pc);
                 self.check_stack_in(frame, pc);
-                let code = self.look_up(pc, ExitReason::Continue);
+                let code = self.look_up(pc, missed_for);
                 self.leave_for(code, dirty, frame);
             }
             SiteKind::Call(callee, return_to) => {

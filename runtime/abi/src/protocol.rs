@@ -36,7 +36,8 @@ pub enum FlagRule {
     /// All that something may read.
     #[default]
     Exact,
-    /// The calling convention's: only DF is kept across returns and indirect calls (psABI, 3.2.1).
+    /// The calling convention's: only DF is kept across returns and indirect calls (psABI, 3.2.1), and in tier 2 across jumps
+    /// through known tables.
     Convention,
 }
 

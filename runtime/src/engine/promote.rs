@@ -398,6 +398,11 @@ impl Engine {
         let targets = jump.targets(base, &bytes);
         let places: Option<Vec<_>> = likely.iter().map(|to| targets.iter().position(|target| target == to)).collect();
         let needed = places?.into_iter().max()? + 1;
+        // By convention a switch keeps no flags, and regions take that for granted.
+        let by_convention = self.flags == FlagRule::Convention;
+        if by_convention && targets[..needed].iter().any(|target| self.reads_flags(*target, memory)) {
+            return None;
+        }
         // A mask of the index, as that of a byte, makes a check of it superfluous.
         bytes.truncate(needed.next_power_of_two() * jump.entry_size());
         Some((base, CodeBytes { address, bytes }))
@@ -511,10 +516,13 @@ mod tests {
 
     const JUMP: SliceSource = SliceSource { address: 0x1000, bytes: &[0x48, 0x8b, 0x04, 0xfa, 0xff, 0xe0] };
     const TABLE: u64 = 0x8000;
+    /// `setc al; ret`
+    const READER: SliceSource = SliceSource { address: 0x60, bytes: &[0x0f, 0x92, 0xc0, 0xc3] };
 
     impl GuestCode for Switch {
-        fn fetch(&self, _addr: u64, _buffer: &mut [u8]) -> usize {
-            0
+        fn fetch(&self, addr: u64, buffer: &mut [u8]) -> usize {
+            use xlate_x86::CodeSource;
+            READER.fetch(addr, buffer)
         }
 
         fn constants(&self, addr: u64, buffer: &mut [u8]) -> usize {
@@ -546,6 +554,7 @@ mod tests {
         assert_eq!(entries(&engine, &[0x30, 0x10]), Some((TABLE, TABLE, 4)));
         assert_eq!(entries(&engine, &[0x50]), Some((TABLE, TABLE, 6)), "no more than there is");
         assert_eq!(entries(&engine, &[0x20, 0x21]), None);
+        assert_eq!(entries(&engine, &[0x60]), None, "flags are kept for a case");
         engine.registers[2] = TABLE + 8;
         assert_eq!(entries(&engine, &[0x20]), Some((TABLE + 8, TABLE + 8, 1)));
     }
