@@ -156,23 +156,22 @@ impl<'a> Growth<'a> {
         for next in self.continuations(&block) {
             self.propose(Place { pc: next, ..place });
         }
-        self.take_table(&block);
         let count = self.weight(place);
         for callee in self.callees(&block) {
             self.propose_call(count, (place.frame, block.end(), callee));
         }
-        self.region.blocks.push(RegionBlock { block, count, frame: place.frame, copy_for: None });
+        let table = self.known_table(&block);
+        self.region.blocks.push(RegionBlock { block, count, frame: place.frame, copy_for: None, table });
     }
 
-    /// Takes along what is known of the table that a block jumps through.
-    fn take_table(&mut self, block: &Block) {
-        let Some(base) = self.table_bases.get(&block.pc).copied() else { return };
-        let Some(jump) = TableJump::of(block) else { return };
+    /// What is known of the table that a block jumps through. A block that was cut short of its jump has none.
+    fn known_table(&self, block: &Block) -> Option<KnownTable> {
+        let base = *self.table_bases.get(&block.pc)?;
+        let jump = TableJump::of(block)?;
         let address = jump.table.at(base);
-        if let Some(data) = self.data.iter().find(|d| d.address == address) {
-            let targets = jump.targets(base, &data.bytes);
-            self.region.tables.insert(block.pc, KnownTable { jump, base, targets });
-        }
+        let data = self.data.iter().find(|d| d.address == address)?;
+        let targets = jump.targets(base, &data.bytes);
+        Some(KnownTable { jump, base, targets })
     }
 
     fn propose(&mut self, place: Place) {
@@ -325,17 +324,21 @@ mod tests {
 
     #[test]
     fn a_table_comes_along_where_its_bytes_do() {
-        // jmp [rax*8+0x2000]
-        let jump = [0xff, 0x24, 0xc5, 0x00, 0x20, 0, 0];
+        // add eax, 1; jmp [rax*8+0x2000]
+        let jump = [0x83, 0xc0, 0x01, 0xff, 0x24, 0xc5, 0x00, 0x20, 0, 0];
         let data = |address| CodeBytes { address, bytes: CALLEE.to_le_bytes().to_vec() };
-        for (address, found) in [(0x2000, true), (0x2008, false)] {
+        let short = RegionSize { instructions: 1, ..RegionSize::MOST };
+        for (address, most, found) in
+            [(0x2000, RegionSize::MOST, true), (0x2008, RegionSize::MOST, false), (0x2000, short, false)]
+        {
             let request = CompileRequest {
                 indirect: vec![IndirectTargets { from: CALLER, to: vec![CALLEE], table_base: Some(0) }],
                 data: vec![data(address)],
                 ..request(&jump, &SMALL, &[(CALLER, 1000), (CALLEE, 1000)])
             };
-            let region = form_region(&request, RegionSize::MOST).expect("there is code");
-            assert_eq!(region.tables.get(&CALLER).map(|t| t.targets.clone()), found.then(|| vec![CALLEE]));
+            let region = form_region(&request, most).expect("there is code");
+            let table = region.blocks[0].table.as_ref();
+            assert_eq!(table.map(|t| t.targets.clone()), found.then(|| vec![CALLEE]));
         }
     }
 

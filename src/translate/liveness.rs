@@ -35,7 +35,7 @@ fn live_out(region: &Region, code: &dyn CodeSource, rule: FlagRule) -> Vec<Flags
         changed = false;
         for (n, b) in region.blocks.iter().enumerate().rev() {
             let inside = |pc| places.from(n, b.frame, pc).map(|successor| at_entry[successor]);
-            let out = if rule == FlagRule::Convention && region.tables.contains_key(&b.block.pc) {
+            let out = if rule == FlagRule::Convention && b.table.is_some() {
                 let targets = region.indirect.get(&b.block.pc).into_iter().flatten();
                 targets.filter_map(|pc| inside(*pc)).fold(RflagsBits::DF, |live, needed| live | needed)
             } else {
@@ -83,7 +83,7 @@ mod tests {
         let mut region = Region::of(JUMP, blocks);
         region.indirect.insert(JUMP, vec![CASE]);
         if let Some(jump) = jump.filter(|_| table) {
-            region.tables.insert(JUMP, KnownTable { jump, base: 0, targets: vec![CASE] });
+            region.blocks[0].table = Some(KnownTable { jump, base: 0, targets: vec![CASE] });
         }
         refine(&mut region, &code, rule);
         region.blocks[0].block.insns[0].live()

@@ -41,8 +41,12 @@ fn ways(region: &Region) -> Vec<Vec<usize>> {
     let places = Places::of(&region.blocks).unwrap_or_default();
     let mut ways = vec![Vec::new(); region.blocks.len()];
     for (n, b) in region.blocks.iter().enumerate().filter(|(_, b)| stays(&b.block)) {
-        let inside = b.block.successors().into_iter().filter_map(|pc| places.from(n, b.frame, pc));
-        inside.for_each(|to| ways[to].push(n));
+        for to in b.block.successors().into_iter().filter_map(|pc| places.from(n, b.frame, pc)) {
+            // Both sides of a branch may lead there.
+            if ways[to].last() != Some(&n) {
+                ways[to].push(n);
+            }
+        }
     }
     ways
 }
@@ -148,6 +152,17 @@ mod tests {
         let most = RegionSize { instructions: fuller.instructions(), ..RegionSize::MOST };
         duplicate(&mut fuller, most);
         assert_eq!(copies(&fuller), []);
+    }
+
+    #[test]
+    fn a_branch_with_both_sides_the_same_is_one_way() {
+        // 0x1000: jne +0; 0x1002: jmp rcx; 0x1004: nop; jmp 0x1002
+        let source = SliceSource { address: TOP, bytes: &[0x75, 0x00, 0xff, 0xe1, 0x90, 0xeb, 0xfb] };
+        let mut region = Region::of(TOP, [TOP, TOP + 2, TOP + 4].map(|pc| decode_block(&source, pc, 64, false)));
+        region.blocks.iter_mut().for_each(|b| b.count = 1000);
+        region.indirect.insert(TOP + 2, vec![TOP, TOP + 4]);
+        duplicate(&mut region, RegionSize::MOST);
+        assert_eq!(copies(&region), [(TOP + 2, 1000, 0), (TOP + 2, 1000, 2)]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use xlate_x86::emitter::*;
 use crate::exits::{Dispatch, Shared, Site};
 use crate::ir::{Ir, Likely};
 use crate::state::{Registers, Slots};
-use crate::{Call, Frames, KnownTable, Places};
+use crate::{Call, Frames, Places};
 
 /// A scalar, and the pointer it is where it came to be as one.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +108,6 @@ pub struct Llvm<'c> {
     pub counts: Vec<u64>,
     /// Where indirect jumps and calls probably lead, by their block.
     pub indirect: HashMap<u64, Vec<u64>>,
-    pub tables: HashMap<u64, KnownTable>,
     /// The calls that are followed.
     pub frames: Frames,
     /// Guest addresses of the link slots.

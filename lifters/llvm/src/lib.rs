@@ -44,6 +44,8 @@ pub struct RegionBlock {
     pub frame: usize,
     /// Where it is a copy of another block: the index of the block that alone goes to it.
     pub copy_for: Option<usize>,
+    /// The table that its last jump reads its target from, if that is known.
+    pub table: Option<KnownTable>,
 }
 
 /// A jump table whose content is known.
@@ -72,8 +74,6 @@ pub struct Region {
     /// Where the indirect jump or call at a block's end probably leads, by the block's address: those that are among
     /// the blocks are reached inside.
     pub indirect: HashMap<u64, Vec<u64>>,
-    /// The tables that blocks' last jumps read their targets from, as far as they are known, by the block's address.
-    pub tables: HashMap<u64, KnownTable>,
     /// The calls that are followed.
     pub frames: Frames,
 }
@@ -81,12 +81,11 @@ pub struct Region {
 impl Region {
     /// A region of these blocks, without a profile, that follows no call.
     pub fn of(entry: u64, blocks: impl IntoIterator<Item = Block>) -> Self {
-        let plain = |block| RegionBlock { block, count: 0, frame: Frames::OWN, copy_for: None };
+        let plain = |block| RegionBlock { block, count: 0, frame: Frames::OWN, copy_for: None, table: None };
         Self {
             entry,
             blocks: blocks.into_iter().map(plain).collect(),
             indirect: HashMap::new(),
-            tables: HashMap::new(),
             frames: Frames::default(),
         }
     }
@@ -101,7 +100,7 @@ impl Region {
 
     /// Guest data it is made from, likewise.
     fn data(&self) -> Vec<(u64, u32)> {
-        let mut data: Vec<_> = self.tables.values().map(KnownTable::place).collect();
+        let mut data: Vec<_> = self.blocks.iter().filter_map(|b| b.table.as_ref()).map(KnownTable::place).collect();
         data.sort_unstable();
         data.dedup();
         data

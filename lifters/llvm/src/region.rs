@@ -59,7 +59,7 @@ pub fn build_with<'c>(
     let entry = e.places.shared(Frames::OWN, region.entry).ok_or(CompileError::NoEntry(region.entry))?;
     for (index, b) in region.blocks.iter().enumerate() {
         begin(&mut e, index, b);
-        match e.tables.get(&b.block.pc).cloned() {
+        match &b.table {
             Some(table) => lift_with_table(&mut e, &b.block, table, &lift),
             None => lift_as(&mut e, &b.block, Dispatch::Compared, &lift),
         }
@@ -74,13 +74,13 @@ pub fn build_with<'c>(
 /// Lifts a block that jumps through a known table. Where the table's place depends on a register there is another
 /// version for the case that it is elsewhere: one alone would have two ways out of the region, and what only
 /// these need (the target, flags) would be computed always.
-fn lift_with_table<'c>(e: &mut Llvm<'c>, block: &Block, table: KnownTable, lift: &impl Fn(&mut Llvm<'c>, &Block)) {
+fn lift_with_table<'c>(e: &mut Llvm<'c>, block: &Block, table: &KnownTable, lift: &impl Fn(&mut Llvm<'c>, &Block)) {
     if let Some(base) = table.jump.base() {
         let expected = e.branch_on_base(base, table.base);
         lift_as(e, block, Dispatch::Outside, lift);
         e.ir.at_end(expected);
     }
-    lift_as(e, block, Dispatch::Table { table, index: None }, lift);
+    lift_as(e, block, Dispatch::Table { table: table.clone(), index: None }, lift);
 }
 
 fn lift_as<'c>(e: &mut Llvm<'c>, block: &Block, dispatch: Dispatch<'c>, lift: &impl Fn(&mut Llvm<'c>, &Block)) {
@@ -137,7 +137,6 @@ fn emitter<'c>(cx: &'c Context, region: &Region, facets: Facets, target: &Target
         live_at: region.blocks.iter().map(|b| live_at(&b.block)).collect(),
         counts: region.blocks.iter().map(|b| b.count).collect(),
         indirect: region.indirect.clone(),
-        tables: region.tables.clone(),
         frames: region.frames.clone(),
         link_slots: Vec::new(),
         sites: Vec::new(),

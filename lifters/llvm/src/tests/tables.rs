@@ -56,7 +56,7 @@ impl Machine {
         let mut region = Region::of(BASE, (0..4).map(|n| self.block(n)));
         let jump = TableJump::of(&self.block(1)).expect("a form that is followed");
         region.indirect.insert(self.places[1], self.places[2..].to_vec());
-        region.tables.insert(self.places[1], KnownTable { jump, base: table, targets: targets.to_vec() });
+        region.blocks[1].table = Some(KnownTable { jump, base: table, targets: targets.to_vec() });
         region
     }
 }
