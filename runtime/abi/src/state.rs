@@ -153,6 +153,7 @@ pub enum ExitReason {
 }
 
 impl ExitReason {
+    /// By number.
     pub const ALL: [Self; 9] = [
         Self::Continue,
         Self::Link,
@@ -166,8 +167,9 @@ impl ExitReason {
     ];
 
     /// The reason with this number, as translated code stores it.
+    #[inline]
     pub fn from_u32(n: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|r| *r as u32 == n)
+        Self::ALL.get(n as usize).copied()
     }
 }
 
@@ -286,6 +288,7 @@ impl Default for CpuState {
 
 impl CpuState {
     /// RFLAGS as PUSHF would push it in user mode (IF and the reserved bit set).
+    #[inline]
     pub fn rflags(&self) -> u64 {
         use rflags::*;
         let f = &self.flags;
@@ -439,6 +442,14 @@ mod tests {
         for (i, h) in Helper::ALL.iter().enumerate() {
             assert_eq!(*h as usize, i);
         }
+    }
+
+    #[test]
+    fn reasons_are_in_the_order_of_their_numbers() {
+        for reason in ExitReason::ALL {
+            assert_eq!(ExitReason::from_u32(reason as u32), Some(reason));
+        }
+        assert_eq!(ExitReason::from_u32(ExitReason::ALL.len() as u32), None);
     }
 
     #[test]

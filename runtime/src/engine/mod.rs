@@ -71,15 +71,19 @@ pub enum Exit {
 }
 
 impl Exit {
-    fn name(self) -> &'static str {
+    /// What the kinds are called, by [`Exit::kind`].
+    const NAMES: [&'static str; 7] =
+        ["syscall", "trap", "unimplemented", "fetch fault", "lost flags", "safepoint", "memory fault"];
+
+    fn kind(self) -> usize {
         match self {
-            Self::Syscall => "syscall",
-            Self::Trap(_) => "trap",
-            Self::Unimplemented => "unimplemented",
-            Self::FetchFault => "fetch fault",
-            Self::LostFlags => "lost flags",
-            Self::Safepoint => "safepoint",
-            Self::HostFault => "memory fault",
+            Self::Syscall => 0,
+            Self::Trap(_) => 1,
+            Self::Unimplemented => 2,
+            Self::FetchFault => 3,
+            Self::LostFlags => 4,
+            Self::Safepoint => 5,
+            Self::HostFault => 6,
         }
     }
 }
@@ -233,9 +237,8 @@ impl Engine {
         self.prepare_state(state, CALL_STACK);
         fpmode::load(state.mxcsr);
         let exit = self.dispatch(state, memory);
-        state.mxcsr = fpmode::store(state.mxcsr);
-        fpmode::load_default();
-        *self.stats.exits.entry(exit.name()).or_default() += 1;
+        state.mxcsr = fpmode::leave_guest(state.mxcsr);
+        self.stats.exits[exit.kind()] += 1;
         exit
     }
 

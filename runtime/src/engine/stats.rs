@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::Exit;
+
 /// Figures of one process.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
@@ -46,8 +48,8 @@ pub struct Stats {
     pub invalidations: u64,
     pub code_writes: u64,
     pub cache_flushes: u64,
-    /// Exits of the engine by reason.
-    pub exits: BTreeMap<&'static str, u64>,
+    /// Exits of the engine, by [`Exit::kind`].
+    pub(super) exits: [u64; Exit::NAMES.len()],
 }
 
 impl Stats {
@@ -116,7 +118,8 @@ impl fmt::Display for Stats {
             "  dispatcher:  {} links patched, {} lookups missed, {} invalidations, {} writes to code, {} cache flushes",
             self.links_patched, self.lookups_missed, self.invalidations, self.code_writes, self.cache_flushes
         )?;
-        let exits: Vec<String> = self.exits.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        let kinds = Exit::NAMES.iter().zip(self.exits).filter(|(_, count)| *count > 0);
+        let exits: Vec<String> = kinds.map(|(name, count)| format!("{name} {count}")).collect();
         writeln!(f, "  exits:       {}", exits.join(", "))
     }
 }

@@ -99,8 +99,7 @@ impl Workbench {
         let running = fault::Running::begin(&mut self.engine, state, &Unwatched);
         fpmode::load(state.mxcsr);
         run(state);
-        state.mxcsr = fpmode::store(state.mxcsr);
-        fpmode::load_default();
+        state.mxcsr = fpmode::leave_guest(state.mxcsr);
         drop(running);
         if fault::take_host_fault() {
             return Outcome::Faulted;

@@ -104,12 +104,8 @@ pub fn restart(guest: &mut Guest) {
 fn pass(guest: &Guest, row: &Row, host: HostSysno, args: &Args) -> SysResult {
     let pids = guest.kernel.pids;
     let mut host_args = args.0;
-    if row.pids != 0 {
-        for (n, arg) in host_args.iter_mut().enumerate() {
-            if row.pids & (1 << n) != 0 {
-                *arg = i64::from(pids.to_host(*arg as i32)) as u64;
-            }
-        }
+    for n in bits(row.pids) {
+        host_args[n] = i64::from(pids.to_host(args.int(n))) as u64;
     }
     let value = call(guest, host, host_args)?;
     if row.returns_pid {
@@ -155,13 +151,27 @@ fn has_timeout(fd: i32, option: i32) -> bool {
 }
 
 fn names_own_descriptor(row: &Row, args: &Args) -> bool {
-    row.descriptors != 0 && (0..6).any(|n| row.descriptors & (1 << n) != 0 && descriptors::is_own(args.int(n)))
+    bits(row.descriptors).any(|n| descriptors::is_own(args.int(n)))
 }
 
+/// The numbers of the bits that are set.
+fn bits(mut mask: u8) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = mask.trailing_zeros() as usize;
+        mask &= mask.wrapping_sub(1);
+        (lowest < 8).then_some(lowest)
+    })
+}
+
+#[inline]
 fn log(row: &Row, args: &Args, result: Option<&SysResult>) {
-    if !tracing::enabled!(tracing::Level::TRACE) {
-        return;
+    if tracing::enabled!(tracing::Level::TRACE) {
+        write_log(row, args, result);
     }
+}
+
+#[cold]
+fn write_log(row: &Row, args: &Args, result: Option<&SysResult>) {
     let list: Vec<String> = args.0[..usize::from(row.args)]
         .iter()
         .map(|a| if *a < 4096 { a.to_string() } else { format!("{a:#x}") })

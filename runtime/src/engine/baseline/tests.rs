@@ -1,6 +1,6 @@
 //! Every emitter operation in tier 1 against tier 0: random operands through tiny hand-driven blocks.
 
-use xlate_abi::state::{CpuState, ExitReason};
+use xlate_abi::state::{CpuState, ExitReason, MXCSR_DEFAULT};
 use xlate_x86::Emitter;
 use xlate_x86::emitter::*;
 use xlate_x86::interpreter::Interpreter;
@@ -144,7 +144,7 @@ impl Bench {
             }
             assert_eq!(got.flags, want.flags, "{name}, round {round}, flags");
         }
-        fpmode::load_default();
+        fpmode::leave_guest(MXCSR_DEFAULT);
     }
 }
 
