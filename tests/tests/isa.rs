@@ -18,10 +18,23 @@ fn every_instruction_agrees_with_the_cpu() {
 
 #[test]
 fn every_instruction_agrees_with_the_cpu_on_aarch64() {
+    replays_on_aarch64(&["--rounds", "2", "--seed", "11", "--states", "10"]);
+}
+
+/// Runs of floating point have two versions in tier 2's code for AArch64.
+#[test]
+fn runs_of_floating_point_agree_with_the_cpu_on_aarch64() {
+    for operands in ["ss_xmm", "sd_xmm", "ps_xmm", "pd_xmm"] {
+        replays_on_aarch64(&["--rounds", "12", "--seed", "3", "--states", "20", "--blocks", "--filter", operands]);
+    }
+}
+
+fn replays_on_aarch64(cases: &[&str]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let record = folder.path().join("record");
     let recorder = Command::new(env!("CARGO_BIN_EXE_verify-isa"))
-        .args(["--rounds", "2", "--seed", "11", "--states", "10", "--record"])
+        .args(cases)
+        .arg("--record")
         .arg(&record)
         .output()
         .expect("verify-isa starts");

@@ -17,6 +17,7 @@ use xlate_x86::emitter::*;
 use crate::exits::{Dispatch, Shared, Site};
 use crate::ir::{Ir, Likely};
 use crate::state::{Registers, Slots};
+use crate::stretch::Unmended;
 use crate::{Call, Frames, Places};
 
 /// A scalar, and the pointer it is where it came to be as one.
@@ -133,6 +134,8 @@ pub struct Llvm<'c> {
     pub needed_behind: Registers,
     /// How the indirect jump at its end finds its way.
     pub dispatch: Dispatch<'c>,
+    /// Set while a stretch is lifted without mending NaNs.
+    pub unmended: Option<Unmended<'c>>,
     pub ip: u64,
     pub ended: bool,
 }

@@ -101,6 +101,7 @@ impl<'c> Llvm<'c> {
     }
 
     fn site_in(&mut self, frame: usize, kind: SiteKind<'c>, name: &str) -> BasicBlock<'c> {
+        assert!(self.unmended.is_none(), "the instruction at {:#x} can't be in a stretch", self.ip);
         let block = self.ir.block(name);
         let needed = if kind.ends_block() { self.needed_behind } else { Registers::ALL };
         self.sites.push(Site { block, from: self.index, frame, written: self.written, needed, kind });
@@ -398,8 +399,14 @@ impl<'c> Llvm<'c> {
     }
 
     pub fn leave_if(&mut self, cond: IntValue<'c>, trap: Trap) {
-        let resume = self.ir.i64(self.ip);
-        let exit = self.site(SiteKind::Leave { reason: ExitReason::Trap, arg: trap as u32, resume }, "trap");
+        let exit = match &self.unmended {
+            // Where the registers are right, it leaves.
+            Some(unmended) => unmended.redo,
+            None => {
+                let resume = self.ir.i64(self.ip);
+                self.site(SiteKind::Leave { reason: ExitReason::Trap, arg: trap as u32, resume }, "trap")
+            }
+        };
         let next = self.ir.block("");
         self.ir.cond_br(cond, exit, next, Likely::Never);
         self.ir.at_end(next);

@@ -5,16 +5,17 @@
 //! ordinary ones (Intel SDM vol. 1, 4.8.3.5 and table 4-7; Arm ARM, A1.5.5).
 //!
 //! LLVM folds an operation on constants as in round-to-nearest, with NaNs of its own and without raising flags,
-//! while the guest may have chosen another rounding mode. So each operation whose result can be rounded gets an
-//! *opaque* operand: one that an empty piece of assembly hides from folding, at the cost of no instruction. It is
-//! the first, which SSE's two-operand instructions overwrite, so that no copy is needed either and a second one in
-//! memory stays there. Conversions that are always exact, and comparisons, are left for folding.
+//! while the guest may have chosen another rounding mode. So each operation whose result can be rounded is hidden from
+//! folding. On x86-64 it gets an *opaque* operand, one that has been through an empty piece of assembly: the first, which
+//! SSE's two-operand instructions overwrite, so that no copy is needed and a second one in memory stays there.
+//! AArch64's instructions have three operands, so there an opaque one would need a copy, and the instruction itself is
+//! the assembly. Conversions that are always exact, and comparisons, are left for folding.
 //!
-//! What LLVM may still do: commute an addition or multiplication of two NaNs, and take `x - 0.0` of a zero it
+//! What LLVM may still do on x86-64: commute an addition or multiplication of two NaNs, and take `x - 0.0` of a zero it
 //! has seen made for `x`, which it is but for signalling NaNs and for a positive zero in round-down mode.
 
 use inkwell::FloatPredicate;
-use inkwell::values::{BasicValue, FloatValue, InstructionOpcode as Op, IntValue, VectorValue};
+use inkwell::values::{BasicValue, BasicValueEnum, FloatValue, InstructionOpcode as Op, IntValue, VectorValue};
 use xlate_abi::protocol::Arch;
 use xlate_abi::state::Helper;
 use xlate_x86::emitter::{FBin, FPred, Fty, Round, Rounding, Ty, VTy};
@@ -29,6 +30,16 @@ fn opcode(op: FBin) -> Option<Op> {
         FBin::Mul => Some(Op::FMul),
         FBin::Div => Some(Op::FDiv),
         FBin::Min | FBin::Max => None,
+    }
+}
+
+fn arm_name(opcode: Op) -> &'static str {
+    match opcode {
+        Op::FAdd => "fadd",
+        Op::FSub => "fsub",
+        Op::FMul => "fmul",
+        Op::FDiv => "fdiv",
+        other => unreachable!("{other:?} isn't one of floating point's operations"),
     }
 }
 
@@ -68,23 +79,47 @@ impl<'c> Llvm<'c> {
 
     // ---- scalars -----------------------------------------------------------------------------------
 
-    pub fn float_bin(&self, op: FBin, ty: Fty, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
+    pub fn float_bin(&mut self, op: FBin, ty: Fty, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
         let (x, y) = (self.float(ty, a), self.float(ty, b));
         let Some(opcode) = opcode(op) else {
             let first = self.ir.fcmp(choice(op), x, y);
             let r = self.ir.b.build_select(first, x, y, "").expect("positioned");
             return self.ir.float_to_int_bits(r.into_float_value(), ty);
         };
+        if self.arch == Arch::Aarch64 {
+            let r = self.arm_instruction(arm_name(opcode), &[x.into(), y.into()]).into_float_value();
+            return self.with_x86_nan(ty, r, &[x, y]);
+        }
         let x = self.opaque(x);
         let y = if a == b { x } else { y };
-        let r = self.ir.fop(opcode, x, y);
-        self.with_x86_nan(ty, r, &[x, y])
+        self.ir.float_to_int_bits(self.ir.fop(opcode, x, y), ty)
     }
 
-    pub fn float_sqrt(&self, ty: Fty, a: IntValue<'c>) -> IntValue<'c> {
-        let x = self.opaque(self.float(ty, a));
+    /// An instruction of AArch64's on scalars or on vectors that fit into a register.
+    fn arm_instruction(&self, name: &str, operands: &[BasicValueEnum<'c>]) -> BasicValueEnum<'c> {
+        let letter = |bits| if bits == 32 { 's' } else { 'd' };
+        let form = match operands[0] {
+            BasicValueEnum::FloatValue(x) => format!("${{N:{}}}", letter(x.get_type().get_bit_width())),
+            BasicValueEnum::VectorValue(v) => {
+                let lanes = v.get_type().get_size();
+                format!("$N.{lanes}{}", letter(self.vec_bits(v) / lanes))
+            }
+            other => unreachable!("{other:?} is no operand of floating point's"),
+        };
+        let places: Vec<_> = (0..=operands.len()).map(|n| form.replace('N', &n.to_string())).collect();
+        let constraints = format!("=w{}", ",w".repeat(operands.len()));
+        self.ir.asm(&format!("{name} {}", places.join(", ")), &constraints, operands)
+    }
+
+    pub fn float_sqrt(&mut self, ty: Fty, a: IntValue<'c>) -> IntValue<'c> {
+        let x = self.float(ty, a);
+        if self.arch == Arch::Aarch64 {
+            let r = self.arm_instruction("fsqrt", &[x.into()]).into_float_value();
+            return self.with_x86_nan(ty, r, &[x]);
+        }
+        let x = self.opaque(x);
         let r = self.ir.intrinsic("llvm.sqrt", &[x.get_type().into()], &[x.into()]).expect("a root").into_float_value();
-        self.with_x86_nan(ty, r, &[x])
+        self.ir.float_to_int_bits(r, ty)
     }
 
     /// The same value, hidden from constant folding.
@@ -119,10 +154,11 @@ impl<'c> Llvm<'c> {
         }
     }
 
-    /// The result's bits; a NaN as x86 makes it of these operands.
-    fn with_x86_nan(&self, ty: Fty, r: FloatValue<'c>, operands: &[FloatValue<'c>]) -> IntValue<'c> {
+    /// The bits of AArch64's result; a NaN as x86 makes it of these operands.
+    fn with_x86_nan(&mut self, ty: Fty, r: FloatValue<'c>, operands: &[FloatValue<'c>]) -> IntValue<'c> {
         let ir = &self.ir;
-        if self.arch == Arch::X86_64 {
+        if let Some(unmended) = &mut self.unmended {
+            unmended.result(self.ip, r.into());
             return ir.float_to_int_bits(r, ty);
         }
         let (redo, join) = (ir.block("nan"), ir.block(""));
@@ -243,20 +279,43 @@ impl<'c> Llvm<'c> {
         if ty == Fty::F32 { self.ir.trunc(r, Ty::I32) } else { r }
     }
 
+    /// Whether there is a NaN among results, scalars and lanes.
+    pub fn any_nan(&self, results: &[BasicValueEnum<'c>]) -> IntValue<'c> {
+        let mut scalars = Vec::new();
+        let mut vectors: Vec<VectorValue<'c>> = Vec::new();
+        for result in results {
+            match result {
+                BasicValueEnum::VectorValue(v) => match vectors.iter_mut().find(|w| w.get_type() == v.get_type()) {
+                    Some(w) => *w = self.ir.vintrinsic("llvm.maximum", &[v.get_type().into()], *w, *v),
+                    None => vectors.push(*v),
+                },
+                scalar => scalars.push(scalar.into_float_value()),
+            }
+        }
+        scalars.extend(vectors.into_iter().map(|v| self.largest(v)));
+        // A comparison looks at two.
+        scalars.sort_by_key(|x| x.get_type().get_bit_width());
+        let of_one_type = scalars.chunk_by(|a, b| a.get_type() == b.get_type());
+        let pairs = of_one_type.flat_map(|xs| xs.chunks(2));
+        let nan = |pair: &[FloatValue<'c>]| self.ir.fcmp(FloatPredicate::UNO, pair[0], pair[pair.len() - 1]);
+        let any = pairs.map(nan).reduce(|a, b| self.ir.op(Op::Or, a, b));
+        any.expect("a chain has an end")
+    }
+
     // ---- lanes -------------------------------------------------------------------------------------
 
     fn float_lanes(&self, ty: VTy, v: VectorValue<'c>) -> VectorValue<'c> {
         self.ir.as_vec(v, self.ir.vec_type(ty))
     }
 
-    pub fn float_lanes_bin(&self, op: FBin, ty: VTy, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
+    pub fn float_lanes_bin(&mut self, op: FBin, ty: VTy, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
         let (a, b) = (self.float_lanes(ty, a), self.float_lanes(ty, b));
         match opcode(op) {
-            Some(opcode) => {
-                let a = self.opaque_lanes(a);
-                let r = self.ir.vop(opcode, a, b);
+            Some(opcode) if self.arch == Arch::Aarch64 => {
+                let r = self.arm_lanes(arm_name(opcode), &[a, b]);
                 self.lanes_with_x86_nan(ty, r, &[a, b])
             }
+            Some(opcode) => self.ir.vop(opcode, self.opaque_lanes(a), b),
             None => {
                 let first = self.ir.vfcmp(choice(op), a, b);
                 self.ir.vselect(first, a, b)
@@ -264,10 +323,34 @@ impl<'c> Llvm<'c> {
         }
     }
 
-    pub fn float_lanes_sqrt(&self, ty: VTy, a: VectorValue<'c>) -> VectorValue<'c> {
-        let a = self.opaque_lanes(self.float_lanes(ty, a));
-        let r = self.ir.intrinsic("llvm.sqrt", &[a.get_type().into()], &[a.into()]).expect("roots").into_vector_value();
-        self.lanes_with_x86_nan(ty, r, &[a])
+    pub fn float_lanes_sqrt(&mut self, ty: VTy, a: VectorValue<'c>) -> VectorValue<'c> {
+        let a = self.float_lanes(ty, a);
+        if self.arch == Arch::Aarch64 {
+            return self.lanes_with_x86_nan(ty, self.arm_lanes("fsqrt", &[a]), &[a]);
+        }
+        let a = self.opaque_lanes(a);
+        self.ir.intrinsic("llvm.sqrt", &[a.get_type().into()], &[a.into()]).expect("roots").into_vector_value()
+    }
+
+    /// An instruction of AArch64's on vectors of 128 bits or more.
+    fn arm_lanes(&self, name: &str, operands: &[VectorValue<'c>]) -> VectorValue<'c> {
+        if self.vec_bits(operands[0]) <= self.register_bits() {
+            let operands: Vec<_> = operands.iter().map(|v| (*v).into()).collect();
+            return self.arm_instruction(name, &operands).into_vector_value();
+        }
+        let lanes = operands[0].get_type().get_size();
+        let half = |from| {
+            let parts: Vec<_> = operands.iter().map(|v| self.ir.shuffle(*v, *v, from..from + lanes / 2)).collect();
+            self.arm_lanes(name, &parts)
+        };
+        let (low, high) = (half(0), half(lanes / 2));
+        self.ir.shuffle(low, high, 0..lanes)
+    }
+
+    /// The largest lane; a NaN if any is one. One instruction finds it (Arm ARM, FMAXV and FMAXP).
+    fn largest(&self, v: VectorValue<'c>) -> FloatValue<'c> {
+        let largest = self.ir.intrinsic("llvm.vector.reduce.fmaximum", &[v.get_type().into()], &[v.into()]);
+        largest.expect("a float").into_float_value()
     }
 
     pub fn float_lanes_cmp(&self, pred: FPred, ty: VTy, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
@@ -277,18 +360,15 @@ impl<'c> Llvm<'c> {
     }
 
     /// As for scalars: when any lane is a NaN, all such lanes are redone.
-    fn lanes_with_x86_nan(&self, ty: VTy, r: VectorValue<'c>, operands: &[VectorValue<'c>]) -> VectorValue<'c> {
-        if self.arch == Arch::X86_64 {
+    fn lanes_with_x86_nan(&mut self, ty: VTy, r: VectorValue<'c>, operands: &[VectorValue<'c>]) -> VectorValue<'c> {
+        let ir = &self.ir;
+        if let Some(unmended) = &mut self.unmended {
+            unmended.result(self.ip, r.into());
             return r;
         }
-        let ir = &self.ir;
         let (redo, join) = (ir.block("nan"), ir.block(""));
         let is_nan = |v| ir.vfcmp(FloatPredicate::UNO, v, v);
-        // The maximum is a NaN if any lane is, and takes one instruction (Arm ARM, FMAXV and FMAXP).
-        let largest = ir
-            .intrinsic("llvm.vector.reduce.fmaximum", &[r.get_type().into()], &[r.into()])
-            .expect("a float")
-            .into_float_value();
+        let largest = self.largest(r);
         let any = ir.fcmp(FloatPredicate::UNO, largest, largest);
         ir.cond_br(any, redo, join, Likely::Never);
         let from = ir.here();

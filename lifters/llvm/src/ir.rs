@@ -308,10 +308,16 @@ impl<'c> Ir<'c> {
 
     /// Empty assembly that takes a value in a register and gives it back there.
     pub fn empty_asm(&self, x: impl BasicValue<'c>, constraints: &str) -> BasicValueEnum<'c> {
-        let x = x.as_basic_value_enum();
-        let ty = x.get_type().fn_type(&[x.get_type().into()], false);
-        let asm = self.cx.create_inline_asm(ty, String::new(), constraints.to_owned(), false, false, None, false);
-        let call = self.b.build_indirect_call(ty, asm, &[x.into()], "").expect(BUILT);
+        self.asm("", constraints, &[x.as_basic_value_enum()])
+    }
+
+    /// Assembly that does nothing but compute a value of its operands' type.
+    pub fn asm(&self, text: &str, constraints: &str, operands: &[BasicValueEnum<'c>]) -> BasicValueEnum<'c> {
+        let types: Vec<_> = operands.iter().map(|x| x.get_type().into()).collect();
+        let ty = operands[0].get_type().fn_type(&types, false);
+        let asm = self.cx.create_inline_asm(ty, text.to_owned(), constraints.to_owned(), false, false, None, false);
+        let operands: Vec<_> = operands.iter().map(|x| BasicMetadataValueEnum::from(*x)).collect();
+        let call = self.b.build_indirect_call(ty, asm, &operands, "").expect(BUILT);
         // Without them LLVM takes assembly for something that may access all memory. `memory` is 0 for none.
         for name in ["memory", "nounwind", "willreturn", "nosync", "nofree"] {
             let attribute = self.cx.create_enum_attribute(Attribute::get_named_enum_kind_id(name), 0);

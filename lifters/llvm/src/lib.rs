@@ -18,6 +18,7 @@ mod perfect;
 mod places;
 mod region;
 mod state;
+mod stretch;
 mod vector;
 
 #[cfg(test)]

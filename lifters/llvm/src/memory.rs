@@ -26,6 +26,8 @@ impl<'c> Llvm<'c> {
     }
 
     fn mark_guest(&self, i: InstructionValue<'c>) {
+        let reads = i.get_opcode() == InstructionOpcode::Load;
+        assert!(reads || self.unmended.is_none(), "the instruction at {:#x} can't be in a stretch", self.ip);
         self.scopes.mark_guest(&self.ir, i);
         // In precise mode `rip` is in the CPU state.
         if !self.options.precise {

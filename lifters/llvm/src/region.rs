@@ -4,7 +4,7 @@
 use core::mem::offset_of;
 use std::collections::HashMap;
 
-use iced_x86::{OpKind, Register};
+use iced_x86::{EncodingKind, Instruction, OpKind, Register};
 use inkwell::context::Context;
 use inkwell::module::{Linkage, Module};
 use inkwell::values::GlobalValue;
@@ -12,14 +12,14 @@ use inkwell::{AddressSpace, GlobalVisibility};
 use xlate_abi::protocol::{Arch, CodeOptions, Target};
 use xlate_abi::state::{CpuState, PASSED, RSP};
 use xlate_x86::decode::{ALL_FLAGS, Flags, Insn, falls_through};
-use xlate_x86::{Block, BlockEnd, lift_block};
+use xlate_x86::{Block, BlockEnd};
 
 use crate::abi;
 use crate::emitter::{Llvm, Scopes};
 use crate::exits::Dispatch;
 use crate::ir::Ir;
 use crate::state::{Facets, Registers, Slots};
-use crate::{CompileError, Frames, KnownTable, Places, Region, RegionBlock};
+use crate::{CompileError, Frames, KnownTable, Places, Region, RegionBlock, stretch};
 
 /// Names in the object file.
 pub const FUNCTION: &str = "region";
@@ -39,9 +39,7 @@ pub fn build<'c>(
     target: &Target,
     options: CodeOptions,
 ) -> Result<Built<'c>, CompileError> {
-    build_with(cx, region, facets(region), target, options, |e, block| {
-        lift_block(e, block, options.precise);
-    })
+    build_with(cx, region, facets(region, target.arch), target, options, stretch::lift)
 }
 
 /// The same with a free choice of what is emitted for each block.
@@ -152,6 +150,7 @@ fn emitter<'c>(cx: &'c Context, region: &Region, facets: Facets, target: &Target
         written: Registers::default(),
         needed_behind: Registers::ALL,
         dispatch: Dispatch::Compared,
+        unmended: None,
         ip: 0,
         ended: false,
     }
@@ -171,12 +170,49 @@ fn declare_slots<'c>(cx: &'c Context, module: &Module<'c>) -> GlobalValue<'c> {
 }
 
 /// Chooses how registers are kept, from the instructions that use them.
-fn facets(region: &Region) -> Facets {
-    let mut facets = Facets { pointers: 0, vec_bits: [128; 32] };
+fn facets(region: &Region, arch: Arch) -> Facets {
+    let mut facets = Facets { pointers: 0, vec_bits: [128; 32], pairs: 0 };
+    let mut whole = 0;
     for insn in region.blocks.iter().flat_map(|b| &b.block.insns) {
         record_facets(&mut facets, insn);
+        match use_of_vectors(&insn.raw) {
+            VectorUse::Whole => whole |= vectors(&insn.raw),
+            VectorUse::Low => facets.pairs |= vectors(&insn.raw),
+            VectorUse::Either => {}
+        }
     }
+    // SSE's scalar instructions leave the upper half alone by themselves.
+    facets.pairs &= if arch == Arch::X86_64 { 0 } else { !whole };
     facets
+}
+
+/// How an instruction takes its vector registers.
+enum VectorUse {
+    /// As a number of 64 bits, and what is above it.
+    Low,
+    Whole,
+    /// It is as good on two halves.
+    Either,
+}
+
+fn use_of_vectors(i: &Instruction) -> VectorUse {
+    use iced_x86::Mnemonic::*;
+    if i.encoding() != EncodingKind::Legacy {
+        return VectorUse::Whole;
+    }
+    match i.mnemonic() {
+        Addsd | Subsd | Mulsd | Divsd | Sqrtsd | Minsd | Maxsd | Movsd | Comisd | Ucomisd | Cvtsi2sd | Cvtsd2si
+        | Cvttsd2si => VectorUse::Low,
+        Movaps | Movapd | Movups | Movupd | Movdqa | Movdqu | Movq | Movlpd | Movhpd | Movddup | Unpcklpd
+        | Unpckhpd | Xorps | Xorpd | Pxor | Andps | Andpd | Andnps | Andnpd | Orps | Orpd => VectorUse::Either,
+        _ => VectorUse::Whole,
+    }
+}
+
+/// The vector registers among an instruction's operands.
+fn vectors(i: &Instruction) -> u32 {
+    let registers = (0..i.op_count()).map(|n| i.op_register(n)).filter(|r| r.is_vector_register());
+    registers.fold(0, |m, r| m | 1 << r.full_register().number())
 }
 
 fn record_facets(facets: &mut Facets, insn: &Insn) {
@@ -188,7 +224,7 @@ fn record_facets(facets: &mut Facets, insn: &Insn) {
     if has_memory && i.memory_base().is_gpr64() && i.mnemonic() != iced_x86::Mnemonic::Lea {
         facets.pointers |= 1 << i.memory_base().number();
     }
-    if i.encoding() == iced_x86::EncodingKind::Legacy {
+    if i.encoding() == EncodingKind::Legacy {
         return;
     }
     for n in 0..i.op_count() {

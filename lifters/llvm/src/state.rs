@@ -3,15 +3,16 @@
 //!
 //! A general-purpose register that the region uses as an address base lives as a pointer, any other as an
 //! integer: LLVM reasons about `getelementptr` from one pointer (it forwards a push to its pop, it strides a
-//! loop's base), but not about integer sums that become pointers.
+//! loop's base), but not about integer sums that become pointers. A vector register that holds single numbers, of which
+//! instructions replace the low one, lives as two of them where the host's instructions would clear the other.
 
 use core::mem::offset_of;
 
 use iced_x86::RflagsBits;
-use inkwell::types::{BasicTypeEnum, IntType};
+use inkwell::types::{BasicTypeEnum, IntType, VectorType};
 use inkwell::values::{BasicValue, BasicValueEnum, IntValue, PointerValue, VectorValue};
 use xlate_abi::state::{CpuState, ExitReason, VecReg};
-use xlate_x86::emitter::{Flag, Ty, Upper};
+use xlate_x86::emitter::{Flag, Fty, Ty, Upper};
 use xlate_x86::lifter::flag_bit;
 
 use crate::emitter::{Llvm, Val};
@@ -45,7 +46,7 @@ impl Registers {
         Self { gpr: self.gpr | other.gpr, flags: self.flags | other.flags, vec: self.vec | other.vec }
     }
 
-    fn gprs(self) -> impl Iterator<Item = usize> {
+    pub fn gprs(self) -> impl Iterator<Item = usize> {
         (0..16).filter(move |n| self.gpr >> n & 1 != 0)
     }
 
@@ -53,7 +54,7 @@ impl Registers {
         (0..FLAGS).filter(move |n| self.flags >> n & 1 != 0)
     }
 
-    fn vecs(self) -> impl Iterator<Item = usize> {
+    pub fn vecs(self) -> impl Iterator<Item = usize> {
         (0..32).filter(move |n| self.vec >> n & 1 != 0)
     }
 }
@@ -89,6 +90,8 @@ pub struct Facets {
     pub pointers: u16,
     /// Bits kept of each vector register: 128 when only legacy SSE touches it, else 512.
     pub vec_bits: [u32; 32],
+    /// Vector registers, of 128 bits, kept as two numbers of 64.
+    pub pairs: u32,
 }
 
 /// The slots, made when first used.
@@ -111,6 +114,13 @@ impl Slots<'_> {
         };
         Registers { gpr: bits(&self.gpr) as u16, flags: bits(&self.flags) as u8, vec: bits(&self.vec) }
     }
+}
+
+/// Values of registers, with their numbers.
+#[derive(Default)]
+pub struct Held<'c> {
+    gpr: Vec<(usize, BasicValueEnum<'c>)>,
+    vec: Vec<(usize, VectorValue<'c>)>,
 }
 
 impl<'c> Llvm<'c> {
@@ -136,8 +146,12 @@ impl<'c> Llvm<'c> {
         if n == PARITY { self.ir.cx.i8_type() } else { self.ir.cx.bool_type() }
     }
 
-    fn vec_slot_type(&self, n: usize) -> BasicTypeEnum<'c> {
-        self.ir.vec_type(quads(self.slots.facets.vec_bits[n])).into()
+    fn vec_type(&self, n: usize) -> VectorType<'c> {
+        self.ir.vec_type(quads(self.slots.facets.vec_bits[n]))
+    }
+
+    fn is_pair(&self, n: usize) -> bool {
+        self.slots.facets.pairs >> n & 1 != 0
     }
 
     fn gpr_slot(&mut self, n: usize) -> PointerValue<'c> {
@@ -162,9 +176,37 @@ impl<'c> Llvm<'c> {
         if let Some(slot) = self.slots.vec[n] {
             return slot;
         }
-        let slot = self.alloca(self.vec_slot_type(n));
+        let slot = self.alloca(self.vec_type(n).into());
         self.slots.vec[n] = Some(slot);
         slot
+    }
+
+    /// A vector register's value, in lanes of 64 bits.
+    fn load_vec(&self, n: usize, slot: PointerValue<'c>) -> VectorValue<'c> {
+        if !self.is_pair(n) {
+            return self.ir.load(self.vec_type(n), slot).into_vector_value();
+        }
+        let pair = self.ir.float_type(Fty::F64).vec_type(2);
+        let filled = (0..2).fold(pair.get_poison(), |v, lane| {
+            let part = self.ir.load(self.ir.float_type(Fty::F64), self.half(slot, lane));
+            self.ir.insert(v, lane, part)
+        });
+        self.ir.as_vec(filled, self.vec_type(n))
+    }
+
+    fn store_vec(&self, n: usize, slot: PointerValue<'c>, v: VectorValue<'c>) {
+        if !self.is_pair(n) {
+            self.ir.store(slot, v);
+            return;
+        }
+        let v = self.ir.as_vec(v, self.ir.float_type(Fty::F64).vec_type(2));
+        for lane in 0..2 {
+            self.ir.store(self.half(slot, lane), self.ir.extract(v, lane));
+        }
+    }
+
+    fn half(&self, slot: PointerValue<'c>, lane: u32) -> PointerValue<'c> {
+        self.ir.gep(slot, self.ir.i64(u64::from(lane) * 8))
     }
 
     // ---- reading and writing registers -------------------------------------------------------------
@@ -228,7 +270,7 @@ impl<'c> Llvm<'c> {
 
     pub fn read_vec(&mut self, n: usize, bits: u32) -> VectorValue<'c> {
         let slot = self.vec_slot(n);
-        let full = self.ir.load(self.vec_slot_type(n), slot).into_vector_value();
+        let full = self.load_vec(n, slot);
         self.resize(full, bits)
     }
 
@@ -243,11 +285,11 @@ impl<'c> Llvm<'c> {
         } else if upper == Upper::Zero {
             self.resize(v, kept)
         } else {
-            let old = self.ir.load(self.vec_slot_type(n), slot).into_vector_value();
+            let old = self.load_vec(n, slot);
             self.replace_low(old, v, bits)
         };
         assert!(upper == Upper::Keep || kept == 512, "a register whose upper part is cleared is kept whole");
-        self.ir.store(slot, whole);
+        self.store_vec(n, slot, whole);
         if self.options.precise {
             self.state_write(vec_offset(n), whole);
         } else {
@@ -272,6 +314,32 @@ impl<'c> Llvm<'c> {
         let low = self.resize(low, kept);
         let (cut, lanes) = (bits / 64, kept / 64);
         self.ir.shuffle(low, old, (0..lanes).map(|i| if i < cut { i } else { lanes + i }))
+    }
+
+    /// What these general-purpose and vector registers hold.
+    pub fn held(&mut self, registers: Registers) -> Held<'c> {
+        let mut held = Held::default();
+        for n in registers.gprs() {
+            let slot = self.gpr_slot(n);
+            held.gpr.push((n, self.ir.load(self.gpr_type(n), slot)));
+        }
+        for n in registers.vecs() {
+            let slot = self.vec_slot(n);
+            held.vec.push((n, self.load_vec(n, slot)));
+        }
+        held
+    }
+
+    /// Lets the registers hold that again.
+    pub fn hold(&mut self, held: &Held<'c>) {
+        for (n, v) in &held.gpr {
+            let slot = self.gpr_slot(*n);
+            self.ir.store(slot, *v);
+        }
+        for (n, v) in &held.vec {
+            let slot = self.vec_slot(*n);
+            self.store_vec(*n, slot, *v);
+        }
     }
 
     // ---- the CPU state in memory -------------------------------------------------------------------
@@ -325,8 +393,8 @@ impl<'c> Llvm<'c> {
             self.ir.store(self.slots.flags[n].expect("touched"), v);
         }
         for n in touched.vecs() {
-            let v = self.state_read(self.vec_slot_type(n), vec_offset(n));
-            self.ir.store(self.slots.vec[n].expect("touched"), v);
+            let v = self.state_read(self.vec_type(n), vec_offset(n)).into_vector_value();
+            self.store_vec(n, self.slots.vec[n].expect("touched"), v);
         }
     }
 
@@ -356,8 +424,7 @@ impl<'c> Llvm<'c> {
             self.state_write(offset_of!(CpuState, flags) + n, byte);
         }
         for n in registers.vecs() {
-            let slot = self.slots.vec[n].expect("written");
-            let v = self.ir.load(self.vec_slot_type(n), slot);
+            let v = self.load_vec(n, self.slots.vec[n].expect("written"));
             self.state_write(vec_offset(n), v);
         }
     }

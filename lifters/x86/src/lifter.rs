@@ -93,16 +93,21 @@ impl<E: Emitter> Host<E> for Lifter<'_, E> {
 /// ends a block before them.
 pub fn lift_block<'e, E: Emitter>(e: &'e mut E, block: &'e Block, precise: bool) {
     let mut l = Lifter::new(e, precise);
-    for insn in &block.insns {
-        let semantics = isa::lookup::<E>(insn.raw.code()).expect("decode_block admits only implemented instructions");
-        l.instruction(semantics, insn);
-    }
+    l.instructions(&block.insns);
     l.finish(block);
 }
 
 impl<'e, E: Emitter> Lifter<'e, E> {
     pub fn new(e: &'e mut E, precise: bool) -> Self {
         Self { e, live: 0, precise, lazy: None, pending: 0, operands: &Operands::NONE }
+    }
+
+    /// Emits instructions of a block, in order.
+    pub fn instructions(&mut self, insns: &'e [Insn]) {
+        for insn in insns {
+            let semantics = isa::lookup::<E>(insn.raw.code());
+            self.instruction(semantics.expect("decode_block admits only implemented instructions"), insn);
+        }
     }
 
     /// Emits one instruction.

@@ -63,7 +63,7 @@ fn region_of_program() -> Region {
 
 fn compile(program: &impl Program, target: &Target, options: CodeOptions) -> xlate_abi::protocol::Blob {
     let context = Context::create();
-    let facets = Facets { pointers: 1 << OUT_REGISTER, vec_bits: [512; 32] };
+    let facets = Facets { pointers: 1 << OUT_REGISTER, vec_bits: [512; 32], pairs: 0 };
     let region = region_of_program();
     let built = region::build_with(&context, &region, facets, target, options, |e, _| {
         e.begin_instruction(PC, PC + 1);
