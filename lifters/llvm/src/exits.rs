@@ -686,8 +686,8 @@ impl<'c> Llvm<'c> {
         (code, slot)
     }
 
-    /// Probes the table of indirect branch targets ([`xlate_abi::state::lookup_index`]), else asks the runtime, with this
-    /// reason. Everything is in the CPU state.
+    /// Probes the table of indirect branch targets ([`xlate_abi::state::lookup_index`]); where it hasn't this one, the code is
+    /// what looks further, and asks the runtime, with this reason, in the end. Everything is in the CPU state.
     fn look_up(&self, pc: IntValue<'c>, missed_for: ExitReason) -> Code<'c> {
         use inkwell::values::InstructionOpcode::{And, LShr, Shl, Xor};
         let ir = &self.ir;
@@ -700,13 +700,20 @@ impl<'c> Llvm<'c> {
         let entry = ir.gep(table, offset);
         let key = ir.load(ir.cx.i64_type(), entry).into_int_value();
         let hit = ir.icmp(IntPredicate::EQ, key, pc);
-        let (found, missed) = (ir.block("hit"), ir.block("miss"));
+        let (found, missed, join) = (ir.block("hit"), ir.block("miss"), ir.block(""));
         ir.cond_br(hit, found, missed, Likely::Always);
         ir.at_end(missed);
-        self.stub_exit(missed_for, 0, pc);
+        self.write_rip(pc);
+        self.write_exit(missed_for, 0);
+        let further = self.state_read(ptr, offset_of!(CpuState, missed_stub)).into_pointer_value();
+        ir.br(join);
         ir.at_end(found);
-        let code = ir.gep(entry, ir.i64(offset_of!(LookupEntry, passed) as u64));
-        (ir.load(ptr, code).into_pointer_value(), ptr.get_poison())
+        let code = ir.load(ptr, ir.gep(entry, ir.i64(offset_of!(LookupEntry, passed) as u64))).into_pointer_value();
+        ir.br(join);
+        ir.at_end(join);
+        let phi = ir.b.build_phi(ptr, "").expect("positioned");
+        phi.add_incoming(&[(&code, found), (&further, missed)]);
+        (phi.as_basic_value().into_pointer_value(), ptr.get_poison())
     }
 
     fn stub_exit(&self, reason: ExitReason, arg: u32, resume: IntValue<'c>) {

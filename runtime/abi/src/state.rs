@@ -117,13 +117,19 @@ pub const PASSED: [usize; 4] = [RSP, RDI, RSI, RBX];
 /// Guest registers that come back from a guest return in host registers, behind the guest address, and in the state as well.
 pub const RETURNED: [usize; 2] = [RAX, RSP];
 
-/// Entries of the per-thread indirect-branch table; index of a target is [`lookup_index`].
+/// Entries of the per-thread indirect-branch table; index of a target is [`lookup_index`]. What isn't there may be in the
+/// second place, at [`second_place`], where [`CpuState::missed_stub`] looks.
 pub const LOOKUP_ENTRIES: usize = 4096;
 
 /// Table index of a guest pc. Emitted in line by the back ends, so it stays this simple:
 /// `(pc ^ pc >> 12) & (LOOKUP_ENTRIES - 1)`.
 pub const fn lookup_index(pc: u64) -> usize {
     ((pc ^ (pc >> 12)) & (LOOKUP_ENTRIES as u64 - 1)) as usize
+}
+
+/// The other place for what belongs at an index: its neighbour, in the same line of the host's cache.
+pub const fn second_place(index: usize) -> usize {
+    index ^ 1
 }
 
 /// Why translated code (or the interpreter) came back to the dispatcher.
@@ -240,6 +246,9 @@ pub struct CpuState {
     pub lookup: u64,
     /// Address where translated code leaves to the dispatcher (block ABI: state pointer in the first argument register).
     pub exit_stub: u64,
+    /// Address where code goes on that hasn't found its target at its index of the table for indirect branches: `rip` and
+    /// `exit_reason` are as for leaving, which it does if the second place hasn't the target either.
+    pub missed_stub: u64,
     /// Address that unlinked slots point at.
     pub link_stub: u64,
     /// Address of the [`crate::state::HELPER_COUNT`] helper entry points, in the order of [`Helper`].
@@ -273,6 +282,7 @@ impl Default for CpuState {
             link_slot: 0,
             lookup: 0,
             exit_stub: 0,
+            missed_stub: 0,
             link_stub: 0,
             helpers: 0,
             host_sp: 0,

@@ -19,6 +19,7 @@ use super::tier0::Stay;
 unsafe extern "C" {
     fn xlate_enter(state: *mut CpuState, code: u64, slot: u64);
     fn xlate_exit_stub();
+    fn xlate_missed_stub();
     fn xlate_link_stub();
     fn xlate_interpret_stub();
     fn xlate_promote_stub();
@@ -28,10 +29,10 @@ unsafe extern "C" {
 }
 
 // The trampoline pushes an odd number of words on x86-64 so that rsp ≡ 0 (mod 16) at the call, as the psABI (3.2.2)
-// wants it. The look-up is that of `xlate_abi::state::lookup_index`.
+// wants it. The look-ups are those of `xlate_abi::state::lookup_index` and `second_place`.
 #[cfg(target_arch = "x86_64")]
 core::arch::global_asm!(
-    ".globl xlate_enter, xlate_exit_stub, xlate_link_stub, xlate_interpret_stub",
+    ".globl xlate_enter, xlate_exit_stub, xlate_missed_stub, xlate_link_stub, xlate_interpret_stub",
     ".p2align 4",
     "xlate_enter:",
     "    push rbp",
@@ -60,7 +61,21 @@ core::arch::global_asm!(
     "3:",
     "    mov [rdi + {rip}], rax",
     "    mov dword ptr [rdi + {exit_reason}], {go_on}",
-    "    jmp xlate_exit_stub",
+    "    lea rax, [rip + xlate_missed_stub]",
+    "    jmp 2b",
+    ".p2align 4",
+    "xlate_missed_stub:",
+    "    mov rax, [rdi + {rip}]",
+    "    mov rcx, rax",
+    "    shr rcx, 12",
+    "    xor rcx, rax",
+    "    xor ecx, 1",
+    "    and ecx, {mask}",
+    "    shl ecx, {shift}",
+    "    add rcx, [rdi + {lookup}]",
+    "    cmp [rcx + {key}], rax",
+    "    jne xlate_exit_stub",
+    "    jmp [rcx + {code}]",
     ".p2align 4",
     "xlate_link_stub:",
     "    mov [rdi + {link_slot}], rsi",
@@ -98,7 +113,7 @@ core::arch::global_asm!(
 // AAPCS64 6.1: x19-x28, the frame pointer, the link register and the low halves of v8-v15 belong to the caller.
 #[cfg(target_arch = "aarch64")]
 core::arch::global_asm!(
-    ".globl xlate_enter, xlate_exit_stub, xlate_link_stub, xlate_interpret_stub",
+    ".globl xlate_enter, xlate_exit_stub, xlate_missed_stub, xlate_link_stub, xlate_interpret_stub",
     ".p2align 4",
     "xlate_enter:",
     "    stp x29, x30, [sp, #-176]!",
@@ -134,7 +149,21 @@ core::arch::global_asm!(
     "    str x0, [x2, #{rip}]",
     "    mov w9, #{go_on}",
     "    str w9, [x2, #{exit_reason}]",
-    "    b xlate_exit_stub",
+    "    adr x9, xlate_missed_stub",
+    "    b 2b",
+    ".p2align 4",
+    "xlate_missed_stub:",
+    "    ldr x0, [x2, #{rip}]",
+    "    eor x9, x0, x0, lsr #12",
+    "    eor x9, x9, #1",
+    "    and x9, x9, #{mask}",
+    "    ldr x10, [x2, #{lookup}]",
+    "    add x10, x10, x9, lsl #{shift}",
+    "    ldr x11, [x10, #{key}]",
+    "    cmp x11, x0",
+    "    b.ne xlate_exit_stub",
+    "    ldr x9, [x10, #{code}]",
+    "    br x9",
     ".p2align 4",
     "xlate_link_stub:",
     "    str x3, [x2, #{link_slot}]",
@@ -251,6 +280,8 @@ macro_rules! addresses {
 addresses! {
     /// Address of the code that leaves translated code; its value for [`CpuState::exit_stub`].
     exit_stub => xlate_exit_stub;
+    /// Address that looks at the second place of the table for indirect branches; its value for [`CpuState::missed_stub`].
+    missed_stub => xlate_missed_stub;
     /// Address that unlinked slots point at; its value for [`CpuState::link_stub`].
     link_stub => xlate_link_stub;
     /// Address that asks for the promotion of the block at the second argument.

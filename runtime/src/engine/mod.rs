@@ -249,6 +249,7 @@ impl Engine {
         state.helpers = helpers::table().as_ptr() as u64;
         state.lookup = self.table.lookup_address();
         state.exit_stub = entry::exit_stub();
+        state.missed_stub = entry::missed_stub();
         state.link_stub = entry::link_stub();
     }
 

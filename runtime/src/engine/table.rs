@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
 use xlate_abi::protocol::PcMapRow;
-use xlate_abi::state::{LOOKUP_ENTRIES, LinkSlot, LookupEntry, lookup_index};
+use xlate_abi::state::{LOOKUP_ENTRIES, LinkSlot, LookupEntry, lookup_index, second_place};
 use xlate_x86::interpreter::DecodedBlock;
 
 use super::entry;
@@ -265,7 +265,7 @@ pub struct Table {
     pub known: Known,
     /// Blocks that were dropped and may still be running.
     dropped: Vec<Rc<DecodedBlock>>,
-    lookup: Box<[LookupEntry; LOOKUP_ENTRIES]>,
+    lookup: Lookup,
     pub links_patched: u64,
 }
 
@@ -273,16 +273,8 @@ fn pages(start: u64, end: u64) -> core::ops::RangeInclusive<u64> {
     start >> PAGE_SHIFT..=end.saturating_sub(1).max(start) >> PAGE_SHIFT
 }
 
-/// An empty entry holds an address that belongs elsewhere, so that no branch finds it.
-const fn empty(index: usize) -> LookupEntry {
-    let guest_pc = if index == lookup_index(0) { 1 } else { 0 };
-    LookupEntry { guest_pc, code: 0, passed: 0, _pad: 0 }
-}
-
 impl Default for Table {
     fn default() -> Self {
-        let lookup: Box<[LookupEntry]> = (0..LOOKUP_ENTRIES).map(empty).collect();
-        let lookup = lookup.try_into().unwrap_or_else(|_| unreachable!("the slice has that length"));
         Self {
             blocks: AddressMap::default(),
             functions: BTreeSet::new(),
@@ -293,7 +285,7 @@ impl Default for Table {
             arena: Arena::default(),
             known: Known::default(),
             dropped: Vec::new(),
-            lookup,
+            lookup: Lookup::default(),
             links_patched: 0,
         }
     }
@@ -302,7 +294,7 @@ impl Default for Table {
 impl Table {
     /// Address of the table for indirect branches; its value for `CpuState::lookup`.
     pub fn lookup_address(&self) -> u64 {
-        self.lookup.as_ptr() as u64
+        core::ptr::from_ref(&*self.lookup.entries) as u64
     }
 
     pub fn block(&mut self, pc: u64) -> Option<&mut Entry> {
@@ -424,7 +416,7 @@ impl Table {
 
     /// Makes indirect branches to `pc` find this code.
     pub fn publish(&mut self, pc: u64, code: Code) {
-        self.lookup[lookup_index(pc)] = LookupEntry { guest_pc: pc, code: code.entry, passed: code.passed, _pad: 0 };
+        self.lookup.insert(pc, code);
     }
 
     /// Points everything that leads to `pc` at other code.
@@ -434,7 +426,7 @@ impl Table {
             unsafe { link.lead_to(code) };
             self.links_patched += 1;
         }
-        if self.lookup[lookup_index(pc)].guest_pc == pc {
+        if self.lookup.get(pc).is_some() {
             self.publish(pc, code);
         }
     }
@@ -446,11 +438,7 @@ impl Table {
             unsafe { link.lead_to(Code::plain(entry::link_stub())) };
         }
         self.links.remove(pc);
-        let index = lookup_index(pc);
-        let entry = &mut self.lookup[index];
-        if entry.guest_pc == pc {
-            *entry = empty(index);
-        }
+        self.lookup.remove(pc);
     }
 
     // ---- forgetting --------------------------------------------------------------------------------
@@ -541,7 +529,7 @@ impl Table {
         self.links = Links::default();
         self.mapped.clear();
         self.arena = Arena::default();
-        self.lookup.iter_mut().enumerate().for_each(|(index, entry)| *entry = empty(index));
+        self.lookup.clear();
     }
 
     /// Forgets everything.
@@ -557,6 +545,64 @@ impl Table {
     /// A fresh slot for tier 1's code that leads to `target`, unlinked; it is never moved.
     pub fn slot(&mut self, target: u64) -> *mut LinkSlot {
         self.arena.slot(target)
+    }
+}
+
+/// Two entries share a line of the host's cache.
+#[repr(align(64))]
+struct Entries([LookupEntry; LOOKUP_ENTRIES]);
+
+/// The table of indirect branches: a target is at its index or beside it.
+struct Lookup {
+    entries: Box<Entries>,
+    /// Targets that came where two others were.
+    displaced: usize,
+}
+
+/// An empty entry holds an address that belongs elsewhere, so that no branch finds it.
+const fn empty(index: usize) -> LookupEntry {
+    let guest_pc = if index | 1 == lookup_index(0) | 1 { 2 } else { 0 };
+    LookupEntry { guest_pc, code: 0, passed: 0, _pad: 0 }
+}
+
+impl Default for Lookup {
+    fn default() -> Self {
+        Self { entries: Box::new(Entries(core::array::from_fn(empty))), displaced: 0 }
+    }
+}
+
+impl Lookup {
+    /// Where a target is, if it is there.
+    fn place_of(&self, pc: u64) -> Option<usize> {
+        let first = lookup_index(pc);
+        [first, second_place(first)].into_iter().find(|place| self.entries.0[*place].guest_pc == pc)
+    }
+
+    fn get(&self, pc: u64) -> Option<&LookupEntry> {
+        self.place_of(pc).map(|place| &self.entries.0[place])
+    }
+
+    /// In its first place if that is free, else in its second. Of three targets with the same two places now the one is
+    /// displaced, now the other, so that the two that are needed oftenest are soon together.
+    fn insert(&mut self, pc: u64, code: Code) {
+        let first = lookup_index(pc);
+        let places = [first, second_place(first)];
+        let free = |place: &usize| self.entries.0[*place].guest_pc == empty(*place).guest_pc;
+        let place = self.place_of(pc).or_else(|| places.into_iter().find(free)).unwrap_or_else(|| {
+            self.displaced += 1;
+            places[self.displaced % places.len()]
+        });
+        self.entries.0[place] = LookupEntry { guest_pc: pc, code: code.entry, passed: code.passed, _pad: 0 };
+    }
+
+    fn remove(&mut self, pc: u64) {
+        if let Some(place) = self.place_of(pc) {
+            self.entries.0[place] = empty(place);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.entries.0.iter_mut().enumerate().for_each(|(place, entry)| *entry = empty(place));
     }
 }
 
@@ -650,22 +696,42 @@ mod tests {
         table.insert_region(0x1000, Region { code, source: vec![(0x1000, 4)], size: 4 });
         // SAFETY: as above.
         assert_eq!(unsafe { ((*slot).code, (*passing).code) }, (0x99, 0xaa));
-        let found = table.lookup[lookup_index(0x1000)];
-        assert_eq!((found.code, found.passed), (0x99, 0xaa));
+        let found = table.lookup.get(0x1000).map(|found| (found.code, found.passed));
+        assert_eq!(found, Some((0x99, 0xaa)));
         assert_eq!(table.code(0x1000), Some(code));
         table.remove_range(0x1000, 0x1001);
         // SAFETY: as above.
         assert_eq!(unsafe { (*slot).code }, entry::link_stub());
         assert_eq!(table.code(0x1000), None);
-        assert_ne!(table.lookup[lookup_index(0x1000)].guest_pc, 0x1000);
+        assert!(table.lookup.get(0x1000).is_none());
     }
 
     #[test]
     fn no_address_finds_an_empty_entry() {
-        let table = Table::default();
-        for (index, entry) in table.lookup.iter().enumerate() {
-            assert_ne!(lookup_index(entry.guest_pc), index);
+        for (place, entry) in Lookup::default().entries.0.iter().enumerate() {
+            let first = lookup_index(entry.guest_pc);
+            assert!(place != first && place != second_place(first));
         }
+    }
+
+    #[test]
+    fn two_targets_of_one_index_are_found_and_a_third_displaces_only_one() {
+        let same = [0x1_0000, 0x1_1001, 0x1_2002_u64];
+        assert!(same.iter().all(|pc| lookup_index(*pc) == lookup_index(same[0])));
+        let mut lookup = Lookup::default();
+        let code = |lookup: &Lookup, pc| lookup.get(pc).map(|found| found.code);
+        lookup.insert(same[0], Code::plain(1));
+        lookup.insert(same[1], Code::plain(2));
+        lookup.insert(same[1], Code::plain(3));
+        assert_eq!(same.map(|pc| code(&lookup, pc)), [Some(1), Some(3), None]);
+        for (n, pc) in (4..).zip([same[2], same[0], same[1], same[2]]) {
+            let before = same.map(|pc| code(&lookup, pc));
+            lookup.insert(pc, Code::plain(n));
+            assert_eq!(code(&lookup, pc), Some(n));
+            assert_eq!(same.iter().filter(|pc| lookup.get(**pc).is_some()).count(), 2, "{before:?}");
+        }
+        same.iter().for_each(|pc| lookup.remove(*pc));
+        assert!(same.iter().all(|pc| lookup.get(*pc).is_none()));
     }
 
     #[test]

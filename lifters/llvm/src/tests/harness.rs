@@ -145,6 +145,7 @@ pub fn run(blob: &Blob, state: &mut CpuState) {
     state.lookup = lookup.as_ptr() as u64;
     state.helpers = table.as_ptr() as u64;
     state.exit_stub = xlate_llvm_test_exit as *const () as u64;
+    state.missed_stub = state.exit_stub;
     in_mode(state.mxcsr, || {
         // SAFETY: the blob keeps to the block ABI, and all it reaches through the state lives until it has left.
         unsafe { xlate_llvm_test_enter(state, installed.entry) }
@@ -179,6 +180,7 @@ pub fn visible(state: &CpuState) -> CpuState {
         lookup: 0,
         helpers: 0,
         exit_stub: 0,
+        missed_stub: 0,
         host_sp: 0,
         stack_limit: 0,
         link_slot: 0,

@@ -331,9 +331,9 @@ impl<'f> Baseline<'f> {
         (code, slot)
     }
 
-    /// Finds the code for an address in the table of indirect branches; leaves for the given reason if there is none. Gives the code and the
-    /// entry's address.
-    fn look_up(&mut self, target: Value, missed: ExitReason) -> (Value, Value) {
+    /// Finds the code for an address in the table of indirect branches, or else what looks further and leaves for the given
+    /// reason.
+    fn look_up(&mut self, target: Value, missed: ExitReason) -> Value {
         // The index of `xlate_abi::state::lookup_index`, scaled to the entry's size.
         let twelve = self.word(12);
         let high = self.b.ins().ushr(target, twelve);
@@ -347,10 +347,21 @@ impl<'f> Baseline<'f> {
         let pc_field = offset_of!(LookupEntry, guest_pc) as i32;
         let known = self.b.ins().load(types::I64, OWN, entry, pc_field);
         let hit = self.b.ins().icmp(IntCC::Equal, known, target);
-        self.unless(hit, |e| e.go_on_at(target, missed));
-        let code_field = offset_of!(LookupEntry, code) as i32;
-        let code = self.b.ins().load(types::I64, OWN, entry, code_field);
-        (code, entry)
+        let (found, not_found, join) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
+        let code = self.b.append_block_param(join, types::I64);
+        self.b.set_cold_block(not_found);
+        self.b.ins().brif(hit, found, [], not_found, []);
+        self.switch(not_found);
+        self.store_state(target, offset_of!(CpuState, rip) as i32);
+        let reason = self.b.ins().iconst(types::I32, i64::from(missed as u32));
+        self.store_state(reason, offset_of!(CpuState, exit_reason) as i32);
+        let stub = self.load_state(types::I64, offset_of!(CpuState, missed_stub) as i32);
+        self.b.ins().jump(join, &[stub.into()]);
+        self.switch(found);
+        let known_code = self.b.ins().load(types::I64, OWN, entry, offset_of!(LookupEntry, code) as i32);
+        self.b.ins().jump(join, &[known_code.into()]);
+        self.switch(join);
+        code
     }
 
     /// Has the dispatcher go on at an address.
@@ -1002,13 +1013,14 @@ impl Emitter for Baseline<'_> {
             }
             Indirect::Jump => {
                 self.safepoint(|_| target);
-                let (code, entry) = self.look_up(target, ExitReason::Continue);
-                self.b.ins().return_call_indirect(self.tail, code, &[self.state, entry]);
+                let code = self.look_up(target, ExitReason::Continue);
+                // No slot leads there.
+                self.b.ins().return_call_indirect(self.tail, code, &[self.state, target]);
             }
             Indirect::Call { return_to } => {
                 self.check_stack(target);
-                let (code, entry) = self.look_up(target, ExitReason::Crossed);
-                self.call_code(code, entry, return_to);
+                let code = self.look_up(target, ExitReason::Crossed);
+                self.call_code(code, target, return_to);
             }
         }
     }
