@@ -63,6 +63,7 @@ fn tier2(c: &mut Criterion) {
             entry: sample.address,
             target: host_target(),
             options: OPTIONS,
+            grows: false,
             profile: sample.profile(),
             indirect: Vec::new(),
             code: vec![sample.code()],

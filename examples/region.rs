@@ -66,6 +66,7 @@ fn show(file: &str, place: &str, rest: &[String]) -> Result<(), Box<dyn std::err
         entry,
         target: target.clone(),
         options,
+        grows: false,
         profile,
         indirect: Vec::new(),
         code,

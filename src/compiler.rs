@@ -39,7 +39,7 @@ pub enum Report {
     /// How large the region is, before it is compiled. Not sent if there is no code for one.
     Formed(RegionSize),
     /// Ends an order; the error says why there is no code.
-    Done(Result<Blob, String>),
+    Done(Result<Box<Blob>, String>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ fn work_off(orders: &mut impl Read, reports: &mut impl Write, fault: Option<Faul
             }
         });
         announced?;
-        wire::send(reports, &Report::Done(blob.map_err(|e| e.to_string())))?;
+        wire::send(reports, &Report::Done(blob.map(Box::new).map_err(|e| e.to_string())))?;
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ pub struct Compilers {
 /// A region's code.
 #[derive(Debug)]
 pub struct Compiled {
-    pub blob: Blob,
+    pub blob: Box<Blob>,
     /// How often the region was made smaller.
     pub splits: u32,
 }
@@ -91,7 +91,7 @@ impl Compilers {
     /// Compiles a region, a smaller one if need be; the error is for the client.
     pub fn compile(&self, request: &CompileRequest) -> Result<Compiled, String> {
         let started = Instant::now();
-        let mut order = Order { request: Cow::Borrowed(request), most: RegionSize::MOST };
+        let mut order = Order { request: Cow::Borrowed(request), most: RegionSize::for_request(request) };
         let (mut splits, mut deaths) = (0, 0);
         loop {
             let Stopped { why, size } = match self.attempt(&order) {
@@ -112,7 +112,7 @@ impl Compilers {
     }
 
     /// Has a compiler try; the inner error is its own answer.
-    fn attempt(&self, order: &Order<'_>) -> Result<Result<Blob, String>, Stopped> {
+    fn attempt(&self, order: &Order<'_>) -> Result<Result<Box<Blob>, String>, Stopped> {
         let mut compiler = self.take().map_err(|e| Stopped { why: Stop::Lost(e), size: None })?;
         let mut size = None;
         let outcome = compiler.compile(order, self.limit, &mut size).map_err(|why| Stopped { why, size })?;
@@ -184,7 +184,7 @@ impl Compiler {
         order: &Order<'_>,
         limit: Duration,
         size: &mut Option<RegionSize>,
-    ) -> Result<Result<Blob, String>, Stop> {
+    ) -> Result<Result<Box<Blob>, String>, Stop> {
         if !self.ready {
             self.get_ready()?;
         }

@@ -8,10 +8,10 @@
 //! edges make the region.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 
 use iced_x86::FlowControl;
-use xlate_abi::protocol::{COLD_FRACTION, CodeBytes, CodeOptions, CompileRequest, OptLevel};
+use xlate_abi::protocol::{COLD_FRACTION, CodeBytes, CodeOptions, CompileRequest, Formed, IndirectTargets, OptLevel};
 use xlate_llvm::{Frames, KnownTable, Region, RegionBlock};
 use xlate_x86::decode::{MAX_BLOCK, decode_block_by};
 use xlate_x86::{Block, BlockEnd, TableJump};
@@ -153,7 +153,7 @@ impl<'a> Growth<'a> {
             return;
         }
         self.instructions += block.insns.len();
-        for next in self.continuations(&block) {
+        for next in continuations(&block, self.likely(&block)) {
             self.propose(Place { pc: next, ..place });
         }
         let count = self.weight(place);
@@ -219,19 +219,9 @@ impl<'a> Growth<'a> {
             if size > enough {
                 break;
             }
-            todo.extend(self.continuations(&block).into_iter().filter(|next| seen.insert(*next)));
+            todo.extend(continuations(&block, self.likely(&block)).into_iter().filter(|next| seen.insert(*next)));
         }
         size
-    }
-
-    /// Where control may go on inside a frame: direct successors, and where indirect jumps lead; behind a call, the
-    /// address that it returns to.
-    fn continuations(&self, block: &Block) -> Vec<u64> {
-        match ended_by(block) {
-            Some(FlowControl::Call | FlowControl::IndirectCall) => vec![block.end()],
-            Some(FlowControl::IndirectBranch) => self.likely(block).to_vec(),
-            _ => block.successors(),
-        }
     }
 
     /// What the call at a block's end calls, as far as is known.
@@ -248,6 +238,37 @@ impl<'a> Growth<'a> {
     }
 }
 
+/// Where control may go on inside a frame: direct successors, and where an indirect jump leads; behind a call, the
+/// address that it returns to.
+fn continuations(block: &Block, jumps_to: &[u64]) -> Vec<u64> {
+    match ended_by(block) {
+        Some(FlowControl::Call | FlowControl::IndirectCall) => vec![block.end()],
+        Some(FlowControl::IndirectBranch) => jumps_to.to_vec(),
+        _ => block.successors(),
+    }
+}
+
+/// What the region was formed by.
+pub fn formed(request: &CompileRequest, region: &Region) -> Formed {
+    let inside: HashSet<u64> = region.blocks.iter().map(|b| b.block.pc).collect();
+    let of_block = |pc: u64| inside.contains(&pc);
+    let of_table = |targets: &IndirectTargets| {
+        let said = if targets.table_base.is_some() { 1 } else { targets.to.len() };
+        IndirectTargets { to: targets.to[..said].to_vec(), ..targets.clone() }
+    };
+    let leads_to = |b: &RegionBlock| {
+        let listed = region.indirect.get(&b.block.pc).map_or(&[][..], Vec::as_slice);
+        continuations(&b.block, b.table.as_ref().map_or(listed, |table| &table.targets))
+    };
+    let exits: BTreeSet<u64> = region.blocks.iter().flat_map(leads_to).filter(|pc| !of_block(*pc)).collect();
+    Formed {
+        grown: request.grows,
+        profile: request.profile.iter().filter(|b| of_block(b.pc)).copied().collect(),
+        indirect: request.indirect.iter().filter(|i| of_block(i.from)).map(of_table).collect(),
+        exits: exits.into_iter().collect(),
+    }
+}
+
 /// The kind of the instruction that ends a block by itself.
 fn ended_by(block: &Block) -> Option<FlowControl> {
     let last = block.insns.last().filter(|_| block.exit == BlockEnd::Terminator)?;
@@ -257,7 +278,7 @@ fn ended_by(block: &Block) -> Option<FlowControl> {
 
 #[cfg(test)]
 mod tests {
-    use xlate_abi::protocol::{BlockProfile, CodeBytes, FlagRule, IndirectTargets};
+    use xlate_abi::protocol::{BlockProfile, FlagRule};
     use xlate_llvm::Call;
 
     use super::*;
@@ -272,6 +293,7 @@ mod tests {
             entry: CALLER,
             target: xlate_llvm::host_target(),
             options: CodeOptions { opt: OptLevel::O2, precise: false, flags: FlagRule::Convention, tso: false },
+            grows: false,
             profile: counts.iter().map(|&(pc, count)| BlockProfile { pc, count }).collect(),
             indirect: Vec::new(),
             code: [(CALLER, caller), (CALLEE, callee)]
@@ -340,6 +362,27 @@ mod tests {
             let table = region.blocks[0].table.as_ref();
             assert_eq!(table.map(|t| t.targets.clone()), found.then(|| vec![CALLEE]));
         }
+    }
+
+    #[test]
+    fn a_region_says_what_it_was_formed_by_and_leaves_for() {
+        // jne +0x10; jmp [0x2000]
+        let code = [0x75, 0x10, 0xff, 0x24, 0x25, 0x00, 0x20, 0, 0];
+        let jump = CALLER + 2;
+        let table = [CALLEE, 0x3000].map(u64::to_le_bytes).concat();
+        let request = CompileRequest {
+            grows: true,
+            indirect: vec![IndirectTargets { from: jump, to: vec![CALLEE, 0x3000], table_base: Some(0) }],
+            data: vec![CodeBytes { address: 0x2000, bytes: table }],
+            ..request(&code, &SMALL, &[(CALLER, 1000), (jump, 900), (CALLEE, 800), (0x3000, 1), (0x5000, 1000)])
+        };
+        let region = form_region(&request, RegionSize::MOST).expect("there is code");
+        let formed = formed(&request, &region);
+        let counts: Vec<_> = formed.profile.iter().map(|b| (b.pc, b.count)).collect();
+        assert_eq!(counts, [(CALLER, 1000), (jump, 900), (CALLEE, 800)]);
+        assert_eq!((formed.exits, formed.grown), (vec![CALLER + 0x12, 0x3000], true));
+        let target = IndirectTargets { from: jump, to: vec![CALLEE], table_base: Some(0) };
+        assert_eq!(formed.indirect, [target]);
     }
 
     #[test]

@@ -42,7 +42,9 @@ pub fn translate(
     let size = RegionSize { blocks: region.blocks.len(), instructions: region.instructions() };
     log_region(request, &region, size);
     formed(size);
-    Ok(compile_region(&region, &request.target, request.options)?)
+    let mut blob = compile_region(&region, &request.target, request.options)?;
+    blob.formed = form::formed(request, &region);
+    Ok(blob)
 }
 
 fn log_region(request: &CompileRequest, region: &Region, size: RegionSize) {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use xlate_abi::protocol::CompileRequest;
 use xlate_x86::decode::MAX_BLOCK;
 
 /// A region's size, or a limit to it.
@@ -17,11 +18,19 @@ impl RegionSize {
     /// quarter of a second. The hot part of a formatted print just fits. The blocks count in regions of very short ones.
     pub const MOST: Self = Self { blocks: 220, instructions: 640 };
 
+    /// The limit where a region takes a smaller one's place: large interpreters' loops fit. LLVM takes a second for it.
+    const GROWN: Self = Self { blocks: 700, instructions: 2000 };
+
     /// One block, whatever its length.
     const BLOCK: Self = Self { blocks: 1, instructions: MAX_BLOCK };
 
     /// Regions aren't halved further than to so many instructions, for that is about a block.
     const SMALLEST: usize = 32;
+
+    /// The limit for a request's region.
+    pub fn for_request(request: &CompileRequest) -> Self {
+        if request.grows { Self::GROWN } else { Self::MOST }
+    }
 
     /// The limit to try where a region of this size was too much; none where it was a single block.
     pub fn halved(self) -> Option<Self> {

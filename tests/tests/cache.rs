@@ -9,7 +9,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use xlate_tests::guest::{LIMIT, run, xlate};
+use xlate_tests::guest::{LIMIT, compile, run, xlate};
 
 /// A guest whose hot loop has `FACTOR` in its code: other programs of the same size at the same addresses.
 const SOURCE: &str = "#include <stdio.h>
@@ -35,6 +35,8 @@ struct Outcome {
     stdout: String,
     stderr: String,
     requested: u64,
+    /// Those of them that are to take a smaller one's place.
+    to_grow: u64,
     stored: u64,
     installed: u64,
     other: u64,
@@ -84,12 +86,14 @@ impl Place {
         let text = fs::read_to_string(&stats).expect("written at the end");
         let number = |what: &str| {
             let end = text.find(what).unwrap_or_else(|| panic!("no {what:?} in {text}"));
-            text[..end].split_whitespace().next_back().and_then(|n| n.parse().ok()).expect("a number stands before it")
+            let word = text[..end].split_whitespace().next_back().map(|word| word.trim_start_matches('('));
+            word.and_then(|n| n.parse().ok()).expect("a number stands before it")
         };
         Outcome {
             stdout: shown.stdout,
             stderr,
             requested: number(" regions requested"),
+            to_grow: number(" to grow)"),
             stored: number(" regions stored"),
             installed: number(" taken from there,"),
             other: number(" not for this code"),
@@ -121,6 +125,19 @@ impl Place {
         assert_eq!(shown.end, 0, "{stderr}");
         shown.stdout
     }
+}
+
+/// A loop's later phases use other parts of it than the first, in which its region is formed.
+#[test]
+fn a_region_grows_once_for_what_it_leaves_for_and_is_kept_so() {
+    let place = Place::new(3);
+    let guest = compile("features", "grows", &["-O2"]);
+    let guest = guest.to_str().expect("plain");
+    let native = run(&mut Command::new(guest), LIMIT).0.stdout;
+    let first = place.run_guest(&["--wait"], &[guest]);
+    assert!(first.stdout == native && (1..=2).contains(&first.to_grow), "{first:?}");
+    let second = place.run_guest(&["--wait"], &[guest]);
+    assert_eq!((&second.stdout, second.requested, second.to_grow), (&native, 0, 0), "{second:?}");
 }
 
 #[test]

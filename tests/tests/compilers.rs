@@ -99,6 +99,7 @@ fn request(id: u64, bytes: &[u8], profile: Vec<BlockProfile>) -> CompileRequest 
         entry: ENTRY,
         target: xlate_llvm::host_target(),
         options: CodeOptions { opt: OptLevel::O2, precise: false, flags: FlagRule::Exact, tso: false },
+        grows: false,
         profile,
         indirect: Vec::new(),
         code: vec![CodeBytes { address: ENTRY, bytes: bytes.to_vec() }],
@@ -119,7 +120,7 @@ fn large(id: u64, blocks: u64) -> CompileRequest {
 
 fn compiled(response: Response) -> (u64, Blob, u32) {
     match response {
-        Response::Compiled { id, blob, splits } => (id, blob, splits),
+        Response::Compiled { id, blob, splits } => (id, *blob, splits),
         Response::Failed { reason, .. } => panic!("{reason}"),
     }
 }

@@ -44,6 +44,7 @@ guests! {
     features flags [];
     features calls [];
     features switches [];
+    features grows [];
     features migrate ["20"];
 }
 

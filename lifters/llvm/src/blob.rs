@@ -6,7 +6,7 @@ use object::read::elf::ElfFile64;
 use object::{
     Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SectionIndex, SectionKind, SymbolIndex, elf,
 };
-use xlate_abi::protocol::{Blob, BlobSlot, PcMapRow};
+use xlate_abi::protocol::{Blob, BlobSlot, Formed, PcMapRow};
 use xlate_abi::state::LinkSlot;
 
 use crate::CompileError;
@@ -44,6 +44,7 @@ pub fn from_object(bytes: &[u8], slots: &[u64]) -> Result<Blob, CompileError> {
         pc_map,
         source: Vec::new(),
         data: Vec::new(),
+        formed: Formed::default(),
         guest_instructions: 0,
         compile_micros: 0,
     })

@@ -328,10 +328,7 @@ impl<'c> Llvm<'c> {
 
     /// A block that goes to the guest block at `target` with that address in the registers that hold it.
     fn way_of_entry(&mut self, table: &KnownTable, target: u64) -> Option<BasicBlock<'c>> {
-        let likely = self.indirect.get(&self.block_pc).is_some_and(|likely| likely.contains(&target));
-        if !likely || self.inside(self.frame, target).is_none() {
-            return None;
-        }
+        self.inside(self.frame, target)?;
         let (here, way) = (self.ir.here(), self.ir.block("entry"));
         self.ir.at_end(way);
         for n in (0..16).filter(|n| table.jump.holds >> n & 1 != 0) {

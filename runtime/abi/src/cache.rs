@@ -28,7 +28,7 @@ use twox_hash::XxHash3_64;
 use crate::protocol::{Blob, CodeBytes, CodeOptions, FlagRule};
 
 /// Version of the form described here.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// How the names of cache files end.
 pub const SUFFIX: &str = ".regions";
 /// How the names of half-written files begin; a rename takes them away.

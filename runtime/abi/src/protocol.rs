@@ -91,6 +91,8 @@ pub struct CompileRequest {
     pub entry: u64,
     pub target: Target,
     pub options: CodeOptions,
+    /// It is to take a smaller region's place, for code that leaves for it is hot.
+    pub grows: bool,
     /// The basic blocks tier 1 knows near the entry, with their counts.
     pub profile: Vec<BlockProfile>,
     /// Where the indirect jumps and calls near the entry probably lead.
@@ -100,6 +102,19 @@ pub struct CompileRequest {
     /// Tables of jump targets, each once, in memory that the guest can't write to. There may be other things behind their
     /// last entries.
     pub data: Vec<CodeBytes>,
+}
+
+/// What a region was formed by, for the larger one that may take its place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Formed {
+    /// It has taken a smaller one's place.
+    pub grown: bool,
+    /// The counts of its blocks.
+    pub profile: Vec<BlockProfile>,
+    /// Where its indirect jumps and calls lead; of a table's targets, one.
+    pub indirect: Vec<IndirectTargets>,
+    /// Where it leaves for inside its functions, in order: neither what it calls nor where it returns to.
+    pub exits: Vec<u64>,
 }
 
 /// Where a blob's link slot stands and leads.
@@ -140,6 +155,7 @@ pub struct Blob {
     pub source: Vec<(u64, u32)>,
     /// Guest data it was made from, likewise.
     pub data: Vec<(u64, u32)>,
+    pub formed: Formed,
     /// Guest instructions in the region, for reports.
     pub guest_instructions: u32,
     /// Time the service needed, failed attempts included, microseconds.
@@ -171,7 +187,7 @@ pub enum Request {
 pub enum Response {
     Compiled {
         id: u64,
-        blob: Blob,
+        blob: Box<Blob>,
         /// How often the region was made smaller, for the compiler took too long for it or died of it.
         splits: u32,
     },

@@ -119,7 +119,7 @@ pub const RETURNED: [usize; 2] = [RAX, RSP];
 
 /// Entries of the per-thread indirect-branch table; index of a target is [`lookup_index`]. What isn't there may be in the
 /// second place, at [`second_place`], where [`CpuState::missed_stub`] looks.
-pub const LOOKUP_ENTRIES: usize = 4096;
+pub const LOOKUP_ENTRIES: usize = 1 << 14;
 
 /// Table index of a guest pc. Emitted in line by the back ends, so it stays this simple:
 /// `(pc ^ pc >> 12) & (LOOKUP_ENTRIES - 1)`.

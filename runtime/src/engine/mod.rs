@@ -20,6 +20,7 @@ mod pages;
 mod perf_map;
 mod promote;
 mod stored;
+mod surroundings;
 mod table;
 mod tier0;
 mod tier2;

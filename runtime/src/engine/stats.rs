@@ -20,6 +20,8 @@ pub struct Stats {
     /// Of the compiled blocks, those that another process compiled.
     pub baseline_background: u64,
     pub regions_requested: u64,
+    /// Those of them that are to take a smaller one's place.
+    pub regions_to_grow: u64,
     pub regions_installed: u64,
     /// Regions that the service made smaller than it would have, for they took too long or the compiler died of
     /// them.
@@ -87,9 +89,10 @@ impl fmt::Display for Stats {
         )?;
         writeln!(
             f,
-            "  optimized:   {} regions requested, {} installed, {} split, {} failed; {} instructions to {} bytes; \
+            "  optimized:   {} regions requested ({} to grow), {} installed, {} split, {} failed; {} instructions to {} bytes; \
              {:.2} ms in the service, {:.2} ms waited",
             self.regions_requested,
+            self.regions_to_grow,
             self.regions_installed,
             self.regions_split,
             self.regions_failed(),

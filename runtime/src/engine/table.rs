@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
-use xlate_abi::protocol::PcMapRow;
+use xlate_abi::protocol::{Formed, PcMapRow};
 use xlate_abi::state::{LOOKUP_ENTRIES, LinkSlot, LookupEntry, lookup_index, second_place};
 use xlate_x86::interpreter::DecodedBlock;
 
@@ -211,6 +211,7 @@ pub struct Region {
     pub source: Vec<(u64, u32)>,
     /// Bytes of code among these.
     pub size: u64,
+    pub formed: Formed,
 }
 
 /// Guest pc by offset in a piece of code.
@@ -246,9 +247,10 @@ struct Mapped {
 }
 
 /// How far a function's code may be behind its entry.
-pub const LONGEST_FUNCTION: u64 = 1 << 14;
+pub const LONGEST_FUNCTION: u64 = 1 << 16;
 
 /// The dispatcher's knowledge.
+#[derive(Default)]
 pub struct Table {
     /// Boxed: a program's start has tens of thousands, and a map that grows moves all that it holds.
     blocks: AddressMap<Box<Entry>>,
@@ -273,24 +275,6 @@ fn pages(start: u64, end: u64) -> core::ops::RangeInclusive<u64> {
     start >> PAGE_SHIFT..=end.saturating_sub(1).max(start) >> PAGE_SHIFT
 }
 
-impl Default for Table {
-    fn default() -> Self {
-        Self {
-            blocks: AddressMap::default(),
-            functions: BTreeSet::new(),
-            regions: AddressMap::default(),
-            by_page: AddressMap::default(),
-            links: Links::default(),
-            mapped: Vec::new(),
-            arena: Arena::default(),
-            known: Known::default(),
-            dropped: Vec::new(),
-            lookup: Lookup::default(),
-            links_patched: 0,
-        }
-    }
-}
-
 impl Table {
     /// Address of the table for indirect branches; its value for `CpuState::lookup`.
     pub fn lookup_address(&self) -> u64 {
@@ -299,6 +283,10 @@ impl Table {
 
     pub fn block(&mut self, pc: u64) -> Option<&mut Entry> {
         self.blocks.get_mut(&pc).map(|entry| &mut **entry)
+    }
+
+    pub fn known_block(&self, pc: u64) -> Option<&Entry> {
+        self.blocks.get(&pc).map(|entry| &**entry)
     }
 
     pub fn has_region(&self, pc: u64) -> bool {
@@ -325,6 +313,34 @@ impl Table {
     /// Bytes of guest code in the region that is entered at `pc`; 0 if there is none.
     pub fn region_size(&self, pc: u64) -> u64 {
         self.regions.get(&pc).map_or(0, |r| r.size)
+    }
+
+    /// What the regions were formed by that are entered near an address.
+    pub fn formed_near(&self, pc: u64, distance: u64) -> impl Iterator<Item = &Formed> {
+        let near = self.regions.iter().filter(move |(entry, _)| entry.abs_diff(pc) < distance);
+        near.map(|(_, region)| &region.formed)
+    }
+
+    /// The region that a block is to become a part of: the largest that leaves for it, hasn't grown yet, and isn't entered
+    /// inside one that has.
+    pub fn region_to_grow(&self, exit: u64) -> Option<u64> {
+        let leaves = |region: &Region| !region.formed.grown && region.formed.exits.binary_search(&exit).is_ok();
+        let has = |region: &Region, pc: u64| region.source.iter().any(|&(start, _)| start == pc);
+        let inside_another = |entry| self.regions.values().any(|region| region.formed.grown && has(region, entry));
+        let regions = self.regions.iter().filter(|(entry, region)| leaves(region) && !inside_another(**entry));
+        regions.map(|(entry, region)| (region.size, *entry)).max().map(|(_, entry)| entry)
+    }
+
+    /// A region was asked for again: whatever comes of it, it doesn't grow any more.
+    pub fn has_grown(&mut self, entry: u64) {
+        if let Some(region) = self.regions.get_mut(&entry) {
+            region.formed.grown = true;
+        }
+    }
+
+    /// Whether an address is one that known blocks call.
+    pub fn is_function(&self, pc: u64) -> bool {
+        self.functions.contains(&pc)
     }
 
     /// Where the parts of installed regions begin.
@@ -549,8 +565,21 @@ impl Table {
 }
 
 /// Two entries share a line of the host's cache.
-#[repr(align(64))]
+#[repr(C, align(64))]
 struct Entries([LookupEntry; LOOKUP_ENTRIES]);
+
+impl Entries {
+    /// Empty ones. The kernel's pages of zeroes cost nothing before something is written to them.
+    fn empty() -> Box<Self> {
+        // SAFETY: all zeroes are valid entries.
+        let mut entries = unsafe { Box::<Self>::new_zeroed().assume_init() };
+        let first = lookup_index(0);
+        for place in [first, second_place(first)] {
+            entries.0[place] = empty(place);
+        }
+        entries
+    }
+}
 
 /// The table of indirect branches: a target is at its index or beside it.
 struct Lookup {
@@ -567,7 +596,7 @@ const fn empty(index: usize) -> LookupEntry {
 
 impl Default for Lookup {
     fn default() -> Self {
-        Self { entries: Box::new(Entries(core::array::from_fn(empty))), displaced: 0 }
+        Self { entries: Entries::empty(), displaced: 0 }
     }
 }
 
@@ -601,6 +630,7 @@ impl Lookup {
         }
     }
 
+    /// Where it is, it stays.
     fn clear(&mut self) {
         self.entries.0.iter_mut().enumerate().for_each(|(place, entry)| *entry = empty(place));
     }
@@ -682,6 +712,27 @@ mod tests {
         table
     }
 
+    fn region(code: Code, formed: Formed) -> Region {
+        Region { code, source: vec![(0x1000, 4)], size: 4, formed }
+    }
+
+    #[test]
+    fn a_region_is_found_by_its_exits_until_it_has_grown() {
+        let mut table = table_with(0x1000, 0x77);
+        let formed = Formed { exits: vec![0x1004, 0x1010], ..Formed::default() };
+        table.insert_region(0x1000, region(Code::plain(0x99), formed.clone()));
+        let both = vec![(0x1000, 4), (0x2000, 4)];
+        let larger = Region { size: 8, source: both, ..region(Code::plain(0xaa), formed) };
+        table.insert_region(0x2000, larger);
+        assert_eq!([0x1004, 0x1008, 0x1010].map(|exit| table.region_to_grow(exit)), [Some(0x2000), None, Some(0x2000)]);
+        table.has_grown(0x2000);
+        assert_eq!(table.region_to_grow(0x1004), None, "it has the other's entry inside");
+        table.remove_range(0x2000, 0x2001);
+        assert_eq!(table.region_to_grow(0x1004), Some(0x1000));
+        table.has_grown(0x1000);
+        assert_eq!(table.region_to_grow(0x1004), None);
+    }
+
     #[test]
     fn links_follow_the_best_code() {
         let mut table = table_with(0x1000, 0x77);
@@ -693,7 +744,7 @@ mod tests {
         unsafe { table.link(Link { slot: passing, passes: true }, Code::plain(0x77)) };
         table.publish(0x1000, Code::plain(0x77));
         let code = Code { entry: 0x99, passed: 0xaa };
-        table.insert_region(0x1000, Region { code, source: vec![(0x1000, 4)], size: 4 });
+        table.insert_region(0x1000, region(code, Formed::default()));
         // SAFETY: as above.
         assert_eq!(unsafe { ((*slot).code, (*passing).code) }, (0x99, 0xaa));
         let found = table.lookup.get(0x1000).map(|found| (found.code, found.passed));
@@ -708,7 +759,11 @@ mod tests {
 
     #[test]
     fn no_address_finds_an_empty_entry() {
-        for (place, entry) in Lookup::default().entries.0.iter().enumerate() {
+        let mut lookup = Lookup::default();
+        lookup.insert(0x1000, Code::plain(1));
+        let unused = Lookup::default().entries.0;
+        lookup.clear();
+        for (place, entry) in unused.iter().enumerate().chain(lookup.entries.0.iter().enumerate()) {
             let first = lookup_index(entry.guest_pc);
             assert!(place != first && place != second_place(first));
         }
@@ -716,8 +771,8 @@ mod tests {
 
     #[test]
     fn two_targets_of_one_index_are_found_and_a_third_displaces_only_one() {
-        let same = [0x1_0000, 0x1_1001, 0x1_2002_u64];
-        assert!(same.iter().all(|pc| lookup_index(*pc) == lookup_index(same[0])));
+        let mut at_one_index = (0x1_0000..).filter(|pc| lookup_index(*pc) == lookup_index(0x1_0000));
+        let same: [u64; 3] = core::array::from_fn(|_| at_one_index.next().expect("there are many"));
         let mut lookup = Lookup::default();
         let code = |lookup: &Lookup, pc| lookup.get(pc).map(|found| found.code);
         lookup.insert(same[0], Code::plain(1));

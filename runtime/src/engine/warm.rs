@@ -29,7 +29,8 @@ impl Engine {
             covered.extend(self.table.region_parts());
             let refused = self.table.block(pc).is_none_or(|e| e.no_region || e.snapshot.is_some());
             if !refused && !covered.contains(&pc) && self.asks_for_regions() {
-                self.request_region(pc, memory);
+                let grows = self.table.region_to_grow(pc);
+                self.request_region(grows.unwrap_or(pc), grows.is_some(), memory);
             }
         }
         self.wait_for_answers(1);

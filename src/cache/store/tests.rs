@@ -20,6 +20,7 @@ fn request(entry: u64) -> CompileRequest {
             flags: xlate_abi::protocol::FlagRule::Convention,
             tso: false,
         },
+        grows: false,
         profile: Vec::new(),
         indirect: Vec::new(),
         code: vec![CodeBytes { address: entry, bytes: vec![0x90; 8] }],
