@@ -278,7 +278,7 @@ fn pages(start: u64, end: u64) -> core::ops::RangeInclusive<u64> {
 impl Table {
     /// Address of the table for indirect branches; its value for `CpuState::lookup`.
     pub fn lookup_address(&self) -> u64 {
-        core::ptr::from_ref(&*self.lookup.entries) as u64
+        self.lookup.address()
     }
 
     pub fn block(&mut self, pc: u64) -> Option<&mut Entry> {
@@ -564,26 +564,15 @@ impl Table {
     }
 }
 
-/// Two entries share a line of the host's cache.
+/// A line of the host's cache.
 #[repr(C, align(64))]
-struct Entries([LookupEntry; LOOKUP_ENTRIES]);
-
-impl Entries {
-    /// Empty ones. The kernel's pages of zeroes cost nothing before something is written to them.
-    fn empty() -> Box<Self> {
-        // SAFETY: all zeroes are valid entries.
-        let mut entries = unsafe { Box::<Self>::new_zeroed().assume_init() };
-        let first = lookup_index(0);
-        for place in [first, second_place(first)] {
-            entries.0[place] = empty(place);
-        }
-        entries
-    }
-}
+struct Line([LookupEntry; 2]);
 
 /// The table of indirect branches: a target is at its index or beside it.
 struct Lookup {
-    entries: Box<Entries>,
+    /// Its lines, and what alignment leaves over. It comes from the kernel as zeroes, which cost nothing before something
+    /// is written to them; only so they do.
+    memory: Box<[u64]>,
     /// Targets that came where two others were.
     displaced: usize,
 }
@@ -596,19 +585,46 @@ const fn empty(index: usize) -> LookupEntry {
 
 impl Default for Lookup {
     fn default() -> Self {
-        Self { entries: Entries::empty(), displaced: 0 }
+        let words = LOOKUP_ENTRIES * size_of::<LookupEntry>() / size_of::<u64>();
+        let room = size_of::<Line>() / size_of::<u64>();
+        let mut lookup = Self { memory: vec![0; words + room].into_boxed_slice(), displaced: 0 };
+        let first = lookup_index(0);
+        [first, second_place(first)].into_iter().for_each(|place| *lookup.entry_mut(place) = empty(place));
+        lookup
     }
 }
 
 impl Lookup {
+    fn lines(&self) -> &[Line] {
+        // SAFETY: a line consists of words, and any value is one.
+        unsafe { self.memory.align_to().1 }
+    }
+
+    fn lines_mut(&mut self) -> &mut [Line] {
+        // SAFETY: as in `lines`.
+        unsafe { self.memory.align_to_mut().1 }
+    }
+
+    fn address(&self) -> u64 {
+        self.lines().as_ptr() as u64
+    }
+
+    fn entry(&self, place: usize) -> &LookupEntry {
+        &self.lines()[place / 2].0[place % 2]
+    }
+
+    fn entry_mut(&mut self, place: usize) -> &mut LookupEntry {
+        &mut self.lines_mut()[place / 2].0[place % 2]
+    }
+
     /// Where a target is, if it is there.
     fn place_of(&self, pc: u64) -> Option<usize> {
         let first = lookup_index(pc);
-        [first, second_place(first)].into_iter().find(|place| self.entries.0[*place].guest_pc == pc)
+        [first, second_place(first)].into_iter().find(|place| self.entry(*place).guest_pc == pc)
     }
 
     fn get(&self, pc: u64) -> Option<&LookupEntry> {
-        self.place_of(pc).map(|place| &self.entries.0[place])
+        self.place_of(pc).map(|place| self.entry(place))
     }
 
     /// In its first place if that is free, else in its second. Of three targets with the same two places now the one is
@@ -616,23 +632,28 @@ impl Lookup {
     fn insert(&mut self, pc: u64, code: Code) {
         let first = lookup_index(pc);
         let places = [first, second_place(first)];
-        let free = |place: &usize| self.entries.0[*place].guest_pc == empty(*place).guest_pc;
+        let free = |place: &usize| self.entry(*place).guest_pc == empty(*place).guest_pc;
         let place = self.place_of(pc).or_else(|| places.into_iter().find(free)).unwrap_or_else(|| {
             self.displaced += 1;
             places[self.displaced % places.len()]
         });
-        self.entries.0[place] = LookupEntry { guest_pc: pc, code: code.entry, passed: code.passed, _pad: 0 };
+        *self.entry_mut(place) = LookupEntry { guest_pc: pc, code: code.entry, passed: code.passed, _pad: 0 };
     }
 
     fn remove(&mut self, pc: u64) {
         if let Some(place) = self.place_of(pc) {
-            self.entries.0[place] = empty(place);
+            *self.entry_mut(place) = empty(place);
         }
     }
 
-    /// Where it is, it stays.
+    /// Its address stays the same.
     fn clear(&mut self) {
-        self.entries.0.iter_mut().enumerate().for_each(|(place, entry)| *entry = empty(place));
+        for place in 0..LOOKUP_ENTRIES {
+            let entry = self.entry_mut(place);
+            if entry.guest_pc != empty(place).guest_pc {
+                *entry = empty(place);
+            }
+        }
     }
 }
 
@@ -761,11 +782,14 @@ mod tests {
     fn no_address_finds_an_empty_entry() {
         let mut lookup = Lookup::default();
         lookup.insert(0x1000, Code::plain(1));
-        let unused = Lookup::default().entries.0;
         lookup.clear();
-        for (place, entry) in unused.iter().enumerate().chain(lookup.entries.0.iter().enumerate()) {
-            let first = lookup_index(entry.guest_pc);
-            assert!(place != first && place != second_place(first));
+        let unused = Lookup::default();
+        assert_eq!(unused.address() % 64, 0);
+        for place in 0..LOOKUP_ENTRIES {
+            for lookup in [&unused, &lookup] {
+                let first = lookup_index(lookup.entry(place).guest_pc);
+                assert!(place != first && place != second_place(first));
+            }
         }
     }
 
