@@ -9,6 +9,9 @@ use clap::ValueEnum;
 /// What `--engines` chooses from; native is always there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Choice {
+    /// Natively, but the C library keeps to the instruction sets that guests are offered, without AVX.
+    #[value(name = "sse")]
+    Sse,
     /// Every installed version of qemu-x86_64.
     Qemu,
     /// Tier 1 only.
@@ -26,6 +29,10 @@ pub enum Choice {
 
 /// Programs of QEMU's user mode that may be installed.
 const EMULATORS: [&str; 2] = ["qemu-x86_64", "qemu-x86_64-static"];
+
+/// Has glibc (its manual, "Hardware Capability Tunables") choose its functions as for a guest, whose CPUID tells of an
+/// Intel processor without AVX.
+const WITHOUT_AVX: &str = "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX512BW,-AVX2,-AVX,-AVX_Fast_Unaligned_Load,Fast_Unaligned_Load";
 
 /// What the persistent cache holds when a run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +82,10 @@ pub fn engines(chosen: &[Choice]) -> std::io::Result<(Vec<Engine>, Vec<String>)>
     let xlate = std::env::current_exe()?;
     for choice in Choice::value_variants().iter().filter(|c| chosen.contains(c)) {
         match choice {
+            Choice::Sse => {
+                let words = ["/usr/bin/env", WITHOUT_AVX].map(OsStr::new);
+                engines.push(Engine::new("native SSE", &words, Cache::None));
+            }
             Choice::Qemu => emulators(&mut engines, &mut missing),
             Choice::O0 => engines.push(own("xlate O0", &xlate, "--opt=O0", Cache::Cold)),
             Choice::O1 => engines.push(own("xlate O1", &xlate, "--opt=O1", Cache::Cold)),
@@ -134,6 +145,13 @@ mod tests {
         assert_eq!(engines.len(), 1);
         let command = engines[0].command(Path::new("/bin/ls"), &["-l".into()], Path::new("/c"));
         assert_eq!(words(&command), ["/bin/ls", "-l"]);
+    }
+
+    #[test]
+    fn native_without_avx_is_another_environment() {
+        let (engines, _) = engines(&[Choice::Sse]).unwrap();
+        let words = words(&engines[1].command(Path::new("/bin/ls"), &[], Path::new("/c")));
+        assert!(words[1].starts_with("GLIBC_TUNABLES=") && words[2] == "/bin/ls", "{words:?}");
     }
 
     #[test]
