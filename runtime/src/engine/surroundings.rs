@@ -195,7 +195,7 @@ impl Engine {
 
     /// Takes along where the indirect jump or call at a block's end probably leads, if it ends with one; gives it, too.
     fn take_targets(
-        &mut self,
+        &self,
         block: &Block,
         mut seen: Vec<u64>,
         around: &mut Surroundings,
