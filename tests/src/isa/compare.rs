@@ -132,7 +132,10 @@ fn same_end(native: &End, engine: &End, program: &Program) -> bool {
         #[cfg(not(target_arch = "x86_64"))]
         (End::Fault(Fault::GeneralProtection), End::Fault(Fault::Page(_))) => true,
         // Which of two operands is read first isn't architectural.
-        (End::Fault(Fault::Page(_)), End::Fault(Fault::Page(_))) if compares_memory(program) => true,
+        (
+            End::Fault(Fault::Page(_) | Fault::GeneralProtection),
+            End::Fault(Fault::Page(_) | Fault::GeneralProtection),
+        ) if compares_memory(program) => true,
         // Which byte of an access across two pages is named depends on how the access is made.
         (End::Fault(Fault::Page(a)), End::Fault(Fault::Page(b))) => a >> 12 == b >> 12,
         _ => native == engine,
