@@ -108,8 +108,10 @@ mod fx {
     pub const MXCSR_MASK: usize = 28;
     pub const ST: usize = 32;
     pub const XMM: usize = 160;
-    /// What FXSAVE writes; the rest up to 512 stays.
+    /// What FXSAVE writes; the rest stays.
     pub const WRITTEN: usize = 416;
+    /// The operand's size; what lies behind the part that means something must be accessible, too.
+    pub const AREA: u64 = 512;
 }
 
 fn physical(state: &CpuState, st: usize) -> usize {
@@ -143,8 +145,11 @@ pub fn fxsave_image(state: &CpuState, mxcsr: u32, rex_w: bool) -> [u8; fx::WRITT
 extern "C" fn do_fxsave(state: &mut CpuState, addr: u64, rex_w: u64) -> u64 {
     state.mxcsr = fpmode::store(state.mxcsr);
     let image = fxsave_image(state, state.mxcsr, rex_w != 0);
-    // SAFETY: a guest access; faults are the guest's (see the module).
-    unsafe { core::ptr::copy_nonoverlapping(image.as_ptr(), addr as *mut u8, image.len()) };
+    // SAFETY: guest accesses; faults are the guest's (see the module).
+    unsafe {
+        core::ptr::read_volatile(addr.wrapping_add(fx::AREA - 1) as *const u8);
+        core::ptr::copy_nonoverlapping(image.as_ptr(), addr as *mut u8, image.len());
+    }
     0
 }
 
@@ -167,12 +172,10 @@ fn summarised(fsw: u16, fcw: u16) -> u16 {
 }
 
 extern "C" fn do_fxrstor(state: &mut CpuState, addr: u64, rex_w: u64) -> u64 {
-    /// The operand's size; what lies behind the part that means something must be accessible too.
-    const AREA: u64 = 512;
     let mut m = [0; fx::WRITTEN];
     // SAFETY: guest accesses; faults are the guest's (see the module).
     unsafe {
-        core::ptr::read_volatile((addr.wrapping_add(AREA - 1)) as *const u8);
+        core::ptr::read_volatile(addr.wrapping_add(fx::AREA - 1) as *const u8);
         core::ptr::copy_nonoverlapping(addr as *const u8, m.as_mut_ptr(), m.len());
     }
     if !set_mxcsr(state, u64_at(&m, fx::MXCSR, 4) as u32) {
