@@ -41,14 +41,12 @@ fn triple(arch: Arch) -> &'static str {
     }
 }
 
-/// Features that every machine we translate for has, beyond LLVM's base CPU, and those that aren't to be used. A 16-byte
-/// compare-and-exchange would otherwise become a call into a library; and AVX-512's masked moves take volatile loads in
-/// and then don't fault in lanes that are masked out (LLVM 22).
+/// Features that every machine we translate for has, beyond LLVM's base CPU. A 16-byte compare-and-exchange
+/// would otherwise become a call into a library.
 fn features(target: &Target) -> String {
-    const ALWAYS: &str = "+cx16,-avx512f";
     match target.arch {
-        Arch::X86_64 if target.features.is_empty() => ALWAYS.to_owned(),
-        Arch::X86_64 => format!("{},{ALWAYS}", target.features),
+        Arch::X86_64 if target.features.is_empty() => "+cx16".to_owned(),
+        Arch::X86_64 => format!("{},+cx16", target.features),
         Arch::Aarch64 => target.features.clone(),
     }
 }

@@ -51,6 +51,7 @@ pub use stats::Stats;
 use stored::Stored;
 use table::{AddressMap, Code, Entry, Link, Table};
 use tier0::Stay;
+pub use tier2::host_target;
 
 /// Why [`Engine::run`] came back. `rip` and all registers are precise in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

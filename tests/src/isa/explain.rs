@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use xlate_abi::protocol::{CodeOptions, FlagRule, OptLevel};
-use xlate_llvm::{Region, explain_region, host_target};
+use xlate_llvm::{Region, explain_region};
+use xlate_runtime::engine::host_target;
 
 use super::arena;
 use super::case::Program;

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use xlate_abi::protocol::{CodeOptions, FlagRule, OptLevel, Target};
 use xlate_abi::state::CpuState;
-use xlate_llvm::{Region, compile_region, host_target};
+use xlate_llvm::{Region, compile_region};
+use xlate_runtime::engine::host_target;
 use xlate_runtime::engine::workbench::{Outcome, Runnable, Workbench};
 
 use super::blocks::reachable;
