@@ -141,7 +141,7 @@ impl Engine {
     fn wanted_region(&mut self, pc: u64, memory: &dyn GuestCode) -> Option<(u64, bool)> {
         let block = self.table.block(pc)?;
         let first_time = !core::mem::replace(&mut block.deferred, true);
-        match self.table.region_to_grow(pc) {
+        match self.table.region_to_grow(pc, self.count(pc)) {
             Some(_) if first_time => None,
             Some(region) => Some((region, true)),
             None if first_time => Some((self.entry_for(pc, memory), false)),

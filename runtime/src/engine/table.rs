@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
-use xlate_abi::protocol::{Formed, PcMapRow};
+use xlate_abi::protocol::{COLD_FRACTION, Formed, PcMapRow};
 use xlate_abi::state::{LOOKUP_ENTRIES, LinkSlot, LookupEntry, lookup_index, second_place};
 use xlate_x86::interpreter::DecodedBlock;
 
@@ -321,13 +321,20 @@ impl Table {
         near.map(|(_, region)| &region.formed)
     }
 
-    /// The region that a block is to become a part of: the largest that leaves for it, hasn't grown yet, and isn't entered
-    /// inside one that has.
-    pub fn region_to_grow(&self, exit: u64) -> Option<u64> {
+    /// The region that a block is to become a part of that ran so many times: the largest that leaves for it, beside which
+    /// it isn't cold, that hasn't grown yet, and that isn't entered inside one that has.
+    pub fn region_to_grow(&self, exit: u64, count: u64) -> Option<u64> {
         let leaves = |region: &Region| !region.formed.grown && region.formed.exits.binary_search(&exit).is_ok();
+        let is_cold = |entry: u64, region: &Region| {
+            let counted = region.formed.profile.iter().find(|block| block.pc == entry);
+            counted.is_some_and(|block| count < block.count / COLD_FRACTION)
+        };
         let has = |region: &Region, pc: u64| region.source.iter().any(|&(start, _)| start == pc);
         let inside_another = |entry| self.regions.values().any(|region| region.formed.grown && has(region, entry));
-        let regions = self.regions.iter().filter(|(entry, region)| leaves(region) && !inside_another(**entry));
+        let regions = self
+            .regions
+            .iter()
+            .filter(|(entry, region)| leaves(region) && !is_cold(**entry, region) && !inside_another(**entry));
         regions.map(|(entry, region)| (region.size, *entry)).max().map(|(_, entry)| entry)
     }
 
@@ -722,6 +729,7 @@ impl Arena {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use xlate_abi::protocol::BlockProfile;
     use xlate_x86::decode::{SliceSource, decode_block};
 
     fn table_with(pc: u64, entry: u64) -> Table {
@@ -740,18 +748,21 @@ mod tests {
     #[test]
     fn a_region_is_found_by_its_exits_until_it_has_grown() {
         let mut table = table_with(0x1000, 0x77);
-        let formed = Formed { exits: vec![0x1004, 0x1010], ..Formed::default() };
+        let profile = vec![BlockProfile { pc: 0x1000, count: 6400 }];
+        let formed = Formed { exits: vec![0x1004, 0x1010], profile, ..Formed::default() };
+        let grows = |table: &Table, exit| table.region_to_grow(exit, 100);
         table.insert_region(0x1000, region(Code::plain(0x99), formed.clone()));
+        assert_eq!([100, 99].map(|count| table.region_to_grow(0x1004, count)), [Some(0x1000), None]);
         let both = vec![(0x1000, 4), (0x2000, 4)];
         let larger = Region { size: 8, source: both, ..region(Code::plain(0xaa), formed) };
         table.insert_region(0x2000, larger);
-        assert_eq!([0x1004, 0x1008, 0x1010].map(|exit| table.region_to_grow(exit)), [Some(0x2000), None, Some(0x2000)]);
+        assert_eq!([0x1004, 0x1008, 0x1010].map(|exit| grows(&table, exit)), [Some(0x2000), None, Some(0x2000)]);
         table.has_grown(0x2000);
-        assert_eq!(table.region_to_grow(0x1004), None, "it has the other's entry inside");
+        assert_eq!(grows(&table, 0x1004), None, "it has the other's entry inside");
         table.remove_range(0x2000, 0x2001);
-        assert_eq!(table.region_to_grow(0x1004), Some(0x1000));
+        assert_eq!(grows(&table, 0x1004), Some(0x1000));
         table.has_grown(0x1000);
-        assert_eq!(table.region_to_grow(0x1004), None);
+        assert_eq!(grows(&table, 0x1004), None);
     }
 
     #[test]

@@ -24,13 +24,18 @@ impl Engine {
         }
         left.sort_unstable();
         let mut covered = HashSet::new();
-        while let Some((_, pc)) = left.pop() {
+        while let Some((count, pc)) = left.pop() {
             self.wait_for_answers(WINDOW);
             covered.extend(self.table.region_parts());
             let refused = self.table.block(pc).is_none_or(|e| e.no_region || e.snapshot.is_some());
             if !refused && !covered.contains(&pc) && self.asks_for_regions() {
-                let grows = self.table.region_to_grow(pc);
+                let grows = self.table.region_to_grow(pc, count);
                 self.request_region(grows.unwrap_or(pc), grows.is_some(), memory);
+                if grows.is_some() {
+                    // Should the block not fit in, it gets its own.
+                    left.push((count, pc));
+                    self.wait_for_answers(1);
+                }
             }
         }
         self.wait_for_answers(1);
