@@ -5,14 +5,12 @@
 //! ordinary ones (Intel SDM vol. 1, 4.8.3.5 and table 4-7; Arm ARM, A1.5.5).
 //!
 //! LLVM folds an operation on constants as in round-to-nearest, with NaNs of its own and without raising flags,
-//! while the guest may have chosen another rounding mode. So each operation whose result can be rounded is hidden from
-//! folding. On x86-64 it gets an *opaque* operand, one that has been through an empty piece of assembly: the first, which
-//! SSE's two-operand instructions overwrite, so that no copy is needed and a second one in memory stays there.
-//! AArch64's instructions have three operands, so there an opaque one would need a copy, and the instruction itself is
-//! the assembly. Conversions that are always exact, and comparisons, are left for folding.
+//! while the guest may have chosen another rounding mode. It takes `x` for `x - 0.0`, which doesn't quiet a signalling
+//! NaN, and `a - b` for `a + -b`, which gives a NaN `b` the other sign. So what can be rounded or quieted is one of LLVM's
+//! *constrained* operations. These still make a difference of a sum, so on x86-64 sums are assembly; on AArch64 all
+//! operations are whose NaNs are redone. Comparisons, and conversions that are always exact, are left for folding.
 //!
-//! What LLVM may still do on x86-64: commute an addition or multiplication of two NaNs, and take `x - 0.0` of a zero it
-//! has seen made for `x`, which it is but for signalling NaNs and for a positive zero in round-down mode.
+//! What LLVM may still do on x86-64: commute a multiplication of two NaNs.
 
 use inkwell::FloatPredicate;
 use inkwell::values::{BasicValue, BasicValueEnum, FloatValue, InstructionOpcode as Op, IntValue, VectorValue};
@@ -23,23 +21,14 @@ use xlate_x86::emitter::{FBin, FPred, Fty, Round, Rounding, Ty, VTy};
 use crate::emitter::Llvm;
 use crate::ir::Likely;
 
-fn opcode(op: FBin) -> Option<Op> {
+/// An operation's name, of LLVM's constrained intrinsic as of AArch64's instruction, where the hosts have it as x86 does.
+fn name(op: FBin) -> Option<&'static str> {
     match op {
-        FBin::Add => Some(Op::FAdd),
-        FBin::Sub => Some(Op::FSub),
-        FBin::Mul => Some(Op::FMul),
-        FBin::Div => Some(Op::FDiv),
+        FBin::Add => Some("fadd"),
+        FBin::Sub => Some("fsub"),
+        FBin::Mul => Some("fmul"),
+        FBin::Div => Some("fdiv"),
         FBin::Min | FBin::Max => None,
-    }
-}
-
-fn arm_name(opcode: Op) -> &'static str {
-    match opcode {
-        Op::FAdd => "fadd",
-        Op::FSub => "fsub",
-        Op::FMul => "fmul",
-        Op::FDiv => "fdiv",
-        other => unreachable!("{other:?} isn't one of floating point's operations"),
     }
 }
 
@@ -81,18 +70,35 @@ impl<'c> Llvm<'c> {
 
     pub fn float_bin(&mut self, op: FBin, ty: Fty, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
         let (x, y) = (self.float(ty, a), self.float(ty, b));
-        let Some(opcode) = opcode(op) else {
+        let Some(name) = name(op) else {
             let first = self.ir.fcmp(choice(op), x, y);
             let r = self.ir.b.build_select(first, x, y, "").expect("positioned");
             return self.ir.float_to_int_bits(r.into_float_value(), ty);
         };
         if self.arch == Arch::Aarch64 {
-            let r = self.arm_instruction(arm_name(opcode), &[x.into(), y.into()]).into_float_value();
+            let r = self.arm_instruction(name, &[x.into(), y.into()]).into_float_value();
             return self.with_x86_nan(ty, r, &[x, y]);
         }
-        let x = self.opaque(x);
-        let y = if a == b { x } else { y };
-        self.ir.float_to_int_bits(self.ir.fop(opcode, x, y), ty)
+        let r = match op {
+            FBin::Add => self.x86_sum(x.into(), y.into()),
+            _ => self.ir.constrained(name, &[x.get_type().into()], &[x.into(), y.into()]),
+        };
+        self.ir.float_to_int_bits(r.into_float_value(), ty)
+    }
+
+    /// The sum of scalars, or of vectors that fit into a register, as assembly (see above).
+    fn x86_sum(&self, x: BasicValueEnum<'c>, y: BasicValueEnum<'c>) -> BasicValueEnum<'c> {
+        let (shape, bits) = match x {
+            BasicValueEnum::VectorValue(v) => ('p', self.vec_bits(v) / v.get_type().get_size()),
+            scalar => ('s', scalar.into_float_value().get_type().get_bit_width()),
+        };
+        let letter = if bits == 32 { 's' } else { 'd' };
+        let (text, constraints) = if self.has("avx") {
+            (format!("vadd{shape}{letter} $2, $1, $0"), "=x,x,x")
+        } else {
+            (format!("add{shape}{letter} $2, $0"), "=x,0,x")
+        };
+        self.ir.asm(&text, constraints, &[x, y])
     }
 
     /// An instruction of AArch64's on scalars or on vectors that fit into a register.
@@ -117,41 +123,8 @@ impl<'c> Llvm<'c> {
             let r = self.arm_instruction("fsqrt", &[x.into()]).into_float_value();
             return self.with_x86_nan(ty, r, &[x]);
         }
-        let x = self.opaque(x);
-        let r = self.ir.intrinsic("llvm.sqrt", &[x.get_type().into()], &[x.into()]).expect("a root").into_float_value();
-        self.ir.float_to_int_bits(r, ty)
-    }
-
-    /// The same value, hidden from constant folding.
-    fn opaque(&self, x: FloatValue<'c>) -> FloatValue<'c> {
-        self.ir.empty_asm(x, self.float_register()).into_float_value()
-    }
-
-    /// The same vector, hidden from constant folding, in parts that fit into registers.
-    fn opaque_lanes(&self, v: VectorValue<'c>) -> VectorValue<'c> {
-        let lanes = v.get_type().get_size();
-        if self.vec_bits(v) <= self.register_bits() {
-            return self.ir.empty_asm(v, self.float_register()).into_vector_value();
-        }
-        let half = |from| self.opaque_lanes(self.ir.shuffle(v, v, from..from + lanes / 2));
-        let (low, high) = (half(0), half(lanes / 2));
-        self.ir.shuffle(low, high, 0..lanes)
-    }
-
-    /// Assembly's constraints for a value that stays in its floating-point or vector register.
-    fn float_register(&self) -> &'static str {
-        match self.arch {
-            Arch::X86_64 => "=x,0",
-            Arch::Aarch64 => "=w,0",
-        }
-    }
-
-    fn register_bits(&self) -> u32 {
-        match self.arch {
-            Arch::X86_64 if self.has("avx512f") => 512,
-            Arch::X86_64 if self.has("avx") => 256,
-            _ => 128,
-        }
+        let r = self.ir.constrained("sqrt", &[x.get_type().into()], &[x.into()]);
+        self.ir.float_to_int_bits(r.into_float_value(), ty)
     }
 
     /// The bits of AArch64's result; a NaN as x86 makes it of these operands.
@@ -187,21 +160,23 @@ impl<'c> Llvm<'c> {
 
     pub fn float_resize(&self, from: Fty, to: Fty, v: IntValue<'c>) -> IntValue<'c> {
         let x = self.float(from, v);
-        let (op, x) = match (from, to) {
-            (Fty::F32, Fty::F64) => (Op::FPExt, x),
-            (Fty::F64, Fty::F32) => (Op::FPTrunc, self.opaque(x)),
+        let wanted = self.ir.float_type(to);
+        let r = match (from, to) {
+            (Fty::F32, Fty::F64) => self.ir.cast(Op::FPExt, x, wanted),
+            (Fty::F64, Fty::F32) => self.ir.constrained("fptrunc", &[wanted.into(), x.get_type().into()], &[x.into()]),
             _ => return v,
         };
-        let r = self.ir.cast(op, x, self.ir.float_type(to)).into_float_value();
-        self.ir.float_to_int_bits(r, to)
+        self.ir.float_to_int_bits(r.into_float_value(), to)
     }
 
     /// Only 32 bits in a double are always exact.
     pub fn float_from_int(&self, from: Ty, to: Fty, v: IntValue<'c>) -> IntValue<'c> {
-        let exact = from == Ty::I32 && to == Fty::F64;
-        let v = if exact { v } else { self.ir.empty_asm(v, "=r,0").into_int_value() };
-        let r = self.ir.cast(Op::SIToFP, v, self.ir.float_type(to)).into_float_value();
-        self.ir.float_to_int_bits(r, to)
+        let wanted = self.ir.float_type(to);
+        let r = match (from, to) {
+            (Ty::I32, Fty::F64) => self.ir.cast(Op::SIToFP, v, wanted),
+            _ => self.ir.constrained("sitofp", &[wanted.into(), v.get_type().into()], &[v.into()]),
+        };
+        self.ir.float_to_int_bits(r.into_float_value(), to)
     }
 
     pub fn float_convert_to_int(&self, round: Round, from: Fty, to: Ty, v: IntValue<'c>) -> IntValue<'c> {
@@ -236,10 +211,7 @@ impl<'c> Llvm<'c> {
         let ir = &self.ir;
         let x = match round {
             Round::Truncate => x,
-            Round::Current => {
-                let x = self.opaque(x);
-                ir.intrinsic("llvm.rint", &[x.get_type().into()], &[x.into()]).expect("a float").into_float_value()
-            }
+            Round::Current => ir.constrained("rint", &[x.get_type().into()], &[x.into()]).into_float_value(),
         };
         let limit = x.get_type().const_float((1u128 << (to.bits() - 1)) as f64);
         let fits = ir.fcmp(FloatPredicate::OLT, x, limit);
@@ -255,16 +227,16 @@ impl<'c> Llvm<'c> {
         if self.arch == Arch::X86_64 && !self.has("sse4.1") {
             return self.helper_round(mode, inexact, ty, v);
         }
-        let name = match mode {
-            Rounding::Nearest => "llvm.roundeven",
-            Rounding::Down => "llvm.floor",
-            Rounding::Up => "llvm.ceil",
-            Rounding::Zero => "llvm.trunc",
-            Rounding::Current => "llvm.nearbyint",
-        };
         let x = self.float(ty, v);
-        let x = if mode == Rounding::Current { self.opaque(x) } else { x };
-        let r = self.ir.intrinsic(name, &[x.get_type().into()], &[x.into()]).expect("a float");
+        let overloads = [x.get_type().into()];
+        let intrinsic = |name| self.ir.intrinsic(name, &overloads, &[x.into()]).expect("a float");
+        let r = match mode {
+            Rounding::Nearest => intrinsic("llvm.roundeven"),
+            Rounding::Down => intrinsic("llvm.floor"),
+            Rounding::Up => intrinsic("llvm.ceil"),
+            Rounding::Zero => intrinsic("llvm.trunc"),
+            Rounding::Current => self.ir.constrained("nearbyint", &overloads, &[x.into()]),
+        };
         self.ir.float_to_int_bits(r.into_float_value(), ty)
     }
 
@@ -310,12 +282,13 @@ impl<'c> Llvm<'c> {
 
     pub fn float_lanes_bin(&mut self, op: FBin, ty: VTy, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
         let (a, b) = (self.float_lanes(ty, a), self.float_lanes(ty, b));
-        match opcode(op) {
-            Some(opcode) if self.arch == Arch::Aarch64 => {
-                let r = self.arm_lanes(arm_name(opcode), &[a, b]);
+        match name(op) {
+            Some(name) if self.arch == Arch::Aarch64 => {
+                let r = self.in_registers(&[a, b], &|parts| self.arm_instruction(name, parts));
                 self.lanes_with_x86_nan(ty, r, &[a, b])
             }
-            Some(opcode) => self.ir.vop(opcode, self.opaque_lanes(a), b),
+            Some(_) if op == FBin::Add => self.in_registers(&[a, b], &|parts| self.x86_sum(parts[0], parts[1])),
+            Some(name) => self.ir.constrained(name, &[a.get_type().into()], &[a.into(), b.into()]).into_vector_value(),
             None => {
                 let first = self.ir.vfcmp(choice(op), a, b);
                 self.ir.vselect(first, a, b)
@@ -326,22 +299,27 @@ impl<'c> Llvm<'c> {
     pub fn float_lanes_sqrt(&mut self, ty: VTy, a: VectorValue<'c>) -> VectorValue<'c> {
         let a = self.float_lanes(ty, a);
         if self.arch == Arch::Aarch64 {
-            return self.lanes_with_x86_nan(ty, self.arm_lanes("fsqrt", &[a]), &[a]);
+            let r = self.in_registers(&[a], &|parts| self.arm_instruction("fsqrt", parts));
+            return self.lanes_with_x86_nan(ty, r, &[a]);
         }
-        let a = self.opaque_lanes(a);
-        self.ir.intrinsic("llvm.sqrt", &[a.get_type().into()], &[a.into()]).expect("roots").into_vector_value()
+        self.ir.constrained("sqrt", &[a.get_type().into()], &[a.into()]).into_vector_value()
     }
 
-    /// An instruction of AArch64's on vectors of 128 bits or more.
-    fn arm_lanes(&self, name: &str, operands: &[VectorValue<'c>]) -> VectorValue<'c> {
-        if self.vec_bits(operands[0]) <= self.register_bits() {
+    /// An instruction on vectors of any width, in parts that fit into the host's registers.
+    fn in_registers(
+        &self,
+        operands: &[VectorValue<'c>],
+        instruction: &dyn Fn(&[BasicValueEnum<'c>]) -> BasicValueEnum<'c>,
+    ) -> VectorValue<'c> {
+        let register = if self.arch == Arch::X86_64 && self.has("avx") { 256 } else { 128 };
+        if self.vec_bits(operands[0]) <= register {
             let operands: Vec<_> = operands.iter().map(|v| (*v).into()).collect();
-            return self.arm_instruction(name, &operands).into_vector_value();
+            return instruction(&operands).into_vector_value();
         }
         let lanes = operands[0].get_type().get_size();
         let half = |from| {
             let parts: Vec<_> = operands.iter().map(|v| self.ir.shuffle(*v, *v, from..from + lanes / 2)).collect();
-            self.arm_lanes(name, &parts)
+            self.in_registers(&parts, instruction)
         };
         let (low, high) = (half(0), half(lanes / 2));
         self.ir.shuffle(low, high, 0..lanes)

@@ -177,10 +177,6 @@ impl<'c> Ir<'c> {
         self.b.build_binop(op, a, b, "").expect(BUILT).into_int_value()
     }
 
-    pub fn fop(&self, op: InstructionOpcode, a: FloatValue<'c>, b: FloatValue<'c>) -> FloatValue<'c> {
-        self.b.build_binop(op, a, b, "").expect(BUILT).into_float_value()
-    }
-
     pub fn vop(&self, op: InstructionOpcode, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
         self.b.build_binop(op, a, b, "").expect(BUILT).into_vector_value()
     }
@@ -304,6 +300,22 @@ impl<'c> Ir<'c> {
             .get_declaration(&self.module, overloads)
             .unwrap_or_else(|| panic!("{name} needs its types named"));
         self.b.build_call(declaration, args, "").expect(BUILT).try_as_basic_value().basic()
+    }
+
+    /// A floating-point operation that LLVM folds, or takes another one for, only where no rounding mode and no NaN
+    /// would show it (LLVM's Language Reference, "Constrained Floating-Point Intrinsics": with "maytrap" no
+    /// simplification may lose a signalling NaN's quieting).
+    pub fn constrained(
+        &self,
+        name: &str,
+        overloads: &[BasicTypeEnum<'c>],
+        operands: &[BasicValueEnum<'c>],
+    ) -> BasicValueEnum<'c> {
+        let environment = ["round.dynamic", "fpexcept.maytrap"].map(|text| self.cx.metadata_string(text));
+        let mut args: Vec<_> = operands.iter().map(|x| BasicMetadataValueEnum::from(*x)).collect();
+        args.extend(environment.map(BasicMetadataValueEnum::from));
+        let name = format!("llvm.experimental.constrained.{name}");
+        self.intrinsic(&name, overloads, &args).expect("it gives a number")
     }
 
     /// Empty assembly that takes a value in a register and gives it back there.

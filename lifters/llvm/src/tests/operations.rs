@@ -764,9 +764,81 @@ impl Program for Constants {
     }
 }
 
+/// MXCSR with all exceptions masked, rounding to nearest, down, up and towards zero (SDM vol. 1, figure 10-3).
+const MODES: [u32; 4] = [0x1f80, 0x3f80, 0x5f80, 0x7f80];
+
 #[test]
 fn constants_are_rounded_as_the_guest_wants() {
-    // Masked exceptions; to nearest, down, up, towards zero (SDM vol. 1, figure 10-3).
-    let states = [0x1f80, 0x3f80, 0x5f80, 0x7f80].map(|mxcsr| CpuState { mxcsr, rip: PC, ..CpuState::default() });
+    let states = MODES.map(|mxcsr| CpuState { mxcsr, rip: PC, ..CpuState::default() });
     check(Constants, &states);
+}
+
+/// Operations whose one operand LLVM knows, or knows for a negated one: it may take the other operand as the result, or
+/// another operation for this one, only where no NaN and no rounding mode shows it.
+struct KnownOperands(Fty);
+
+impl KnownOperands {
+    /// Zeros, ones, powers of two and an infinity.
+    fn known(f: Fty) -> [u64; 8] {
+        let values = [0.0f64, -0.0, 1.0, -1.0, 2.0, -2.0, 0.5, f64::INFINITY];
+        values.map(|x| match f {
+            Fty::F32 => u64::from((x as f32).to_bits()),
+            Fty::F64 => x.to_bits(),
+        })
+    }
+
+    fn scalars<E: Emitter>(&self, e: &mut E, out: &mut Out<E::Val>) {
+        let f = self.0;
+        let ty = f.ty();
+        let (x, y) = operands(e, ty);
+        let sign = e.iconst(ty, 1 << (ty.bits() - 1));
+        let (minus_x, minus_y) = (e.bin(Bin::Xor, ty, x, sign), e.bin(Bin::Xor, ty, y, sign));
+        let known = Self::known(f).map(|k| e.iconst(ty, k));
+        let pairs = known.iter().flat_map(|&k| [(x, k), (k, x)]);
+        let negated = [(x, minus_y), (minus_x, y), (minus_x, minus_y), (x, x), (x, minus_x)];
+        for (a, b) in pairs.chain(negated) {
+            for op in FBINS {
+                let r = e.fbin(op, f, a, b);
+                out.int(e, ty, r);
+            }
+        }
+        // There and back again loses nothing but that a NaN signals.
+        let wide = e.float_to_float(f, Fty::F64, x);
+        let back = e.float_to_float(Fty::F64, f, wide);
+        out.int(e, ty, back);
+    }
+
+    fn lanes<E: Emitter>(&self, e: &mut E, out: &mut Out<E::Val>) {
+        let bits = 128;
+        let (lane, bytes) = (if self.0 == Fty::F32 { Lane::F32 } else { Lane::F64 }, self.0.ty().bytes() as usize);
+        let ty = VTy { lane, bits };
+        let x = e.vec(1, bits);
+        for k in Self::known(self.0) {
+            let k = e.vconst(&k.to_le_bytes()[..bytes].repeat(ty.lanes() as usize));
+            for (a, b) in [(x, k), (k, x)] {
+                for op in FBINS {
+                    let r = e.vfbin(op, ty, a, b);
+                    out.vec(e, bits, r);
+                }
+            }
+        }
+    }
+}
+
+impl Program for KnownOperands {
+    fn emit<E: Emitter>(&self, e: &mut E) {
+        let mut out = Out::new(e);
+        self.scalars(e, &mut out);
+        self.lanes(e, &mut out);
+    }
+}
+
+#[test]
+fn a_known_operand_changes_no_result() {
+    for f in [Fty::F32, Fty::F64] {
+        for mxcsr in MODES {
+            let states: Vec<_> = float_states(f).into_iter().map(|s| CpuState { mxcsr, ..s }).collect();
+            check(KnownOperands(f), &states);
+        }
+    }
 }
