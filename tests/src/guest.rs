@@ -161,3 +161,22 @@ fn difference(mode: &str, native: &Shown, shown: &Shown, stderr: &str) -> String
         stderr.lines().take(6).collect::<Vec<_>>().join(" | "),
     )
 }
+
+/// Two targets of indirect branches that want the same place of the table are both found without the dispatcher; three
+/// aren't (which shows that they want the same).
+pub fn two_targets_have_room(modes: &[Mode], program: &Path) {
+    for mode in modes {
+        let missed = ["2", "3"].map(|same| {
+            let (native, _) = run(Command::new(program).arg(same), LIMIT);
+            let mut command = Command::new(xlate());
+            command.args(["run", "--no-cache", "--stats"]).args(mode.options).arg(program).arg(same);
+            let (shown, stats) = run(&mut command, LIMIT);
+            assert_eq!(shown, native, "{}: {stats}", mode.name);
+            let (before, _) = stats.split_once(" lookups missed").expect("the dispatcher counts them");
+            let number = before.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok());
+            number.unwrap_or_else(|| panic!("no number of lookups in {stats}"))
+        });
+        // 192 targets and some of the C library's, and those that were called before they were hot.
+        assert!(missed[0] < 5_000 && missed[1] > 40_000, "{}: {missed:?} lookups missed", mode.name);
+    }
+}

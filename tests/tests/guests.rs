@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use xlate_tests::guest::{MODES, OPTIMIZED, compile, run, same_in, xlate};
+use xlate_tests::guest::{MODES, OPTIMIZED, compile, run, same_in, two_targets_have_room, xlate};
 
 /// One test a program: folder, name, arguments.
 macro_rules! guests {
@@ -54,6 +54,15 @@ fn kinds_of_executable() {
     for flags in [&["-O0"][..], &["-O2", "-static"], &["-O2", "-static-pie"], &["-O2", "-no-pie"]] {
         same_in(&MODES, &compile("features", "control", flags), &[]);
     }
+}
+
+/// Baseline alone, all tiers with waiting, and tier 2 alone.
+#[test]
+fn targets_at_one_place_of_the_table() {
+    let program = compile("features", "places", &["-O2"]);
+    two_targets_have_room(&[MODES[1], MODES[5]], &program);
+    let program = compile("features", "places", &["-O2", "-static"]);
+    two_targets_have_room(&OPTIMIZED, &program);
 }
 
 /// Flags that an indirect call doesn't keep are missed by name, in every tier; kept on demand, they are right.

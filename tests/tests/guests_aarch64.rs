@@ -1,6 +1,6 @@
 //! The guest programs on the AArch64 runtime under emulation, with the translator service running natively.
 
-use xlate_tests::guest::{ARM_MODES, compile, same_in};
+use xlate_tests::guest::{ARM_MODES, compile, same_in, two_targets_have_room};
 
 macro_rules! guests {
     ($($folder:ident $name:ident [$($arg:expr),*];)*) => {
@@ -31,4 +31,10 @@ guests! {
     features calls [];
     features switches [];
     features migrate ["3"];
+}
+
+/// Baseline alone, and all tiers with waiting.
+#[test]
+fn targets_at_one_place_of_the_table() {
+    two_targets_have_room(&[ARM_MODES[1], ARM_MODES[3]], &compile("features", "places", &["-O2"]));
 }
