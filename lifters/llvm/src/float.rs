@@ -5,12 +5,14 @@
 //! ordinary ones (Intel SDM vol. 1, 4.8.3.5 and table 4-7; Arm ARM, A1.5.5).
 //!
 //! LLVM folds an operation on constants as in round-to-nearest, with NaNs of its own and without raising flags,
-//! while the guest may have chosen another rounding mode. It takes `x` for `x - 0.0`, which doesn't quiet a signalling
-//! NaN, and `a - b` for `a + -b`, which gives a NaN `b` the other sign. So what can be rounded or quieted is one of LLVM's
-//! *constrained* operations. These still make a difference of a sum, so on x86-64 sums are assembly; on AArch64 all
-//! operations are whose NaNs are redone. Comparisons, and conversions that are always exact, are left for folding.
+//! while the guest may have chosen another rounding mode. It takes `x` for `x * 1.0`, which doesn't quiet a signalling
+//! NaN, and a known NaN for any operation with it. So what can be rounded or quieted is one of LLVM's *constrained*
+//! operations. These aren't enough for sums and differences: `a + -b` still becomes `a - b`, which gives a NaN `b` the
+//! other sign, and zero minus zero a positive zero, which is negative in round-down mode. On x86-64 both are assembly; on
+//! AArch64 all operations are whose NaNs are redone. Comparisons, and conversions that are always exact, are left for folding.
 //!
-//! What LLVM may still do on x86-64: commute a multiplication of two NaNs.
+//! What LLVM may still do on x86-64: commute a multiplication of two NaNs. As assembly it would have no operand in memory,
+//! which made a matrix product a seventh slower.
 
 use inkwell::FloatPredicate;
 use inkwell::values::{BasicValue, BasicValueEnum, FloatValue, InstructionOpcode as Op, IntValue, VectorValue};
@@ -21,13 +23,13 @@ use xlate_x86::emitter::{FBin, FPred, Fty, Round, Rounding, Ty, VTy};
 use crate::emitter::Llvm;
 use crate::ir::Likely;
 
-/// An operation's name, of LLVM's constrained intrinsic as of AArch64's instruction, where the hosts have it as x86 does.
+/// An operation's name in both hosts' instructions and in LLVM's; none if AArch64's does something else.
 fn name(op: FBin) -> Option<&'static str> {
     match op {
-        FBin::Add => Some("fadd"),
-        FBin::Sub => Some("fsub"),
-        FBin::Mul => Some("fmul"),
-        FBin::Div => Some("fdiv"),
+        FBin::Add => Some("add"),
+        FBin::Sub => Some("sub"),
+        FBin::Mul => Some("mul"),
+        FBin::Div => Some("div"),
         FBin::Min | FBin::Max => None,
     }
 }
@@ -80,25 +82,26 @@ impl<'c> Llvm<'c> {
             return self.with_x86_nan(ty, r, &[x, y]);
         }
         let r = match op {
-            FBin::Add => self.x86_sum(x.into(), y.into()),
-            _ => self.ir.constrained(name, &[x.get_type().into()], &[x.into(), y.into()]),
+            FBin::Add | FBin::Sub => self.x86_instruction(name, &[x.into(), y.into()]),
+            _ => self.ir.constrained(&format!("f{name}"), &[x.get_type().into()], &[x.into(), y.into()]),
         };
         self.ir.float_to_int_bits(r.into_float_value(), ty)
     }
 
-    /// The sum of scalars, or of vectors that fit into a register, as assembly (see above).
-    fn x86_sum(&self, x: BasicValueEnum<'c>, y: BasicValueEnum<'c>) -> BasicValueEnum<'c> {
-        let (shape, bits) = match x {
+    /// An instruction of x86's with two operands, scalars or vectors that fit into a register. VEX of three bytes, for
+    /// LLVM's assembler swaps the operands of what commutes but for NaNs if that saves a byte.
+    fn x86_instruction(&self, name: &str, operands: &[BasicValueEnum<'c>]) -> BasicValueEnum<'c> {
+        let (shape, bits) = match operands[0] {
             BasicValueEnum::VectorValue(v) => ('p', self.vec_bits(v) / v.get_type().get_size()),
             scalar => ('s', scalar.into_float_value().get_type().get_bit_width()),
         };
         let letter = if bits == 32 { 's' } else { 'd' };
         let (text, constraints) = if self.has("avx") {
-            (format!("vadd{shape}{letter} $2, $1, $0"), "=x,x,x")
+            (format!("{{vex3}} v{name}{shape}{letter} $2, $1, $0"), "=x,x,x")
         } else {
-            (format!("add{shape}{letter} $2, $0"), "=x,0,x")
+            (format!("{name}{shape}{letter} $2, $0"), "=x,0,x")
         };
-        self.ir.asm(&text, constraints, &[x, y])
+        self.ir.asm(&text, constraints, operands)
     }
 
     /// An instruction of AArch64's on scalars or on vectors that fit into a register.
@@ -114,13 +117,13 @@ impl<'c> Llvm<'c> {
         };
         let places: Vec<_> = (0..=operands.len()).map(|n| form.replace('N', &n.to_string())).collect();
         let constraints = format!("=w{}", ",w".repeat(operands.len()));
-        self.ir.asm(&format!("{name} {}", places.join(", ")), &constraints, operands)
+        self.ir.asm(&format!("f{name} {}", places.join(", ")), &constraints, operands)
     }
 
     pub fn float_sqrt(&mut self, ty: Fty, a: IntValue<'c>) -> IntValue<'c> {
         let x = self.float(ty, a);
         if self.arch == Arch::Aarch64 {
-            let r = self.arm_instruction("fsqrt", &[x.into()]).into_float_value();
+            let r = self.arm_instruction("sqrt", &[x.into()]).into_float_value();
             return self.with_x86_nan(ty, r, &[x]);
         }
         let r = self.ir.constrained("sqrt", &[x.get_type().into()], &[x.into()]);
@@ -287,8 +290,13 @@ impl<'c> Llvm<'c> {
                 let r = self.in_registers(&[a, b], &|parts| self.arm_instruction(name, parts));
                 self.lanes_with_x86_nan(ty, r, &[a, b])
             }
-            Some(_) if op == FBin::Add => self.in_registers(&[a, b], &|parts| self.x86_sum(parts[0], parts[1])),
-            Some(name) => self.ir.constrained(name, &[a.get_type().into()], &[a.into(), b.into()]).into_vector_value(),
+            Some(name) if matches!(op, FBin::Add | FBin::Sub) => {
+                self.in_registers(&[a, b], &|parts| self.x86_instruction(name, parts))
+            }
+            Some(name) => {
+                let r = self.ir.constrained(&format!("f{name}"), &[a.get_type().into()], &[a.into(), b.into()]);
+                r.into_vector_value()
+            }
             None => {
                 let first = self.ir.vfcmp(choice(op), a, b);
                 self.ir.vselect(first, a, b)
@@ -299,7 +307,7 @@ impl<'c> Llvm<'c> {
     pub fn float_lanes_sqrt(&mut self, ty: VTy, a: VectorValue<'c>) -> VectorValue<'c> {
         let a = self.float_lanes(ty, a);
         if self.arch == Arch::Aarch64 {
-            let r = self.in_registers(&[a], &|parts| self.arm_instruction("fsqrt", parts));
+            let r = self.in_registers(&[a], &|parts| self.arm_instruction("sqrt", parts));
             return self.lanes_with_x86_nan(ty, r, &[a]);
         }
         self.ir.constrained("sqrt", &[a.get_type().into()], &[a.into()]).into_vector_value()

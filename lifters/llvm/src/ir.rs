@@ -303,15 +303,15 @@ impl<'c> Ir<'c> {
     }
 
     /// A floating-point operation that LLVM folds, or takes another one for, only where no rounding mode and no NaN
-    /// would show it (LLVM's Language Reference, "Constrained Floating-Point Intrinsics": with "maytrap" no
-    /// simplification may lose a signalling NaN's quieting).
+    /// would show it (LLVM's Language Reference, "Constrained Floating-Point Intrinsics"). With "maytrap" in place
+    /// of "strict" a known NaN would be the result, which it isn't if the other operand comes first and is one.
     pub fn constrained(
         &self,
         name: &str,
         overloads: &[BasicTypeEnum<'c>],
         operands: &[BasicValueEnum<'c>],
     ) -> BasicValueEnum<'c> {
-        let environment = ["round.dynamic", "fpexcept.maytrap"].map(|text| self.cx.metadata_string(text));
+        let environment = ["round.dynamic", "fpexcept.strict"].map(|text| self.cx.metadata_string(text));
         let mut args: Vec<_> = operands.iter().map(|x| BasicMetadataValueEnum::from(*x)).collect();
         args.extend(environment.map(BasicMetadataValueEnum::from));
         let name = format!("llvm.experimental.constrained.{name}");

@@ -11,7 +11,7 @@
 //!   the quotient fits: the semantics test first and trap.
 //! - Floating-point results are x86's to the bit, NaN payloads and signs included (Intel SDM vol. 1, 4.8.3.5).
 //!   The one licence: an optimising emitter may return either operand's (quieted) payload where *both*
-//!   operands of an addition or multiplication are NaNs.
+//!   operands of a multiplication are NaNs.
 //! - Memory addresses are guest addresses, equal to host addresses; accesses may be misaligned and may fault.
 //!   An instruction performs all accesses that may fault before it changes guest registers or flags.
 

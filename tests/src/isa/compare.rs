@@ -231,8 +231,8 @@ fn model_specific(case: &Case) -> Range<u64> {
     }
 }
 
-/// Whether an engine's result differs only by the NaN that it chose: in every lane where both operands of an addition
-/// or multiplication are NaNs, it may be either of them, quieted.
+/// Whether an engine's result differs only by the NaN that it chose: in every lane where both operands of a
+/// multiplication are NaNs, it may be either of them, quieted.
 fn either_nan(case: &Case, target: usize, native: u128, engine: u128) -> bool {
     let [i] = case.program.insns.as_slice() else { return false };
     let Some((bits, lanes)) = float_lanes(i) else { return false };
@@ -258,16 +258,14 @@ fn either_nan(case: &Case, target: usize, native: u128, engine: u128) -> bool {
     })
 }
 
-/// Lane width and number of lanes of a floating-point addition or multiplication.
+/// Lane width and number of lanes of a floating-point multiplication.
 pub fn float_lanes(i: &Instruction) -> Option<(u32, u32)> {
     use Mnemonic::*;
     Some(match i.mnemonic() {
-        Addps | Mulps => (32, 4),
-        Addss | Mulss => (32, 1),
-        Addpd | Mulpd => (64, 2),
-        Addsd | Mulsd => (64, 1),
-        Haddps | Addsubps => (32, 4),
-        Haddpd | Addsubpd => (64, 2),
+        Mulps => (32, 4),
+        Mulss => (32, 1),
+        Mulpd => (64, 2),
+        Mulsd => (64, 1),
         Dpps => (32, 4),
         Dppd => (64, 2),
         _ => return None,
@@ -285,10 +283,10 @@ pub fn meets_two_nans(i: &Instruction, state: &State, data: &[u8]) -> bool {
     (0..lanes).any(|lane| is_nan(lane_of(first, bits, lane), bits) && is_nan(lane_of(second, bits, lane), bits))
 }
 
-/// Whether it adds lanes of one operand to each other.
+/// Whether it adds products of several lanes.
 fn is_horizontal(i: &Instruction) -> bool {
     use Mnemonic::*;
-    matches!(i.mnemonic(), Haddps | Haddpd | Dpps | Dppd)
+    matches!(i.mnemonic(), Dpps | Dppd)
 }
 
 fn second_operand(i: &Instruction, state: &State, data: &[u8]) -> Option<u128> {

@@ -73,7 +73,7 @@ impl Kind {
         }
     }
 
-    /// May return either payload where both operands of an addition or multiplication are NaNs (the one licence of
+    /// May return either payload where both operands of a multiplication are NaNs (the one licence of
     /// `xlate_x86::emitter`).
     pub fn picks_nan(self) -> bool {
         match self {

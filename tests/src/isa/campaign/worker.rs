@@ -141,7 +141,7 @@ impl Bench {
         report
     }
 
-    /// Whether a block's result may differ because a floating-point addition or multiplication in it meets two NaNs in
+    /// Whether a block's result may differ because a floating-point multiplication in it meets two NaNs in
     /// a lane: found out by running the block up to each of them on the CPU.
     pub fn is_licensed(&mut self, case: &Case, kind: Kind) -> bool {
         if !kind.picks_nan() || case.program.insns.len() == 1 {
