@@ -123,7 +123,7 @@ pub const BENCHMARKS: &[Benchmark] = &[
     compute("mandelbrot", 2_600, 200),
     compute("sha256", 1_800_000, 20_000),
     compute("crc", 900, 10),
-    compute("strings", 120_000, 1_000),
+    compute("strings", 300_000, 1_000),
     compute("chase", 100_000_000, 1_000_000),
     whole("gzip", "gzip", &[Is("-9"), Is("-n"), Is("-c"), Text], 12 << 20, 200 << 10),
     whole("xz", "xz", &[Is("-6"), Is("-T1"), Is("-c"), Text], 3 << 20, 100 << 10),

@@ -518,6 +518,10 @@ impl<'c> Emitter for Llvm<'c> {
         self.lanes_sad(bits, a, b)
     }
 
+    fn compare_strings(&mut self, control: u8, a: VectorValue<'c>, b: VectorValue<'c>) -> Option<Compared<Self>> {
+        (self.arch == Arch::X86_64 && self.has("sse4.2")).then(|| self.x86_compare_strings(control, a, b))
+    }
+
     fn vfbin(&mut self, op: FBin, ty: VTy, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
         self.float_lanes_bin(op, ty, a, b)
     }

@@ -359,6 +359,16 @@ fn byte_shuffle_by_bytes<E: Emitter>(e: &mut E, bits: u32, table: E::Vec, index:
     r
 }
 
+/// All that a comparison of strings up to their zeros gives (SDM vol. 2, PCMPISTRI and PCMPISTRM).
+pub struct Compared<E: Emitter> {
+    /// The element found or the number of elements, as an I64.
+    pub index: E::Val,
+    /// 128 bits.
+    pub mask: E::Vec,
+    /// CF, ZF, SF and OF.
+    pub flags: [E::Cond; 4],
+}
+
 /// One way of giving instructions their meaning. See the module's conventions.
 pub trait Emitter: Sized {
     /// A scalar of up to 64 bits.
@@ -478,6 +488,11 @@ pub trait Emitter: Sized {
     fn madd_i16(&mut self, bits: u32, a: Self::Vec, b: Self::Vec) -> Self::Vec;
     /// PSADBW: sums of absolute differences of each eight bytes, in 64-bit lanes.
     fn sad_u8(&mut self, bits: u32, a: Self::Vec, b: Self::Vec) -> Self::Vec;
+    /// PCMPISTRI and PCMPISTRM with this control byte, where the host has an instruction for it; otherwise it is put
+    /// together of other operations.
+    fn compare_strings(&mut self, _control: u8, _a: Self::Vec, _b: Self::Vec) -> Option<Compared<Self>> {
+        None
+    }
     /// Lanewise floating-point operation; every lane by the rules of [`Emitter::fbin`].
     fn vfbin(&mut self, op: FBin, ty: VTy, a: Self::Vec, b: Self::Vec) -> Self::Vec;
     fn vfsqrt(&mut self, ty: VTy, a: Self::Vec) -> Self::Vec;

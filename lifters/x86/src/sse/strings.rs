@@ -1,14 +1,15 @@
 //! PCMPESTRI, PCMPESTRM, PCMPISTRI and PCMPISTRM (SDM vol. 1, 5.10.1 and vol. 2, 4.1).
 //!
-//! Lengths are masks of valid elements here. "Equal each", with which the C library compares strings, is three
-//! vector comparisons in line; the other aggregations are rarer, and a helper's.
+//! Where the host has the instruction, comparisons up to a zero are one. Otherwise lengths are masks of valid elements.
+//! "Equal each", with which the C library compares strings, is three vector comparisons in line then; the other
+//! aggregations are rarer, and a helper's.
 
 use iced_x86::{Code, Mnemonic, OpKind, Register};
 use xlate_abi::state::{Helper, RCX};
 
 use super::operands::upper;
 use super::{I, L};
-use crate::emitter::{Bin, Emitter, Flag, Lane, Pred, Ty, Un, VBin, VTy};
+use crate::emitter::{Bin, Compared, Emitter, Flag, Lane, Pred, Ty, Un, VBin, VTy};
 use crate::isa::Semantics;
 use crate::string_compare::{FIRST_VALID, Format, SECOND_VALID};
 
@@ -42,9 +43,7 @@ impl Format {
     }
 }
 
-/// Compares and sets the flags; gives IntRes2.
-fn compare<E: Emitter>(l: L<E>, i: I, explicit: bool) -> E::Val {
-    let format = Format::of(i);
+fn operands<E: Emitter>(l: L<E>, i: I) -> [E::Vec; 2] {
     let a = l.vector(i, 0);
     // Memory may be misaligned here (SDM vol. 2, PCMPESTRI).
     let b = if i.op1_kind() == OpKind::Memory {
@@ -53,6 +52,22 @@ fn compare<E: Emitter>(l: L<E>, i: I, explicit: bool) -> E::Val {
     } else {
         l.vector(i, 1)
     };
+    [a, b]
+}
+
+/// Compares by the host's instruction, if it has one, and sets the flags.
+fn by_host<E: Emitter>(l: L<E>, i: I, explicit: bool, [a, b]: [E::Vec; 2]) -> Option<Compared<E>> {
+    if explicit {
+        return None;
+    }
+    let compared = l.e.compare_strings(i.immediate8(), a, b)?;
+    set_flags(l, compared.flags);
+    Some(compared)
+}
+
+/// Compares and sets the flags; gives IntRes2.
+fn compare<E: Emitter>(l: L<E>, i: I, explicit: bool, [a, b]: [E::Vec; 2]) -> E::Val {
+    let format = Format::of(i);
     let valid = if explicit {
         [(Register::EAX, Register::RAX), (Register::EDX, Register::RDX)].map(|(n, w)| given(l, i, n, w))
     } else {
@@ -65,21 +80,20 @@ fn compare<E: Emitter>(l: L<E>, i: I, explicit: bool) -> E::Val {
         3 => l.bin(Bin::Xor, Ty::I64, raw, valid[1]),
         _ => raw,
     };
-    set_flags(l, format, bits, valid);
+    let some = l.cmp_imm(Pred::Ne, Ty::I64, bits, 0);
+    let lowest = l.bit(Ty::I64, bits, 0);
+    let [ends_first, ends_second] = valid.map(|v| l.cmp_imm(Pred::Ne, Ty::I64, v, format.all()));
+    set_flags(l, [some, ends_second, ends_first, lowest]);
     bits
 }
 
-fn set_flags<E: Emitter>(l: L<E>, format: Format, bits: E::Val, [first, second]: [E::Val; 2]) {
-    let some = l.cmp_imm(Pred::Ne, Ty::I64, bits, 0);
-    let lowest = l.bit(Ty::I64, bits, 0);
-    let ends_first = l.cmp_imm(Pred::Ne, Ty::I64, first, format.all());
-    let ends_second = l.cmp_imm(Pred::Ne, Ty::I64, second, format.all());
-    let clear = l.e.bconst(false);
-    let flags =
-        [(Flag::Cf, some), (Flag::Zf, ends_second), (Flag::Sf, ends_first), (Flag::Of, lowest), (Flag::Af, clear)];
-    for (flag, c) in flags {
+/// CF, ZF, SF and OF are given, the others constant.
+fn set_flags<E: Emitter>(l: L<E>, given: [E::Cond; 4]) {
+    for (flag, c) in [Flag::Cf, Flag::Zf, Flag::Sf, Flag::Of].into_iter().zip(given) {
         l.set_flag(flag, c);
     }
+    let clear = l.e.bconst(false);
+    l.set_flag(Flag::Af, clear);
     let odd = l.imm(Ty::I8, 1);
     l.set_parity(odd);
 }
@@ -139,7 +153,12 @@ fn helper<E: Emitter>(l: L<E>, format: Format, [a, b]: [E::Vec; 2], [first, seco
 /// The lowest or highest set bit goes to RCX, or the number of elements.
 fn index<E: Emitter>(l: L<E>, i: I, explicit: bool) {
     let format = Format::of(i);
-    let bits = compare(l, i, explicit);
+    let operands = operands(l, i);
+    if let Some(compared) = by_host(l, i, explicit, operands) {
+        l.e.set_gpr(RCX, compared.index);
+        return;
+    }
+    let bits = compare(l, i, explicit, operands);
     let index = if format.control & 0x40 == 0 {
         let bits = l.bin_imm(Bin::Or, Ty::I64, bits, 1 << format.elements());
         l.e.un(Un::Ctz, Ty::I64, bits)
@@ -156,7 +175,12 @@ fn index<E: Emitter>(l: L<E>, i: I, explicit: bool) {
 /// The bits themselves go to XMM0, or a mask of elements.
 fn mask<E: Emitter>(l: L<E>, i: I, explicit: bool) {
     let format = Format::of(i);
-    let bits = compare(l, i, explicit);
+    let operands = operands(l, i);
+    if let Some(compared) = by_host(l, i, explicit, operands) {
+        l.set_vreg(Register::XMM0, compared.mask, upper(i));
+        return;
+    }
+    let bits = compare(l, i, explicit, operands);
     let mut v = l.zero_extended(Lane::I64, bits);
     if format.control & 0x40 != 0 {
         // In each element the eight bits that its own is among, then that bit alone.
