@@ -45,6 +45,7 @@ guests! {
     features calls [];
     features switches [];
     features grows [];
+    features checksums [];
     features migrate ["20"];
 }
 

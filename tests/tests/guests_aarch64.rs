@@ -30,6 +30,7 @@ guests! {
     features flags [];
     features calls [];
     features switches [];
+    features checksums [];
     features migrate ["3"];
 }
 

@@ -414,6 +414,14 @@ impl<'c> Emitter for Llvm<'c> {
         self.leave_if(cond, trap);
     }
 
+    fn crc32c(&mut self, from: Ty, acc: Val<'c>, data: Val<'c>) -> Val<'c> {
+        match self.arch {
+            Arch::X86_64 if self.has("crc32") => self.x86_crc32c(from, acc.int, data.int).into(),
+            Arch::Aarch64 if self.has("crc") => self.arm_crc32c(from, acc.int, data.int).into(),
+            _ => crc32c_by_helper(self, from, acc, data),
+        }
+    }
+
     // ---- memory ------------------------------------------------------------------------------------
 
     fn load(&mut self, ty: Ty, addr: Val<'c>) -> Val<'c> {

@@ -11,6 +11,7 @@ mod emitter;
 mod exits;
 mod float;
 mod frames;
+mod host_instructions;
 mod ir;
 mod machine;
 mod memory;

@@ -5,10 +5,9 @@ use inkwell::IntPredicate;
 use inkwell::types::BasicTypeEnum;
 use inkwell::values::{InstructionOpcode as Op, IntValue, VectorValue};
 use xlate_abi::protocol::Arch;
-use xlate_x86::emitter::{Compared, Lane, Ty, VBin, VShift, VTy};
+use xlate_x86::emitter::{Lane, Ty, VBin, VShift, VTy};
 
 use crate::emitter::Llvm;
-use crate::ir::quads;
 
 /// The integer lane of twice the width.
 fn wider(ty: VTy) -> VTy {
@@ -251,24 +250,5 @@ impl<'c> Llvm<'c> {
                 .into_int_value();
             ir.insert(sums, n, ir.zext(sum, Ty::I64))
         })
-    }
-
-    /// One instruction, as far as one gives what is used of it.
-    pub fn x86_compare_strings(&self, control: u8, a: VectorValue<'c>, b: VectorValue<'c>) -> Compared<Self> {
-        let ir = &self.ir;
-        let bytes = VTy::x128(Lane::I8);
-        let operands = [self.int_lanes(bytes, a).into(), self.int_lanes(bytes, b).into()];
-        let control = ir.cx.i8_type().const_int(control.into(), false);
-        let part = |name: &str| {
-            let [a, b] = operands;
-            let name = format!("llvm.x86.sse42.pcmpist{name}128");
-            ir.intrinsic(&name, &[], &[a, b, control.into()]).expect("it gives something")
-        };
-        let flag = |name| ir.icmp(IntPredicate::NE, part(name).into_int_value(), ir.int(Ty::I32, 0));
-        Compared {
-            index: ir.zext(part("ri").into_int_value(), Ty::I64).into(),
-            mask: ir.as_vec(part("rm").into_vector_value(), ir.vec_type(quads(128))),
-            flags: ["ric", "riz", "ris", "rio"].map(flag),
-        }
     }
 }

@@ -2,7 +2,6 @@
 //! (Intel SDM vol. 1, 5.1.6 and 5.1.16).
 
 use iced_x86::{Code, EncodingKind, Instruction, Mnemonic, OpKind, RflagsBits};
-use xlate_abi::state::Helper;
 
 use crate::emitter::{Bin, Emitter, Flag, Pred, Rmw, Ty, Un};
 use crate::isa::Semantics;
@@ -290,12 +289,9 @@ fn pdep<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
 fn crc32<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let (to, from) = (l.ty(i, 0), l.ty(i, 1));
     let data = l.read(i, 1);
-    let data = l.zcast(from, Ty::I64, data);
     let acc = l.read(i, 0);
     let acc = l.zcast(to, Ty::I32, acc);
-    let acc = l.zcast(Ty::I32, Ty::I64, acc);
-    let size = l.imm(Ty::I64, u64::from(from.bytes()));
-    let r = l.call_helper(Helper::Crc32c, &[acc, data, size]);
-    let r = l.zcast(Ty::I64, to, r);
+    let r = l.e.crc32c(from, acc, data);
+    let r = l.zcast(Ty::I32, to, r);
     l.write(i, 0, r);
 }

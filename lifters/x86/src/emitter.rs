@@ -335,6 +335,14 @@ impl<E: Emitter> Host<E> for E {
 }
 
 /// [`Emitter::byte_shuffle`] out of shifts of the table's two halves.
+/// [`Emitter::crc32c`] for a host without an instruction for it.
+pub fn crc32c_by_helper<E: Emitter>(e: &mut E, from: Ty, acc: E::Val, data: E::Val) -> E::Val {
+    let data = if from == Ty::I64 { data } else { e.zext(from, Ty::I64, data) };
+    let (acc, size) = (e.zext(Ty::I32, Ty::I64, acc), e.iconst(Ty::I64, from.bytes().into()));
+    let r = e.call_helper(Helper::Crc32c, &[acc, data, size]);
+    e.trunc(Ty::I64, Ty::I32, r)
+}
+
 fn byte_shuffle_by_bytes<E: Emitter>(e: &mut E, bits: u32, table: E::Vec, index: E::Vec) -> E::Vec {
     let bytes = VTy { lane: Lane::I8, bits };
     let qwords = VTy { lane: Lane::I64, bits };
@@ -443,6 +451,11 @@ pub trait Emitter: Sized {
     ) -> [Self::Val; N];
     /// Raises the exception, with the state as it was before this instruction, if the condition holds (it is unlikely).
     fn trap_if(&mut self, cond: Self::Cond, trap: Trap);
+
+    /// CRC32: an I32 carried on by a value of type `from`. To be overridden where the host has an instruction for it.
+    fn crc32c(&mut self, from: Ty, acc: Self::Val, data: Self::Val) -> Self::Val {
+        crc32c_by_helper(self, from, acc, data)
+    }
 
     // ---- memory ------------------------------------------------------------------------------------
 

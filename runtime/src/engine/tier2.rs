@@ -331,7 +331,7 @@ macro_rules! present {
 #[cfg(target_arch = "x86_64")]
 fn host_features() -> Vec<&'static str> {
     present!(
-        "sse3" => "+sse3", "ssse3" => "+ssse3", "sse4.1" => "+sse4.1", "sse4.2" => "+sse4.2",
+        "sse3" => "+sse3", "ssse3" => "+ssse3", "sse4.1" => "+sse4.1", "sse4.2" => "+sse4.2", "sse4.2" => "+crc32",
         "avx" => "+avx", "avx2" => "+avx2", "popcnt" => "+popcnt", "bmi1" => "+bmi", "bmi2" => "+bmi2",
         "lzcnt" => "+lzcnt", "movbe" => "+movbe", "adx" => "+adx", "cmpxchg16b" => "+cx16",
     )
