@@ -12,7 +12,8 @@
 //! AArch64 all operations are whose NaNs are redone. Comparisons, and conversions that are always exact, are left for folding.
 //!
 //! What LLVM may still do on x86-64: commute a multiplication of two NaNs. As assembly it would have no operand in memory,
-//! which made a matrix product a seventh slower.
+//! which made a matrix product a seventh slower. So only its first operand goes through an empty piece of assembly, and it
+//! is the second, as in the guest's code, that may stay in memory.
 
 use inkwell::FloatPredicate;
 use inkwell::values::{BasicValue, BasicValueEnum, FloatValue, InstructionOpcode as Op, IntValue, VectorValue};
@@ -33,6 +34,9 @@ fn name(op: FBin) -> Option<&'static str> {
         FBin::Min | FBin::Max => None,
     }
 }
+
+/// Constraints of assembly for a value that stays in x86-64's vector register.
+const VECTOR_REGISTER: &str = "=x,0";
 
 fn predicate(p: FPred) -> FloatPredicate {
     match p {
@@ -83,7 +87,10 @@ impl<'c> Llvm<'c> {
         }
         let r = match op {
             FBin::Add | FBin::Sub => self.x86_instruction(name, &[x.into(), y.into()]),
-            _ => self.ir.constrained(&format!("f{name}"), &[x.get_type().into()], &[x.into(), y.into()]),
+            _ => {
+                let x = self.ir.empty_asm(x, VECTOR_REGISTER);
+                self.ir.constrained(&format!("f{name}"), &[x.get_type()], &[x, y.into()])
+            }
         };
         self.ir.float_to_int_bits(r.into_float_value(), ty)
     }
@@ -294,6 +301,7 @@ impl<'c> Llvm<'c> {
                 self.in_registers(&[a, b], &|parts| self.x86_instruction(name, parts))
             }
             Some(name) => {
+                let a = self.in_registers(&[a], &|parts| self.ir.empty_asm(parts[0], VECTOR_REGISTER));
                 let r = self.ir.constrained(&format!("f{name}"), &[a.get_type().into()], &[a.into(), b.into()]);
                 r.into_vector_value()
             }
