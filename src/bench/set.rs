@@ -107,7 +107,8 @@ const fn startup(name: &'static str, program: &'static str, arguments: &'static 
 
 use Word::{Is, Source, Text};
 
-/// All benchmarks, group by group. Full sizes take one to two seconds natively, so that a translator's warming up
+/// All benchmarks, group by group. Full sizes take half a second to two natively (string functions a tenth where the C
+/// library has AVX-512 for them), so that a translator's warming up
 /// doesn't hide its steady state.
 pub const BENCHMARKS: &[Benchmark] = &[
     published("memory", 30, 2),

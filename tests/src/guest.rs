@@ -162,16 +162,28 @@ fn difference(mode: &str, native: &Shown, shown: &Shown, stderr: &str) -> String
     )
 }
 
+/// Every region that is asked for is compiled: a refused one only costs time, which no output shows.
+pub fn no_region_fails(mode: &Mode, program: &Path) {
+    let stats = stats_in(mode, program, &[]);
+    assert!(stats.contains(" 0 failed") && !stats.contains(" 0 installed"), "{}: {stats}", mode.name);
+}
+
+/// What `--stats` says of a run that shows the same as a native one.
+fn stats_in(mode: &Mode, program: &Path, args: &[&str]) -> String {
+    let (native, _) = run(Command::new(program).args(args), LIMIT);
+    let mut command = Command::new(xlate());
+    command.args(["run", "--no-cache", "--stats"]).args(mode.options).arg(program).args(args);
+    let (shown, stats) = run(&mut command, LIMIT);
+    assert_eq!(shown, native, "{}: {stats}", mode.name);
+    stats
+}
+
 /// Two targets of indirect branches that want the same place of the table are both found without the dispatcher; three
 /// aren't (which shows that they want the same).
 pub fn two_targets_have_room(modes: &[Mode], program: &Path) {
     for mode in modes {
         let missed = ["2", "3"].map(|same| {
-            let (native, _) = run(Command::new(program).arg(same), LIMIT);
-            let mut command = Command::new(xlate());
-            command.args(["run", "--no-cache", "--stats"]).args(mode.options).arg(program).arg(same);
-            let (shown, stats) = run(&mut command, LIMIT);
-            assert_eq!(shown, native, "{}: {stats}", mode.name);
+            let stats = stats_in(mode, program, &[same]);
             let (before, _) = stats.split_once(" lookups missed").expect("the dispatcher counts them");
             let number = before.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok());
             number.unwrap_or_else(|| panic!("no number of lookups in {stats}"))

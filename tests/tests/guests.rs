@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use xlate_tests::guest::{MODES, OPTIMIZED, compile, run, same_in, two_targets_have_room, xlate};
+use xlate_tests::guest::{MODES, OPTIMIZED, compile, no_region_fails, run, same_in, two_targets_have_room, xlate};
 
 /// One test a program: folder, name, arguments.
 macro_rules! guests {
@@ -64,6 +64,12 @@ fn targets_at_one_place_of_the_table() {
     two_targets_have_room(&[MODES[1], MODES[5]], &program);
     let program = compile("features", "places", &["-O2", "-static"]);
     two_targets_have_room(&OPTIMIZED, &program);
+}
+
+/// LLVM ends its process over an instruction that it can't select.
+#[test]
+fn regions_of_host_instructions_are_compiled() {
+    no_region_fails(&MODES[5], &compile("features", "checksums", &["-O2"]));
 }
 
 /// Flags that an indirect call doesn't keep are missed by name, in every tier; kept on demand, they are right.

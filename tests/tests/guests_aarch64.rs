@@ -1,6 +1,6 @@
 //! The guest programs on the AArch64 runtime under emulation, with the translator service running natively.
 
-use xlate_tests::guest::{ARM_MODES, compile, same_in, two_targets_have_room};
+use xlate_tests::guest::{ARM_MODES, compile, no_region_fails, same_in, two_targets_have_room};
 
 macro_rules! guests {
     ($($folder:ident $name:ident [$($arg:expr),*];)*) => {
@@ -38,4 +38,9 @@ guests! {
 #[test]
 fn targets_at_one_place_of_the_table() {
     two_targets_have_room(&[ARM_MODES[1], ARM_MODES[3]], &compile("features", "places", &["-O2"]));
+}
+
+#[test]
+fn regions_of_host_instructions_are_compiled() {
+    no_region_fails(&ARM_MODES[3], &compile("features", "checksums", &["-O2"]));
 }

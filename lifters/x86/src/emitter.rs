@@ -334,7 +334,6 @@ impl<E: Emitter> Host<E> for E {
     }
 }
 
-/// [`Emitter::byte_shuffle`] out of shifts of the table's two halves.
 /// [`Emitter::crc32c`] for a host without an instruction for it.
 pub fn crc32c_by_helper<E: Emitter>(e: &mut E, from: Ty, acc: E::Val, data: E::Val) -> E::Val {
     let data = if from == Ty::I64 { data } else { e.zext(from, Ty::I64, data) };
@@ -343,6 +342,7 @@ pub fn crc32c_by_helper<E: Emitter>(e: &mut E, from: Ty, acc: E::Val, data: E::V
     e.trunc(Ty::I64, Ty::I32, r)
 }
 
+/// [`Emitter::byte_shuffle`] out of shifts of the table's two halves.
 fn byte_shuffle_by_bytes<E: Emitter>(e: &mut E, bits: u32, table: E::Vec, index: E::Vec) -> E::Vec {
     let bytes = VTy { lane: Lane::I8, bits };
     let qwords = VTy { lane: Lane::I64, bits };
