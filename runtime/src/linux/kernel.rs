@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use xlate_abi::image::notes::CpuTimes;
+
 /// The process's number as the guest knows it and as the host does. They differ after a migration;
 /// a forked child gets the number the host gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +77,8 @@ pub struct Kernel {
     /// The exec that is being made: kept here and not by the call, for after a vfork the call never returns, and the
     /// parent frees it.
     pub(super) exec: Option<super::exec::Plan>,
+    /// CPU time that a resumed process has used before, on another machine perhaps.
+    pub cpu_before: CpuTimes,
     /// Number of the system call that was made last, for its restart.
     pub(super) number: u32,
     /// Unsupported calls that have been named.
@@ -92,6 +96,7 @@ impl Kernel {
             robust_list: (0, 0),
             attached: Vec::new(),
             exec: None,
+            cpu_before: CpuTimes::default(),
             number: 0,
             warned: HashSet::new(),
             warned_threads: false,

@@ -9,7 +9,7 @@
 use syscalls::x86_64::Sysno;
 
 use super::{Args, Outcome, SysResult};
-use super::{descriptors, exec, fs, memory, misc, paths, poll, process, signal, time};
+use super::{cpu_time, descriptors, exec, fs, memory, misc, paths, poll, process, signal, time};
 use crate::errno::Errno;
 use crate::guest::Guest;
 use syscalls::Sysno as HostSysno;
@@ -384,8 +384,8 @@ pub static TABLE: &[Row] = &[
     pass!(getrlimit, 2),
     pass!(setrlimit, 2),
     pass!(prlimit64, 4, pids: PID0),
-    pass!(getrusage, 2),
-    pass!(times, 1),
+    emulate!(getrusage, 2, cpu_time::getrusage),
+    emulate!(times, 1, cpu_time::times),
     pass!(getpriority, 2, pids: PID1),
     pass!(setpriority, 3, pids: PID1),
     pass!(ioprio_get, 2, pids: PID1),
@@ -423,7 +423,7 @@ pub static TABLE: &[Row] = &[
     native!(time, 1, time::time),
     pass!(gettimeofday, 2),
     pass!(settimeofday, 2),
-    pass!(clock_gettime, 2),
+    emulate!(clock_gettime, 2, cpu_time::clock_gettime),
     pass!(clock_settime, 2),
     pass!(clock_getres, 2),
     pass!(clock_adjtime, 2),
