@@ -13,6 +13,7 @@ use xlate_abi::image::notes::{self, Limit, Name};
 
 use super::error::CaptureError;
 use super::sys;
+use super::translated::is_translated;
 
 /// A process as procfs shows it.
 pub struct Facts {
@@ -34,17 +35,16 @@ impl Facts {
         let process = Process::new(pid).map_err(missing)?;
         let status = process.status().map_err(missing)?;
         check_status(pid, &status)?;
+        if is_translated(&process) {
+            return Err(CaptureError::Translated { pid, name: status.name });
+        }
+        check_threads(pid, &status)?;
         Ok(Self { pid, process, status })
     }
 
     /// Whether system calls of ours in the process must be exempted from its seccomp filter.
     pub fn seccomp(&self) -> bool {
         self.status.seccomp.is_some_and(|mode| mode != 0)
-    }
-
-    /// The name of its program, as `/proc/PID/comm` has it.
-    pub fn name(&self) -> String {
-        self.status.name.clone()
     }
 
     fn get<T>(&self, what: &'static str, result: ProcResult<T>) -> Result<T, CaptureError> {
@@ -293,7 +293,7 @@ fn check_status(pid: i32, status: &Status) -> Result<(), CaptureError> {
     if status.tracerpid != 0 {
         return Err(CaptureError::AlreadyTraced { pid, tracer: status.tracerpid });
     }
-    check_threads(pid, status)
+    Ok(())
 }
 
 fn check_threads(pid: i32, status: &Status) -> Result<(), CaptureError> {

@@ -42,9 +42,6 @@ impl Stopped {
     /// Checks that the process can be captured and stops it.
     pub fn stop(pid: i32) -> Result<Self, CaptureError> {
         let facts = Facts::check(pid)?;
-        if translated::is_translated(pid, &facts.maps()?) {
-            return Err(CaptureError::Translated { pid, name: facts.name() });
-        }
         let mut tracee = Tracee::stop(Pid::from_raw(pid), facts.seccomp())?;
         // Between the first look and the stop it may have made a thread.
         facts::check_single_threaded(pid)?;

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use goblin::container::{Container, Ctx, Endian};
 use goblin::elf::header::header64::Header;
 use goblin::elf::program_header::{PT_LOAD, PT_NOTE, ProgramHeader};
-use procfs::process::{MemoryMap, MemoryMaps};
+use procfs::process::{MemoryMap, Process};
 use xlate_abi::marker::Marker;
 
 /// Bytes of a mapped file that hold its headers, and note segments that are looked at.
@@ -17,8 +17,8 @@ const CONTEXT: Ctx = Ctx { container: Container::Big, le: Endian::Little };
 
 /// Whether the process has the runtime's program mapped. What can't be read is no evidence: capture needs the same
 /// permissions, and names them.
-pub fn is_translated(pid: i32, maps: &MemoryMaps) -> bool {
-    let Ok(memory) = File::open(format!("/proc/{pid}/mem")) else {
+pub fn is_translated(process: &Process) -> bool {
+    let (Ok(memory), Ok(maps)) = (File::open(format!("/proc/{}/mem", process.pid)), process.maps()) else {
         return false;
     };
     maps.iter().filter(|map| map.offset == 0).any(|map| has_marker(&memory, map).unwrap_or(false))
@@ -52,7 +52,6 @@ mod tests {
 
     #[test]
     fn this_process_is_not_translated() {
-        let maps = procfs::process::Process::myself().and_then(|p| p.maps()).unwrap();
-        assert!(!is_translated(std::process::id() as i32, &maps));
+        assert!(!is_translated(&Process::myself().unwrap()));
     }
 }
