@@ -6,12 +6,12 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use xlate::translate::{RegionSize, translate};
-use xlate_abi::protocol::{CodeOptions, CompileRequest, FlagRule, OptLevel};
+use xlate_abi::protocol::{CodeOptions, CompileRequest, OptLevel};
 use xlate_benches::SAMPLES;
 use xlate_llvm::{Region, host_target, lift_region};
 use xlate_runtime::engine::baseline::{Compiler, Options};
 
-const OPTIONS: CodeOptions = CodeOptions { opt: OptLevel::O2, precise: false, flags: FlagRule::Convention, tso: false };
+const OPTIONS: CodeOptions = CodeOptions { opt: OptLevel::O2, precise: false, tso: false };
 
 /// Bytes to blocks, flag liveness included.
 fn decode(c: &mut Criterion) {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use object::{Object, ObjectSegment, ObjectSymbol};
 use xlate::translate::{RegionSize, form_region};
-use xlate_abi::protocol::{Arch, BlockProfile, CodeBytes, CodeOptions, CompileRequest, FlagRule, OptLevel, Target};
+use xlate_abi::protocol::{Arch, BlockProfile, CodeBytes, CodeOptions, CompileRequest, OptLevel, Target};
 use xlate_llvm::{compile_region, explain_region, host_target, lifted_region};
 use xlate_x86::decode::{MAX_BLOCK, SliceSource, decode_block};
 
@@ -59,7 +59,7 @@ fn show(file: &str, place: &str, rest: &[String]) -> Result<(), Box<dyn std::err
     } else {
         host_target()
     };
-    let options = CodeOptions { opt: OptLevel::O2, precise: false, flags: FlagRule::Convention, tso: false };
+    let options = CodeOptions { opt: OptLevel::O2, precise: false, tso: false };
     let profile = reachable(&code, entry);
     let request = CompileRequest {
         id: 0,

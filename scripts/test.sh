@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets the machine up, builds everything and runs all tests: `scripts/test.sh [--full]`.
-# --full adds the long suites (300 s of native differential verification, and a long record replayed on AArch64).
+# --full adds the long suites (300 s of native differential verification, a long record replayed on AArch64, and thousands
+# of programs that pass status flags on).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$HOME/.cargo/bin:$PATH"
@@ -24,4 +25,7 @@ if [ $full = yes ]; then
   scripts/verify-isa.sh --seconds 300
   step 'the same on AArch64, from a record'
   scripts/verify-isa.sh --aarch64 --rounds 5 --seed 5
+  step 'status flags over transfers, long'
+  scripts/verify-flags.sh --programs 20 --cases 200
+  scripts/verify-flags.sh --aarch64 --programs 3 --seed 100
 fi

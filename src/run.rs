@@ -49,9 +49,6 @@ pub struct Args {
     /// Lets the guest wait for each region it asks for: what gets optimised depends on the guest alone then.
     #[arg(long)]
     wait: bool,
-    /// Which status flags are kept across returns and indirect calls: none, as the calling convention has it, or all.
-    #[arg(long, value_enum, default_value = "convention")]
-    flags: Flags,
     #[command(flatten)]
     cache: CacheArgs,
     /// Keeps no translated code over runs and uses none: as `--cache=off`.
@@ -75,12 +72,6 @@ enum Opt {
     O1,
     O2,
     O3,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Flags {
-    Convention,
-    Exact,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -335,7 +326,6 @@ fn command_line(
     if args.wait {
         command.push("--wait=yes".into());
     }
-    push_value(&mut command, "--flags", &args.flags);
     if let Some(filter) = log {
         command.push(option("log", OsStr::new(filter)));
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, Command};
 use xlate_abi::image::notes::CpuTimes;
-use xlate_abi::protocol::{FlagRule, OptLevel};
+use xlate_abi::protocol::OptLevel;
 
 use crate::linux::cpu_time;
 
@@ -80,8 +80,6 @@ pub struct Config {
     pub background: bool,
     /// Executions after which a block is sent to tier 2.
     pub hot_optimized: u32,
-    /// Which status flags are kept.
-    pub flags: FlagRule,
     /// Set by the layout stage: the runtime's own executable (`/proc/self/exe` is the dynamic loader then) and the
     /// process attributes to give back to the guest.
     pub placed: Option<Placed>,
@@ -149,7 +147,6 @@ impl Default for Config {
             background: true,
             hot_baseline: HOT_BASELINE,
             hot_optimized: HOT_OPTIMIZED,
-            flags: FlagRule::Convention,
             placed: None,
             subject: Subject::Program(Vec::new()),
         }
@@ -171,16 +168,6 @@ struct Row {
 
 fn text(value: &OsStr) -> Option<&str> {
     value.to_str()
-}
-
-const FLAG_RULES: [(&str, FlagRule); 2] = [("convention", FlagRule::Convention), ("exact", FlagRule::Exact)];
-
-fn flag_rule(value: &OsStr) -> Option<FlagRule> {
-    FLAG_RULES.iter().find(|(name, _)| value == *name).map(|(_, rule)| *rule)
-}
-
-fn flag_rule_name(rule: FlagRule) -> &'static str {
-    FLAG_RULES.iter().find(|(_, r)| *r == rule).map_or("", |(name, _)| name)
 }
 
 fn opt_level(value: &OsStr) -> Option<OptLevel> {
@@ -426,15 +413,6 @@ const TABLE: &[Row] = &[
         expected: NUMBER,
         set: |c, v| text(v)?.parse().ok().map(|n| c.hot_optimized = n),
         get: |c| Some(c.hot_optimized.to_string().into()),
-    },
-    Row {
-        name: "flags",
-        short: None,
-        value: "RULE",
-        help: "Which status flags are kept across returns and indirect calls: convention (default: none), exact (all)",
-        expected: "one of convention, exact is needed",
-        set: |c, v| flag_rule(v).map(|rule| c.flags = rule),
-        get: |c| Some(flag_rule_name(c.flags).into()),
     },
     Row {
         name: "placed",

@@ -38,15 +38,6 @@ impl Guest {
                 self.name_unimplemented();
                 self.fault(signal::Fault::trap(Trap::InvalidOpcode, &self.state));
             }
-            Exit::LostFlags => {
-                eprintln!(
-                    "xlate: the code at {:#x} reads flags that were set before a return, an indirect call or a jump through \
-                     a table, which the calling convention doesn't keep; run the program with --flags=exact",
-                    self.state.rip
-                );
-                self.engine.finish(&self.config);
-                std::process::exit(125);
-            }
             Exit::FetchFault => {
                 let mapped = self.memory.protection(self.state.rip).is_some();
                 self.fault(signal::Fault::fetch(self.state.rip, mapped));
@@ -175,7 +166,7 @@ impl Exit {
             ExitReason::Trap => Self::Trap(Trap::from_u32(state.exit_arg)?),
             ExitReason::Unimplemented => Self::Unimplemented,
             ExitReason::FetchFault => Self::FetchFault,
-            ExitReason::Continue | ExitReason::Crossed | ExitReason::Link | ExitReason::Promote => return None,
+            ExitReason::Continue | ExitReason::Link | ExitReason::Promote => return None,
         })
     }
 }

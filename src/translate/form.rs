@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use iced_x86::FlowControl;
 use xlate_abi::protocol::{COLD_FRACTION, CodeBytes, CodeOptions, CompileRequest, Formed, IndirectTargets, OptLevel};
 use xlate_llvm::{Frames, KnownTable, Region, RegionBlock};
-use xlate_x86::decode::{MAX_BLOCK, decode_block_by};
+use xlate_x86::decode::{MAX_BLOCK, decode_block};
 use xlate_x86::{Block, BlockEnd, TableJump};
 
 use super::{RegionSize, RequestCode, liveness, tails};
@@ -43,7 +43,7 @@ pub fn form_region(request: &CompileRequest, most: RegionSize) -> Option<Region>
         tails::duplicate(&mut region, most);
     }
     if !request.options.precise {
-        liveness::refine(&mut region, &code, request.options.flags);
+        liveness::refine(&mut region, &code);
     }
     Some(region)
 }
@@ -134,7 +134,7 @@ impl<'a> Growth<'a> {
     }
 
     fn decode(&self, pc: u64, most: usize) -> Block {
-        let mut block = decode_block_by(self.options.flags, self.code, pc, most, self.options.precise);
+        let mut block = decode_block(self.code, pc, most, self.options.precise);
         if block.exit == BlockEnd::FetchFault && !block.is_empty() {
             // The request's bytes end here, which says nothing about the guest's memory.
             block.exit = BlockEnd::FallThrough;
@@ -278,7 +278,7 @@ fn ended_by(block: &Block) -> Option<FlowControl> {
 
 #[cfg(test)]
 mod tests {
-    use xlate_abi::protocol::{BlockProfile, FlagRule};
+    use xlate_abi::protocol::BlockProfile;
     use xlate_llvm::Call;
 
     use super::*;
@@ -292,7 +292,7 @@ mod tests {
             id: 1,
             entry: CALLER,
             target: xlate_llvm::host_target(),
-            options: CodeOptions { opt: OptLevel::O2, precise: false, flags: FlagRule::Convention, tso: false },
+            options: CodeOptions { opt: OptLevel::O2, precise: false, tso: false },
             grows: false,
             profile: counts.iter().map(|&(pc, count)| BlockProfile { pc, count }).collect(),
             indirect: Vec::new(),

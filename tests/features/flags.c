@@ -1,8 +1,6 @@
 /* Code that keeps to no calling convention: flags across calls and returns, a return used as a jump, return
    addresses changed under way, and a recursion that is deeper than any host stack. */
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 /* Sets CF by its argument and returns; flags are its result. */
 __asm__(".globl set_carry\nset_carry:\n cmp $1, %edi\n cmc\n ret\n");
@@ -47,13 +45,8 @@ __attribute__((noinline)) static long deep(long n) {
     return n == 0 ? 0 : 1 + deep(n - 1) + (level - n);
 }
 
-int main(int argc, char **argv) {
+int main(void) {
     int sum = 0;
-    if (argc > 1 && !strcmp(argv[1], "lost")) {
-        for (int i = 0; i < 3000; i++) sum += carry_into(i % 3);
-        printf("passed %d\n", sum);
-        return 0;
-    }
     for (int i = 0; i < 3000; i++) sum += carry_of(i % 3);
     printf("returned %d\n", sum);
     for (int i = sum = 0; i < 3000; i++) sum += carry_into(i % 3);

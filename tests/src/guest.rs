@@ -131,19 +131,35 @@ pub fn run(command: &mut Command, limit: Duration) -> (Shown, String) {
 /// A generous bound for one run; the point is that a hang fails, not how fast a run is.
 pub const LIMIT: Duration = Duration::from_secs(300);
 
-/// Runs the program natively and in each mode, in a folder of its own, and compares what is shown.
+/// What the program shows natively.
+pub fn native(program: &Path, args: &[&str]) -> Shown {
+    run(Command::new(program).args(args), LIMIT).0
+}
+
+/// Runs the program natively and in each mode, and compares what is shown.
 pub fn same_in(modes: &[Mode], program: &Path, args: &[&str]) {
-    let (native, _) = run(Command::new(program).args(args), LIMIT);
-    let failures: Vec<String> = modes
-        .iter()
-        .filter_map(|mode| {
-            let mut command = Command::new(xlate());
-            command.args(["run", "--no-cache"]).args(mode.options).arg(program).args(args);
-            let (shown, stderr) = run(&mut command, LIMIT);
-            (shown != native).then(|| difference(mode.name, &native, &shown, &stderr))
-        })
-        .collect();
+    let native = native(program, args);
+    let failures: Vec<String> = modes.iter().filter_map(|mode| differs(mode, program, args, &native)).collect();
     assert!(failures.is_empty(), "{} {args:?}\n{}", program.display(), failures.join("\n"));
+}
+
+/// How what the program shows in a mode differs from this.
+pub fn differs(mode: &Mode, program: &Path, args: &[&str], from: &Shown) -> Option<String> {
+    differs_with(&["--no-cache"], mode, program, args, from)
+}
+
+/// The same with a cache in this folder, twice: what the first run has kept is there for the second one.
+pub fn differs_warm(cache: &Path, mode: &Mode, program: &Path, args: &[&str], from: &Shown) -> Option<String> {
+    let cache = format!("--cache={}", cache.display());
+    let warm: [&[&str]; 2] = [&[&cache, "--warm"], &[&cache]];
+    warm.into_iter().find_map(|options| differs_with(options, mode, program, args, from))
+}
+
+fn differs_with(options: &[&str], mode: &Mode, program: &Path, args: &[&str], from: &Shown) -> Option<String> {
+    let mut command = Command::new(xlate());
+    command.arg("run").args(options).args(mode.options).arg(program).args(args);
+    let (shown, stderr) = run(&mut command, LIMIT);
+    (shown != *from).then(|| difference(mode.name, from, &shown, &stderr))
 }
 
 /// What a reader needs of a difference: the ends, the first line that differs, and the messages.

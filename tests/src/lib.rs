@@ -1,5 +1,6 @@
 //! What the whole-path tests share; most of it is the native differential verification of the semantics ([`isa`]).
 
 pub mod arm_cost;
+pub mod flags_programs;
 pub mod guest;
 pub mod isa;

@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use xlate_abi::protocol::{
-    Arch, Blob, BlockProfile, CodeBytes, CodeOptions, CompileRequest, FlagRule, OptLevel, Request, Response, Target,
+    Arch, Blob, BlockProfile, CodeBytes, CodeOptions, CompileRequest, OptLevel, Request, Response, Target,
 };
 use xlate_tests::guest::{LIMIT, compile, run, xlate};
 
@@ -98,7 +98,7 @@ fn request(id: u64, bytes: &[u8], profile: Vec<BlockProfile>) -> CompileRequest 
         id,
         entry: ENTRY,
         target: xlate_llvm::host_target(),
-        options: CodeOptions { opt: OptLevel::O2, precise: false, flags: FlagRule::Exact, tso: false },
+        options: CodeOptions { opt: OptLevel::O2, precise: false, tso: false },
         grows: false,
         profile,
         indirect: Vec::new(),

@@ -1,10 +1,7 @@
 //! Guest programs compiled at test time give the same output and end the same way natively and under every
 //! mix of tiers. The compute programs run on small sizes: it is their code paths that count here.
 
-use std::process::Command;
-use std::time::Duration;
-
-use xlate_tests::guest::{MODES, OPTIMIZED, compile, no_region_fails, run, same_in, two_targets_have_room, xlate};
+use xlate_tests::guest::{MODES, OPTIMIZED, compile, no_region_fails, same_in, two_targets_have_room};
 
 /// One test a program: folder, name, arguments.
 macro_rules! guests {
@@ -42,6 +39,7 @@ guests! {
     features selfmod [];
     features signals [];
     features flags [];
+    features crossings [];
     features calls [];
     features switches [];
     features grows [];
@@ -70,21 +68,4 @@ fn targets_at_one_place_of_the_table() {
 #[test]
 fn regions_of_host_instructions_are_compiled() {
     no_region_fails(&MODES[5], &compile("features", "checksums", &["-O2"]));
-}
-
-/// Flags that an indirect call doesn't keep are missed by name, in every tier; kept on demand, they are right.
-#[test]
-fn lost_flags_are_named() {
-    let program = compile("features", "flags", &["-O2"]);
-    let shown = |options: &[&str]| {
-        let mut command = Command::new(xlate());
-        run(command.arg("run").args(options).arg(&program).arg("lost"), Duration::from_secs(60))
-    };
-    for engine in ["--engine=interpreter", "--engine=baseline", "--engine=auto"] {
-        let (end, errors) = shown(&[engine]);
-        assert_eq!((end.end, end.stdout.as_str()), (125, ""), "{engine}");
-        assert!(errors.contains("reads flags") && errors.contains("--flags=exact"), "{engine}: {errors}");
-        let (end, _) = shown(&[engine, "--flags=exact"]);
-        assert_eq!((end.end, end.stdout.as_str()), (0, "passed 2000\n"), "{engine}");
-    }
 }

@@ -28,6 +28,7 @@ guests! {
     features selfmod [];
     features signals [];
     features flags [];
+    features crossings [];
     features calls [];
     features switches [];
     features checksums [];

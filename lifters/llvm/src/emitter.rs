@@ -13,6 +13,7 @@ use xlate_abi::state::{ExitReason, Helper, Trap};
 use xlate_x86::Emitter;
 use xlate_x86::decode::Flags;
 use xlate_x86::emitter::*;
+use xlate_x86::lifter::STATUS;
 
 use crate::exits::{Dispatch, Shared, Site};
 use crate::ir::{Ir, Likely};
@@ -122,6 +123,11 @@ pub struct Llvm<'c> {
     pub edges: Vec<(usize, usize)>,
     /// What each finished block has written.
     pub block_written: Vec<Registers>,
+    /// Status flags that each block reads of its slots, and those that it leaves as they were.
+    pub consumed: Vec<Flags>,
+    pub passed_on: Vec<Flags>,
+    /// Those that are read from each block's entry on, once all blocks are lifted.
+    pub read_from: Vec<Flags>,
 
     // The guest block at hand.
     pub index: usize,
@@ -132,6 +138,11 @@ pub struct Llvm<'c> {
     pub written: Registers,
     /// What may be read behind it.
     pub needed_behind: Registers,
+    pub live_behind: Flags,
+    /// No block of the region follows without a load of its registers.
+    pub leaves_frame: bool,
+    /// Status flags were set singly since what they come from was written last.
+    pub singly: bool,
     /// How the indirect jump at its end finds its way.
     pub dispatch: Dispatch<'c>,
     /// Set while a stretch is lifted without mending NaNs.
@@ -250,6 +261,29 @@ impl<'c> Emitter for Llvm<'c> {
         self.write_flag(flag, c);
     }
 
+    fn set_single_flags(&mut self, _keep: bool) {}
+
+    fn set_origin(&mut self, origin: Origin<Self>) {
+        let mut word = self.ir.int(Ty::I32, origin.word.into());
+        if let Some((c, place)) = origin.bit {
+            let bit = self.ir.op(InstructionOpcode::Shl, self.ir.zext(c, Ty::I32), self.ir.int(Ty::I32, place.into()));
+            word = self.ir.op(InstructionOpcode::Or, word, bit);
+        }
+        let wide = |e: &Self, v: Val<'c>| if origin.ty == Ty::I64 { v.int } else { e.ir.zext(v.int, Ty::I64) };
+        let (x, y) = (wide(self, origin.x), origin.y.map(|y| wide(self, y)));
+        self.write_origin(word, x, y);
+    }
+
+    fn publish_flags(&mut self) {
+        if self.options.precise {
+            self.settle_single_flags(STATUS);
+        }
+    }
+
+    fn wants_single_flags(&self, at_end: bool) -> bool {
+        !at_end || !self.leaves_frame
+    }
+
     fn parity(&mut self) -> Val<'c> {
         self.read_parity().into()
     }
@@ -279,6 +313,10 @@ impl<'c> Emitter for Llvm<'c> {
 
     fn iconst(&mut self, ty: Ty, bits: u64) -> Val<'c> {
         self.ir.int(ty, bits).into()
+    }
+
+    fn constant(&self, v: Val<'c>) -> Option<u64> {
+        v.int.get_zero_extended_constant()
     }
 
     fn bin(&mut self, op: Bin, ty: Ty, a: Val<'c>, b: Val<'c>) -> Val<'c> {
@@ -388,16 +426,20 @@ impl<'c> Emitter for Llvm<'c> {
         then: impl FnOnce(&mut C) -> [Val<'c>; N],
         otherwise: impl FnOnce(&mut C) -> [Val<'c>; N],
     ) -> [Val<'c>; N] {
+        // What the flags come from is known by then on both sides, or on none.
+        ctx.emitter().settle_single_flags(STATUS);
         let ir = &ctx.emitter().ir;
         let (yes, no, join) = (ir.block("then"), ir.block("else"), ir.block("join"));
         ir.cond_br(cond, yes, no, Likely::Unknown);
         ir.at_end(yes);
         let from_yes = then(ctx);
+        ctx.emitter().settle_single_flags(STATUS);
         let ir = &ctx.emitter().ir;
         let yes_end = ir.here();
         ir.br(join);
         ir.at_end(no);
         let from_no = otherwise(ctx);
+        ctx.emitter().settle_single_flags(STATUS);
         let ir = &ctx.emitter().ir;
         let no_end = ir.here();
         ir.br(join);

@@ -11,9 +11,10 @@ use inkwell::basic_block::BasicBlock;
 use inkwell::values::{
     BasicMetadataValueEnum, BasicValueEnum, CallSiteValue, InstructionOpcode, IntValue, PointerValue,
 };
-use xlate_abi::protocol::FlagRule;
 use xlate_abi::state::{CpuState, ExitReason, Helper, LOOKUP_ENTRIES, LinkSlot, LookupEntry, PASSED, RETURNED, Trap};
+use xlate_x86::decode::Flags;
 use xlate_x86::emitter::{Indirect, Ty};
+use xlate_x86::lifter::STATUS;
 
 use crate::abi;
 use crate::emitter::{Llvm, Val};
@@ -38,8 +39,8 @@ pub struct Site<'c> {
 enum SiteKind<'c> {
     /// Leaves through the link slot of this index; backwards with a safepoint.
     Link { slot: usize, backward: bool },
-    /// Leaves to an address that is looked up, or else given to the runtime for this reason, with a safepoint.
-    Indirect(IntValue<'c>, ExitReason),
+    /// Leaves to an address that is looked up, with a safepoint.
+    Indirect(IntValue<'c>),
     /// Returns to the host's caller with the guest's return address, with a safepoint.
     Return(IntValue<'c>),
     /// Leaves to the runtime.
@@ -55,7 +56,7 @@ enum SiteKind<'c> {
 impl SiteKind<'_> {
     /// Whether it is the end of its guest block.
     fn ends_block(&self) -> bool {
-        matches!(self, Self::Link { .. } | Self::Indirect(..) | Self::Return(_) | Self::Call(..))
+        matches!(self, Self::Link { .. } | Self::Indirect(_) | Self::Return(_) | Self::Call(..))
     }
 }
 
@@ -103,7 +104,12 @@ impl<'c> Llvm<'c> {
     fn site_in(&mut self, frame: usize, kind: SiteKind<'c>, name: &str) -> BasicBlock<'c> {
         assert!(self.unmended.is_none(), "the instruction at {:#x} can't be in a stretch", self.ip);
         let block = self.ir.block(name);
-        let needed = if kind.ends_block() { self.needed_behind } else { Registers::ALL };
+        let needed = match kind {
+            // No helper looks at the status flags.
+            SiteKind::Sync(_) => Registers::WITHOUT_STATUS,
+            _ if kind.ends_block() => self.needed_behind,
+            _ => Registers::ALL,
+        };
         self.sites.push(Site { block, from: self.index, frame, written: self.written, needed, kind });
         block
     }
@@ -197,12 +203,14 @@ impl<'c> Llvm<'c> {
     }
 
     pub fn end_jump(&mut self, target: u64) {
+        self.settle_single_flags(self.live_behind);
         let to = self.edge(target);
         self.ir.br(to);
         self.end();
     }
 
     pub fn end_branch(&mut self, cond: IntValue<'c>, taken: u64, otherwise: u64) {
+        self.settle_single_flags(self.live_behind);
         let likely = self.likely(taken, otherwise);
         let taken = self.edge(taken);
         let otherwise = self.edge(otherwise);
@@ -229,13 +237,10 @@ impl<'c> Llvm<'c> {
 
     pub fn end_indirect(&mut self, target: Val<'c>, kind: Indirect) {
         let pc = target.int;
+        self.settle_single_flags(self.live_behind);
         match kind {
             Indirect::Jump => {
-                // Through a known table no flags are kept, as across a call.
-                let by_table = !matches!(self.dispatch, Dispatch::Compared);
-                let loses_flags = by_table && !self.options.precise && self.options.flags == FlagRule::Convention;
-                let missed_for = if loses_flags { ExitReason::Crossed } else { ExitReason::Continue };
-                let outside = self.site(SiteKind::Indirect(pc, missed_for), "lookup");
+                let outside = self.site(SiteKind::Indirect(pc), "lookup");
                 match core::mem::replace(&mut self.dispatch, Dispatch::Compared) {
                     Dispatch::Table { table, index: Some(index) } => self.go_by_table(&table, index, outside),
                     Dispatch::Outside => self.ir.br(outside),
@@ -367,6 +372,7 @@ impl<'c> Llvm<'c> {
 
     /// A guest call to a known address.
     pub fn end_call(&mut self, target: u64, return_to: u64) {
+        self.settle_single_flags(self.live_behind);
         let followed = self.frames.callee(self.frame, return_to).filter(|f| self.inside(*f, target).is_some());
         match followed {
             Some(frame) => {
@@ -389,6 +395,7 @@ impl<'c> Llvm<'c> {
     // ---- leaving -----------------------------------------------------------------------------------
 
     pub fn end_leave(&mut self, reason: ExitReason, arg: u32, resume: u64) {
+        self.settle_single_flags(self.live_behind);
         let resume = self.ir.i64(resume);
         let exit = self.site(SiteKind::Leave { reason, arg, resume }, "leave");
         self.ir.br(exit);
@@ -400,6 +407,7 @@ impl<'c> Llvm<'c> {
             // Where the registers are right, it leaves.
             Some(unmended) => unmended.redo,
             None => {
+                self.settle_single_flags(STATUS);
                 let resume = self.ir.i64(self.ip);
                 self.site(SiteKind::Leave { reason: ExitReason::Trap, arg: trap as u32, resume }, "trap")
             }
@@ -425,7 +433,7 @@ impl<'c> Llvm<'c> {
         result
     }
 
-    fn helper_call(&mut self, helper: Helper, args: &[Val<'c>]) -> Val<'c> {
+    pub fn helper_call(&mut self, helper: Helper, args: &[Val<'c>]) -> Val<'c> {
         let ptr = self.ir.ptr_type();
         let table = self.state_read(ptr, offset_of!(CpuState, helpers)).into_pointer_value();
         let entry = self.ir.gep(table, self.ir.i64(helper.table_offset() as u64));
@@ -455,12 +463,13 @@ impl<'c> Llvm<'c> {
     // ---- filling in --------------------------------------------------------------------------------
 
     /// Fills the prologue and all recorded sites, once every block is lifted.
-    pub fn finish(&mut self, entry: BasicBlock<'c>) {
+    pub fn finish(&mut self, entry: usize) {
         // From no block of the guest's.
         self.index = usize::MAX;
+        self.read_from = self.flags_read_from();
         self.ir.at_end(self.prologue);
-        self.load_registers(&self.passed_values());
-        self.ir.br(entry);
+        self.load_all(&self.passed_values(), self.read_from[entry]);
+        self.ir.br(self.starts[entry]);
         let dirty = self.dirty_at_entry();
         for site in core::mem::take(&mut self.sites) {
             let registers = dirty[site.from].union(site.written).intersection(site.needed);
@@ -488,10 +497,10 @@ impl<'c> Llvm<'c> {
                 }
                 self.leave_by_link(slot, dirty, frame);
             }
-            SiteKind::Indirect(pc, missed_for) => {
+            SiteKind::Indirect(pc) => {
                 self.poll_outside(pc);
                 self.check_stack_in(frame, pc);
-                let code = self.look_up(pc, missed_for);
+                let code = self.look_up(pc);
                 self.leave_for(code, dirty, frame);
             }
             SiteKind::Call(callee, return_to) => {
@@ -551,7 +560,7 @@ impl<'c> Llvm<'c> {
             }
             Callee::Found(pc) => {
                 self.check_stack(pc);
-                self.look_up(pc, ExitReason::Crossed)
+                self.look_up(pc)
             }
         }
     }
@@ -559,7 +568,7 @@ impl<'c> Llvm<'c> {
     /// Calls code by a call of the host's, and goes on behind the guest's call.
     fn call_and_return(&mut self, code: Code<'c>, dirty: Registers, call: Call) {
         let (returned, registers) = self.call_code(code, dirty);
-        let Some((_, block)) = self.inside(call.caller, call.return_to) else {
+        let Some((index, block)) = self.inside(call.caller, call.return_to) else {
             let landing = self.landing(call);
             self.go_if_returned(returned, call.return_to, landing);
             return;
@@ -567,7 +576,7 @@ impl<'c> Llvm<'c> {
         let back = self.ir.block("back");
         self.go_if_returned(returned, call.return_to, back);
         self.ir.at_end(back);
-        self.load_registers(&registers);
+        self.load_all(&registers, self.read_from[index]);
         self.ir.br(block);
     }
 
@@ -609,7 +618,7 @@ impl<'c> Llvm<'c> {
         let address = self.ir.load(self.ir.cx.i64_type(), slot).into_int_value();
         match what {
             Shared::Elsewhere => {
-                let code = self.look_up(address, ExitReason::Crossed);
+                let code = self.look_up(address);
                 self.tail_call(code, Registers::default());
             }
             Shared::Full => self.stub_exit(ExitReason::Continue, 0, address),
@@ -629,8 +638,8 @@ impl<'c> Llvm<'c> {
         self.landings.insert(call, landing);
         self.ir.at_end(landing);
         match self.inside(call.caller, call.return_to) {
-            Some((_, block)) => {
-                self.load_registers(&[]);
+            Some((index, block)) => {
+                self.load_all(&[], self.read_from[index]);
                 self.ir.br(block);
             }
             None => {
@@ -667,6 +676,21 @@ impl<'c> Llvm<'c> {
         dirty
     }
 
+    /// The status flags that are read of the slots from each guest block's entry on.
+    fn flags_read_from(&self) -> Vec<Flags> {
+        let mut read: Vec<Flags> = self.consumed.iter().zip(&self.live_at).map(|(read, live)| read & live).collect();
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for &(from, to) in self.edges.iter().rev() {
+                let merged = read[from] | read[to] & self.passed_on[from];
+                changed |= merged != read[from];
+                read[from] = merged;
+            }
+        }
+        read
+    }
+
     fn close_dead_blocks(&self) {
         for block in self.ir.function.get_basic_blocks() {
             if block.get_terminator().is_none() {
@@ -684,8 +708,8 @@ impl<'c> Llvm<'c> {
     }
 
     /// Probes the table of indirect branch targets ([`xlate_abi::state::lookup_index`]); where it hasn't this one, the code is
-    /// what looks further, and asks the runtime, with this reason, in the end. Everything is in the CPU state.
-    fn look_up(&self, pc: IntValue<'c>, missed_for: ExitReason) -> Code<'c> {
+    /// what looks further, and asks the runtime in the end. Everything is in the CPU state.
+    fn look_up(&self, pc: IntValue<'c>) -> Code<'c> {
         use inkwell::values::InstructionOpcode::{And, LShr, Shl, Xor};
         let ir = &self.ir;
         let ptr = ir.ptr_type();
@@ -701,7 +725,7 @@ impl<'c> Llvm<'c> {
         ir.cond_br(hit, found, missed, Likely::Always);
         ir.at_end(missed);
         self.write_rip(pc);
-        self.write_exit(missed_for, 0);
+        self.write_exit(ExitReason::Continue, 0);
         let further = self.state_read(ptr, offset_of!(CpuState, missed_stub)).into_pointer_value();
         ir.br(join);
         ir.at_end(found);

@@ -4,14 +4,14 @@
 use core::mem::offset_of;
 use std::collections::HashMap;
 
-use iced_x86::{EncodingKind, Instruction, OpKind, Register};
+use iced_x86::{EncodingKind, FlowControl, Instruction, OpKind, Register};
 use inkwell::context::Context;
 use inkwell::module::{Linkage, Module};
 use inkwell::values::GlobalValue;
 use inkwell::{AddressSpace, GlobalVisibility};
 use xlate_abi::protocol::{Arch, CodeOptions, Target};
 use xlate_abi::state::{CpuState, PASSED, RSP};
-use xlate_x86::decode::{ALL_FLAGS, Flags, Insn, falls_through};
+use xlate_x86::decode::{ALL_FLAGS, Flags, Insn, calls_directly, falls_through, flags_killed};
 use xlate_x86::{Block, BlockEnd};
 
 use crate::abi;
@@ -63,7 +63,7 @@ pub fn build_with<'c>(
         }
         e.block_written.push(e.written);
     }
-    e.finish(e.starts[entry]);
+    e.finish(entry);
     build_entry(cx, &e, target.arch);
     e.ir.module.verify().map_err(|m| CompileError::InvalidIr { entry: region.entry, message: m.to_string() })?;
     Ok(Built { module: e.ir.module, slots: e.link_slots })
@@ -85,6 +85,7 @@ fn lift_as<'c>(e: &mut Llvm<'c>, block: &Block, dispatch: Dispatch<'c>, lift: &i
     e.ip = block.pc;
     e.written = Registers::default();
     e.ended = false;
+    e.singly = false;
     e.dispatch = dispatch;
     lift(e, block);
     assert!(e.ended, "the block at {:#x} has an end", block.pc);
@@ -108,9 +109,24 @@ fn begin(e: &mut Llvm<'_>, index: usize, RegionBlock { block, frame, .. }: &Regi
     e.index = index;
     e.frame = *frame;
     e.block_pc = block.pc;
-    e.needed_behind = block.insns.last().map_or(Registers::ALL, |last| Registers::with_flags(last.live()));
+    e.live_behind = block.insns.last().map_or(ALL_FLAGS, Insn::live);
+    e.needed_behind = Registers::with_flags(e.live_behind);
+    e.leaves_frame = leaves_frame(e, block);
+    e.consumed.push(0);
+    e.passed_on.push(block.insns.iter().rev().fold(ALL_FLAGS, |flags, i| flags & !flags_killed(&i.raw)));
     e.changes_mode = block.exit == BlockEnd::Terminator && block.insns.last().is_some_and(|i| falls_through(&i.raw));
     e.ir.at_end(e.starts[index]);
+}
+
+/// Whether a block ends with a return to the host's caller or a call that isn't followed.
+fn leaves_frame(e: &Llvm<'_>, block: &Block) -> bool {
+    let Some(last) = block.insns.last().filter(|_| block.exit == BlockEnd::Terminator) else { return false };
+    match last.raw.flow_control() {
+        FlowControl::Return => e.frame == Frames::OWN,
+        FlowControl::IndirectCall => e.frames.callee(e.frame, block.end()).is_none(),
+        FlowControl::Call => calls_directly(&last.raw) && e.frames.callee(e.frame, block.end()).is_none(),
+        _ => false,
+    }
 }
 
 fn emitter<'c>(cx: &'c Context, region: &Region, facets: Facets, target: &Target, options: CodeOptions) -> Llvm<'c> {
@@ -143,12 +159,18 @@ fn emitter<'c>(cx: &'c Context, region: &Region, facets: Facets, target: &Target
         landings: HashMap::new(),
         edges: Vec::new(),
         block_written: Vec::new(),
+        consumed: Vec::new(),
+        passed_on: Vec::new(),
+        read_from: Vec::new(),
         index: 0,
         frame: Frames::OWN,
         block_pc: 0,
         changes_mode: false,
         written: Registers::default(),
         needed_behind: Registers::ALL,
+        live_behind: ALL_FLAGS,
+        leaves_frame: false,
+        singly: false,
         dispatch: Dispatch::Compared,
         unmended: None,
         ip: 0,

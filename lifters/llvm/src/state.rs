@@ -10,19 +10,20 @@ use core::mem::offset_of;
 
 use iced_x86::RflagsBits;
 use inkwell::types::{BasicTypeEnum, IntType, VectorType};
-use inkwell::values::{BasicValue, BasicValueEnum, IntValue, PointerValue, VectorValue};
-use xlate_abi::state::{CpuState, ExitReason, VecReg};
+use inkwell::values::{BasicValue, BasicValueEnum, InstructionOpcode, IntValue, PointerValue, VectorValue};
+use xlate_abi::state::{CpuState, ExitReason, FlagBytes, FlagOrigin, Helper, VecReg, origin};
+use xlate_x86::decode::Flags;
 use xlate_x86::emitter::{Flag, Fty, Ty, Upper};
-use xlate_x86::lifter::flag_bit;
+use xlate_x86::lifter::{self, flag_bit};
 
 use crate::emitter::{Llvm, Val};
-use crate::ir::quads;
+use crate::ir::{Likely, quads};
 
 /// A set of guest registers and flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Registers {
     pub gpr: u16,
-    /// By the order of [`xlate_abi::state::FlagBytes`].
+    /// [`DF`], and [`STATUS`] for the status flags, which go to the CPU state together.
     pub flags: u8,
     pub vec: u32,
 }
@@ -31,12 +32,13 @@ impl Registers {
     pub const ALL: Self = Self { gpr: u16::MAX, flags: u8::MAX, vec: u32::MAX };
 
     /// All registers, and these flags.
-    pub fn with_flags(live: xlate_x86::decode::Flags) -> Self {
-        let bit = |flag| u8::from(live & flag_bit(flag) != 0) << flag_number(flag);
-        let flags = [Flag::Cf, Flag::Af, Flag::Zf, Flag::Sf, Flag::Of, Flag::Df].into_iter().fold(0, |m, f| m | bit(f));
-        let parity = u8::from(live & RflagsBits::PF != 0) << PARITY;
-        Self { flags: flags | parity, ..Self::ALL }
+    pub fn with_flags(live: Flags) -> Self {
+        let bit = |flags, bit| if live & flags != 0 { bit } else { 0 };
+        Self { flags: bit(RflagsBits::DF, DF) | bit(lifter::STATUS, STATUS), ..Self::ALL }
     }
+
+    /// All registers, and DF.
+    pub const WITHOUT_STATUS: Self = Self { flags: DF, ..Self::ALL };
 
     pub fn intersection(self, other: Self) -> Self {
         Self { gpr: self.gpr & other.gpr, flags: self.flags & other.flags, vec: self.vec & other.vec }
@@ -50,14 +52,17 @@ impl Registers {
         (0..16).filter(move |n| self.gpr >> n & 1 != 0)
     }
 
-    fn flag_numbers(self) -> impl Iterator<Item = usize> {
-        (0..FLAGS).filter(move |n| self.flags >> n & 1 != 0)
-    }
-
     pub fn vecs(self) -> impl Iterator<Item = usize> {
         (0..32).filter(move |n| self.vec >> n & 1 != 0)
     }
 }
+
+/// In [`Registers::flags`].
+const DF: u8 = 1;
+const STATUS: u8 = 2;
+
+/// The status flags whose truth values stand in slots, with their bits and places in [`origin::BITS`].
+const SINGLE: [(Flag, u32); 5] = [(Flag::Cf, 0), (Flag::Af, 4), (Flag::Zf, 6), (Flag::Sf, 7), (Flag::Of, 11)];
 
 /// Flags held in slots: the six of [`Flag`] as truth values, parity as a byte.
 const FLAGS: usize = 7;
@@ -74,6 +79,18 @@ fn flag_number(flag: Flag) -> usize {
         Flag::Df => 6,
     }
 }
+
+/// The parts of what status flags come from, by offset in the CPU state.
+const ORIGIN: [(usize, Ty); 3] = {
+    let at = offset_of!(CpuState, origin);
+    [
+        (at + offset_of!(FlagOrigin, word), Ty::I32),
+        (at + offset_of!(FlagOrigin, x), Ty::I64),
+        (at + offset_of!(FlagOrigin, y), Ty::I64),
+    ]
+};
+
+const DF_OFFSET: usize = offset_of!(CpuState, flags) + offset_of!(FlagBytes, df);
 
 fn gpr_offset(n: usize) -> usize {
     offset_of!(CpuState, gpr) + n * 8
@@ -99,12 +116,14 @@ pub struct Slots<'c> {
     facets: Facets,
     gpr: [Option<PointerValue<'c>>; 16],
     flags: [Option<PointerValue<'c>>; FLAGS],
+    /// The word and the operands of what the status flags come from ([`xlate_abi::state::FlagOrigin`]).
+    origin: Option<[PointerValue<'c>; 3]>,
     vec: [Option<PointerValue<'c>>; 32],
 }
 
 impl Slots<'_> {
     pub fn new(facets: Facets) -> Self {
-        Self { facets, gpr: [None; 16], flags: [None; FLAGS], vec: [None; 32] }
+        Self { facets, gpr: [None; 16], flags: [None; FLAGS], origin: None, vec: [None; 32] }
     }
 
     /// All registers that have a slot: whatever the region reads or writes.
@@ -112,7 +131,7 @@ impl Slots<'_> {
         let bits = |some: &[Option<PointerValue>]| {
             some.iter().enumerate().fold(0u32, |m, (n, s)| m | u32::from(s.is_some()) << n)
         };
-        Registers { gpr: bits(&self.gpr) as u16, flags: bits(&self.flags) as u8, vec: bits(&self.vec) }
+        Registers { gpr: bits(&self.gpr) as u16, flags: 0, vec: bits(&self.vec) }
     }
 }
 
@@ -236,6 +255,7 @@ impl<'c> Llvm<'c> {
 
     pub fn read_flag(&mut self, flag: Flag) -> IntValue<'c> {
         let n = flag_number(flag);
+        self.consume(flag_bit(flag));
         let slot = self.flag_slot(n);
         self.ir.load(self.flag_type(n), slot).into_int_value()
     }
@@ -245,6 +265,7 @@ impl<'c> Llvm<'c> {
     }
 
     pub fn read_parity(&mut self) -> IntValue<'c> {
+        self.consume(RflagsBits::PF);
         let slot = self.flag_slot(PARITY);
         self.ir.load(self.flag_type(PARITY), slot).into_int_value()
     }
@@ -256,16 +277,112 @@ impl<'c> Llvm<'c> {
     fn write_flag_number(&mut self, n: usize, v: IntValue<'c>) {
         let slot = self.flag_slot(n);
         self.ir.store(slot, v);
-        if self.options.precise {
-            let byte = self.flag_byte(n, v);
-            self.state_write(offset_of!(CpuState, flags) + n, byte);
+        if n != flag_number(Flag::Df) {
+            self.singly = true;
+        } else if self.options.precise {
+            self.write_back_df();
         } else {
-            self.written.flags |= 1 << n;
+            self.written.flags |= DF;
         }
     }
 
-    fn flag_byte(&self, n: usize, v: IntValue<'c>) -> IntValue<'c> {
-        if n == PARITY { v } else { self.ir.zext(v, Ty::I8) }
+    /// Takes note that the block at hand has read status flags of its slots.
+    fn consume(&mut self, flags: Flags) {
+        if let Some(consumed) = self.consumed.get_mut(self.index) {
+            *consumed |= flags;
+        }
+    }
+
+    // ---- what the status flags come from -----------------------------------------------------------
+
+    fn origin_slots(&mut self) -> [PointerValue<'c>; 3] {
+        if let Some(slots) = self.slots.origin {
+            return slots;
+        }
+        let slots = ORIGIN.map(|(_, ty)| self.alloca(self.ir.int_type(ty).into()));
+        self.slots.origin = Some(slots);
+        slots
+    }
+
+    /// The status flags come from this.
+    pub fn write_origin(&mut self, word: IntValue<'c>, x: IntValue<'c>, y: Option<IntValue<'c>>) {
+        let slots = self.origin_slots();
+        let unused = self.ir.cx.i64_type().get_undef();
+        for (slot, v) in slots.into_iter().zip([word, x, y.unwrap_or(unused)]) {
+            self.ir.store(slot, v);
+        }
+        self.singly = false;
+        if !self.options.precise {
+            self.written.flags |= STATUS;
+            return;
+        }
+        for ((offset, _), v) in ORIGIN.into_iter().zip([Some(word), Some(x), y]) {
+            if let Some(v) = v {
+                self.state_write(offset, v);
+            }
+        }
+    }
+
+    /// Where status flags were set singly, these make up what all come from.
+    pub fn settle_single_flags(&mut self, wanted: Flags) {
+        if !core::mem::take(&mut self.singly) {
+            return;
+        }
+        self.consume(wanted);
+        let mut bits = self.ir.i64(0);
+        let mut add = |e: &Self, v: IntValue<'c>, place: u32| {
+            let moved = e.ir.op(InstructionOpcode::Shl, e.ir.zext(v, Ty::I64), e.ir.i64(place.into()));
+            bits = e.ir.op(InstructionOpcode::Or, bits, moved);
+        };
+        for (flag, place) in SINGLE.into_iter().filter(|(flag, _)| wanted & flag_bit(*flag) != 0) {
+            let n = flag_number(flag);
+            let slot = self.flag_slot(n);
+            add(self, self.ir.load(self.flag_type(n), slot).into_int_value(), place);
+        }
+        if wanted & RflagsBits::PF != 0 {
+            let slot = self.flag_slot(PARITY);
+            add(self, self.ir.load(self.flag_type(PARITY), slot).into_int_value(), origin::PARITY_PLACE);
+        }
+        self.write_origin(self.ir.int(Ty::I32, origin::BITS.into()), bits, None);
+    }
+
+    /// Has the status flags in their slots that are read from there on; the others needn't be kept on the way.
+    fn load_status(&mut self, read: Flags) {
+        if let Some(slots) = self.slots.origin {
+            for (slot, (offset, ty)) in slots.into_iter().zip(ORIGIN) {
+                self.ir.store(slot, self.state_read(self.ir.int_type(ty), offset));
+            }
+        }
+        let bits = if read & lifter::STATUS == 0 { self.ir.i64(0) } else { self.status_bits() };
+        for (flag, place) in SINGLE {
+            if let Some(slot) = self.slots.flags[flag_number(flag)] {
+                let moved = self.ir.op(InstructionOpcode::LShr, bits, self.ir.i64(place.into()));
+                self.ir.store(slot, self.ir.cast(InstructionOpcode::Trunc, moved, self.ir.cx.bool_type()));
+            }
+        }
+        if let Some(slot) = self.slots.flags[PARITY] {
+            let moved = self.ir.op(InstructionOpcode::LShr, bits, self.ir.i64(origin::PARITY_PLACE.into()));
+            self.ir.store(slot, self.ir.trunc(moved, Ty::I8));
+        }
+    }
+
+    /// The status flags of the CPU state, as [`origin::BITS`] has them.
+    fn status_bits(&mut self) -> IntValue<'c> {
+        let (at_hand, hidden, join) = (self.ir.block("bits"), self.ir.block("origin"), self.ir.block(""));
+        let [(word, _), (x, _), _] = ORIGIN;
+        let word = self.state_read(self.ir.cx.i32_type(), word).into_int_value();
+        let is_bits = self.ir.icmp(inkwell::IntPredicate::EQ, word, self.ir.int(Ty::I32, origin::BITS.into()));
+        self.ir.cond_br(is_bits, at_hand, hidden, Likely::Unknown);
+        self.ir.at_end(at_hand);
+        let bits = self.state_read(self.ir.cx.i64_type(), x).into_int_value();
+        self.ir.br(join);
+        self.ir.at_end(hidden);
+        let computed = self.helper_call(Helper::StatusBits, &[]).int;
+        self.ir.br(join);
+        self.ir.at_end(join);
+        let phi = self.ir.b.build_phi(self.ir.cx.i64_type(), "").expect("positioned");
+        phi.add_incoming(&[(&bits, at_hand), (&computed, hidden)]);
+        phi.as_basic_value().into_int_value()
     }
 
     pub fn read_vec(&mut self, n: usize, bits: u32) -> VectorValue<'c> {
@@ -375,6 +492,17 @@ impl<'c> Llvm<'c> {
     // ---- all at once -------------------------------------------------------------------------------
 
     /// Fills the slots at the builder's position: from the general-purpose registers at hand, else from the CPU state.
+    /// Status flags have their own values only if they are among those that are read from there on.
+    pub fn load_all(&mut self, at_hand: &[(usize, IntValue<'c>)], read: Flags) {
+        self.load_registers(at_hand);
+        self.load_status(read);
+        if let Some(slot) = self.slots.flags[flag_number(Flag::Df)] {
+            let byte = self.state_read(self.ir.cx.i8_type(), DF_OFFSET).into_int_value();
+            self.ir.store(slot, self.ir.icmp(inkwell::IntPredicate::NE, byte, self.ir.int(Ty::I8, 0)));
+        }
+    }
+
+    /// The same without flags.
     pub fn load_registers(&mut self, at_hand: &[(usize, IntValue<'c>)]) {
         let touched = self.slots.touched();
         for n in touched.gprs() {
@@ -385,12 +513,6 @@ impl<'c> Llvm<'c> {
                 None => self.state_read(self.gpr_type(n), gpr_offset(n)),
             };
             self.ir.store(self.slots.gpr[n].expect("touched"), v);
-        }
-        for n in touched.flag_numbers() {
-            let byte = self.state_read(self.ir.cx.i8_type(), offset_of!(CpuState, flags) + n).into_int_value();
-            let v =
-                if n == PARITY { byte } else { self.ir.icmp(inkwell::IntPredicate::NE, byte, self.ir.int(Ty::I8, 0)) };
-            self.ir.store(self.slots.flags[n].expect("touched"), v);
         }
         for n in touched.vecs() {
             let v = self.state_read(self.vec_type(n), vec_offset(n)).into_vector_value();
@@ -417,16 +539,24 @@ impl<'c> Llvm<'c> {
             let v = self.ir.load(self.gpr_type(n), slot);
             self.state_write(gpr_offset(n), v);
         }
-        for n in registers.flag_numbers() {
-            let slot = self.slots.flags[n].expect("written");
-            let v = self.ir.load(self.flag_type(n), slot).into_int_value();
-            let byte = self.flag_byte(n, v);
-            self.state_write(offset_of!(CpuState, flags) + n, byte);
+        if registers.flags & STATUS != 0 {
+            for (slot, (offset, ty)) in self.slots.origin.expect("written").into_iter().zip(ORIGIN) {
+                self.state_write(offset, self.ir.load(self.ir.int_type(ty), slot));
+            }
+        }
+        if registers.flags & DF != 0 {
+            self.write_back_df();
         }
         for n in registers.vecs() {
             let v = self.load_vec(n, self.slots.vec[n].expect("written"));
             self.state_write(vec_offset(n), v);
         }
+    }
+
+    fn write_back_df(&self) {
+        let n = flag_number(Flag::Df);
+        let v = self.ir.load(self.flag_type(n), self.slots.flags[n].expect("written")).into_int_value();
+        self.state_write(DF_OFFSET, self.ir.zext(v, Ty::I8));
     }
 
     /// Stores `rip`.

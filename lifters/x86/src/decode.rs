@@ -3,8 +3,6 @@
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register, RflagsBits};
 use smallvec::SmallVec;
 
-use xlate_abi::protocol::FlagRule;
-
 use crate::interpreter::{Interpreter, forms};
 use crate::isa::{self, Semantics};
 use crate::operands::Operands;
@@ -30,6 +28,12 @@ pub trait CodeSource {
     /// Copies executable guest memory at `pc` into the buffer; gives how many bytes there are, as many as fit (0: not
     /// executable).
     fn fetch(&self, pc: u64, buffer: &mut [u8]) -> usize;
+
+    /// The same for a look at what may follow a block, which decides what flags the block keeps. A source that won't hear
+    /// of it when that changes gives nothing.
+    fn fetch_ahead(&self, pc: u64, buffer: &mut [u8]) -> usize {
+        self.fetch(pc, buffer)
+    }
 }
 
 /// Code from a slice of bytes at a given address.
@@ -51,25 +55,43 @@ impl CodeSource for SliceSource<'_> {
     }
 }
 
+/// What [`live_in`] sees of a source.
+struct Ahead<'s>(&'s dyn CodeSource);
+
+impl CodeSource for Ahead<'_> {
+    fn fetch(&self, pc: u64, buffer: &mut [u8]) -> usize {
+        self.0.fetch_ahead(pc, buffer)
+    }
+}
+
 /// One decoded instruction of a block. It takes one line of the cache, which tier 0's speed depends on.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub struct Insn {
     pub raw: Instruction,
     pub operands: Operands,
-    /// [`Self::live`], which has no more than eight bits.
+    /// [`Self::live`], which has no more than seven bits, and [`READS`].
     live: u8,
     /// Its meaning for tier 0, which has no time to look it up at every execution.
     pub(crate) execute: Semantics<Interpreter>,
 }
 
-const _: () = assert!(size_of::<Insn>() == 64 && ALL_FLAGS <= u8::MAX as Flags);
+/// In [`Insn::live`]: the instruction reads status flags.
+const READS: u8 = 0x80;
+
+const _: () = assert!(size_of::<Insn>() == 64 && ALL_FLAGS < READS as Flags);
 
 impl Insn {
     /// Flags that something behind this instruction may read.
     #[inline(always)]
     pub fn live(&self) -> Flags {
-        self.live.into()
+        (self.live & !READS).into()
+    }
+
+    /// Whether it reads status flags itself.
+    #[inline(always)]
+    pub fn reads_flags(&self) -> bool {
+        self.live & READS != 0
     }
 
     /// Flags that this instruction or something behind it may read.
@@ -79,7 +101,7 @@ impl Insn {
 
     /// Says which flags those are.
     pub fn set_live(&mut self, live: Flags) {
-        self.live = (live & ALL_FLAGS) as u8;
+        self.live = (live & ALL_FLAGS) as u8 | self.live & READS;
     }
 }
 
@@ -212,14 +234,9 @@ fn changes_fp_mode(i: &Instruction) -> bool {
     )
 }
 
-/// [`decode_block_by`] the exact rule.
-pub fn decode_block(source: &dyn CodeSource, pc: u64, max: usize, precise_flags: bool) -> Block {
-    decode_block_by(FlagRule::Exact, source, pc, max, precise_flags)
-}
-
 /// Decodes the basic block at `pc`, at most `max` instructions of it, with the flags live behind each.
-/// `precise_flags` keeps all flags alive everywhere instead, but for what the rule says of returns and calls.
-pub fn decode_block_by(rule: FlagRule, source: &dyn CodeSource, pc: u64, max: usize, precise_flags: bool) -> Block {
+/// `precise_flags` keeps all flags alive everywhere instead.
+pub fn decode_block(source: &dyn CodeSource, pc: u64, max: usize, precise_flags: bool) -> Block {
     // Nearly all blocks have room here, and are kept with just as much as they need.
     let mut insns = SmallVec::<[Insn; 16]>::new();
     let mut exit = BlockEnd::FallThrough;
@@ -234,7 +251,8 @@ pub fn decode_block_by(rule: FlagRule, source: &dyn CodeSource, pc: u64, max: us
         };
         let operands = Operands::of(raw);
         let execute = forms::of(raw, &operands).unwrap_or(general);
-        insns.push(Insn { raw: *raw, operands, live: ALL_FLAGS as u8, execute });
+        let reads = if flags_read(raw) & !RflagsBits::DF == 0 { 0 } else { READS };
+        insns.push(Insn { raw: *raw, operands, live: ALL_FLAGS as u8 | reads, execute });
         if ends_block(raw) {
             exit = BlockEnd::Terminator;
             return false;
@@ -247,7 +265,7 @@ pub fn decode_block_by(rule: FlagRule, source: &dyn CodeSource, pc: u64, max: us
     let len = insns.last().map_or(0, |last| last.raw.next_ip().wrapping_sub(pc) as u32);
     let mut block = Block { pc, insns: insns.as_slice().into(), len, exit };
     if !precise_flags {
-        let out = live_out(rule, source, &block);
+        let out = live_out(source, &block);
         mark_live(&mut block.insns, out);
     }
     block
@@ -298,39 +316,32 @@ pub fn before(i: &Instruction, live: Flags) -> Flags {
 const LOOK_AHEAD: usize = 12;
 
 /// Flags that may be read behind the block's end, found by a short look into its known successors.
-fn live_out(rule: FlagRule, source: &dyn CodeSource, block: &Block) -> Flags {
-    if rule == FlagRule::Convention && block.insns.last().is_some_and(|i| crosses(&i.raw)) {
-        return RflagsBits::DF;
-    }
+fn live_out(source: &dyn CodeSource, block: &Block) -> Flags {
     let successors = block.successors();
     if successors.is_empty() {
         return ALL_FLAGS;
     }
-    successors.into_iter().fold(0, |live, pc| live | live_in(rule, source, pc))
+    successors.into_iter().fold(0, |live, pc| live | live_in(source, pc))
 }
 
 /// Flags that code at `pc` may read before it overwrites them. Conservative: what a short straight look can't
-/// settle counts as read. It ends where the status flags are settled, for next to nothing overwrites DF.
-pub fn live_in(rule: FlagRule, source: &dyn CodeSource, pc: u64) -> Flags {
+/// settle counts as read. It ends where the status flags are settled, because next to nothing overwrites DF.
+pub fn live_in(source: &dyn CodeSource, pc: u64) -> Flags {
     let mut undecided = ALL_FLAGS;
     let mut read = 0;
     let mut at = Some(pc);
     let mut left = LOOK_AHEAD;
     while let Some(pc) = at.take() {
-        decode_run(source, pc, |i| {
+        decode_run(&Ahead(source), pc, |i| {
             read |= flags_read(i) & undecided;
             undecided &= !flags_killed(i);
             left -= 1;
-            if rule == FlagRule::Convention && crosses(i) {
-                undecided &= RflagsBits::DF;
-                return false;
-            }
             if undecided & !RflagsBits::DF == 0 || left == 0 {
                 return false;
             }
             match i.flow_control() {
                 FlowControl::Next => falls_through(i) && !i.is_invalid(),
-                FlowControl::UnconditionalBranch if is_direct(i) => {
+                FlowControl::UnconditionalBranch | FlowControl::Call if is_direct(i) => {
                     at = Some(i.near_branch_target());
                     false
                 }
@@ -346,61 +357,9 @@ pub fn leads_anywhere(i: &Instruction) -> bool {
     matches!(i.flow_control(), FlowControl::IndirectBranch | FlowControl::IndirectCall)
 }
 
-/// Returns and calls: by the calling convention no status flag is kept across them. (iced-x86 counts system calls
-/// as calls; they keep the flags.)
-pub fn crosses(i: &Instruction) -> bool {
-    match i.flow_control() {
-        FlowControl::Return | FlowControl::IndirectCall => true,
-        FlowControl::Call => is_direct(i),
-        _ => false,
-    }
-}
-
-/// Most instructions that [`reads_flags`] looks at. A function's first arithmetic writes all flags; few get as far.
-const SEARCH: usize = 96;
-
-/// Whether code at `pc` reads a status flag that it hasn't written itself, on any side of its branches, as far as
-/// [`SEARCH`] instructions tell.
-pub fn reads_flags(source: &dyn CodeSource, pc: u64) -> bool {
-    let mut left = SEARCH;
-    let mut found = false;
-    let start = (pc, ALL_FLAGS & !RflagsBits::DF);
-    // Where a path begins, and the flags that nothing on the way there has written.
-    let mut begun = SmallVec::<[(u64, Flags); 8]>::from_slice(&[start]);
-    let mut paths = begun.clone();
-    while let Some((at, mut unwritten)) = paths.pop()
-        && !found
-        && left > 0
-    {
-        decode_run(source, at, |i| {
-            // What it leaves in r11 nobody looks at (psABI, A.2.1: the kernel destroys it).
-            if i.is_invalid() || i.mnemonic() == Mnemonic::Syscall {
-                return false;
-            }
-            left -= 1;
-            found = flags_read(i) & unwritten != 0;
-            // Who reads flags behind a count doesn't expect it to be zero.
-            unwritten &= !i.rflags_modified();
-            if found || unwritten == 0 || left == 0 {
-                return false;
-            }
-            let branches = i.flow_control() == FlowControl::ConditionalBranch
-                || i.flow_control() == FlowControl::UnconditionalBranch && is_direct(i);
-            if branches {
-                let target = i.near_branch_target();
-                if !begun.iter().any(|&(pc, flags)| pc == target && unwritten & !flags == 0) {
-                    begun.push((target, unwritten));
-                    paths.push((target, unwritten));
-                }
-            }
-            match i.flow_control() {
-                FlowControl::Next => falls_through(i) || repeats(i),
-                FlowControl::ConditionalBranch => true,
-                _ => false,
-            }
-        });
-    }
-    found
+/// Whether it calls a known address.
+pub fn calls_directly(i: &Instruction) -> bool {
+    i.flow_control() == FlowControl::Call && is_direct(i)
 }
 
 /// The general-purpose and vector registers a block reads or writes, as masks by register number;

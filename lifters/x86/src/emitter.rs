@@ -377,6 +377,18 @@ pub struct Compared<E: Emitter> {
     pub flags: [E::Cond; 4],
 }
 
+/// What all status flags come from ([`xlate_abi::state::FlagOrigin`]).
+pub struct Origin<E: Emitter> {
+    /// All of the word that is known.
+    pub word: u32,
+    /// The rest of it: whether the bits are set that begin at this place (one bit each).
+    pub bit: Option<(E::Cond, u32)>,
+    /// The width of the operands.
+    pub ty: Ty,
+    pub x: E::Val,
+    pub y: Option<E::Val>,
+}
+
 /// One way of giving instructions their meaning. See the module's conventions.
 pub trait Emitter: Sized {
     /// A scalar of up to 64 bits.
@@ -394,7 +406,18 @@ pub trait Emitter: Sized {
     fn gpr(&mut self, reg: usize) -> Self::Val;
     fn set_gpr(&mut self, reg: usize, v: Self::Val);
     fn flag(&mut self, flag: Flag) -> Self::Cond;
+    /// For status flags, [`Emitter::set_single_flags`] comes before.
     fn set_flag(&mut self, flag: Flag, c: Self::Cond);
+    /// Some status flags are about to be set by themselves; `keep`: others that are here already may be read later.
+    fn set_single_flags(&mut self, keep: bool);
+    /// Keeps the status flags as what they come from.
+    fn set_origin(&mut self, origin: Origin<Self>);
+    /// The status flags are to be where a fault shows them, single ones included.
+    fn publish_flags(&mut self) {}
+    /// Whether flags that have an origin are to be set singly as well; `at_end`: behind the last instruction of a block.
+    fn wants_single_flags(&self, _at_end: bool) -> bool {
+        false
+    }
     /// The byte whose even parity is PF.
     fn parity(&mut self) -> Self::Val;
     fn set_parity(&mut self, byte: Self::Val);
@@ -409,6 +432,10 @@ pub trait Emitter: Sized {
     // ---- scalars -----------------------------------------------------------------------------------
 
     fn iconst(&mut self, ty: Ty, bits: u64) -> Self::Val;
+    /// The bits of a value that is a constant, where the code is made.
+    fn constant(&self, _v: Self::Val) -> Option<u64> {
+        None
+    }
     fn bin(&mut self, op: Bin, ty: Ty, a: Self::Val, b: Self::Val) -> Self::Val;
     fn un(&mut self, op: Un, ty: Ty, a: Self::Val) -> Self::Val;
     /// Full product as (low, high).

@@ -53,8 +53,6 @@ pub struct DecodedBlock {
     seen: OnceCell<Box<RefCell<Vec<u64>>>>,
     /// Which of the followers came last.
     last: Cell<u8>,
-    /// Whether it may follow a return or an indirect call without a look at whether it reads flags from before.
-    pub may_follow_crossing: Cell<bool>,
     /// Whether the block's end remains to be done behind the last instruction.
     open_end: bool,
     /// Whether it ends with an indirect jump or call.
@@ -92,7 +90,6 @@ impl DecodedBlock {
             block,
             seen: OnceCell::new(),
             last: Cell::new(0),
-            may_follow_crossing: Cell::new(false),
             open_end,
             leads_anywhere,
         }
@@ -223,14 +220,13 @@ pub unsafe fn run_blocks(
             unsafe { execute(&mut *state, &*block) };
             // SAFETY: as above.
             let (state, decoded) = unsafe { (&mut *state, &*block) };
-            if state.exit_reason != ExitReason::Continue as u32 && state.exit_reason != ExitReason::Crossed as u32 {
+            if state.exit_reason != ExitReason::Continue as u32 {
                 break;
             }
             match next(decoded, state) {
                 Some(following) => block = following,
                 None => break,
             }
-            state.exit_reason = ExitReason::Continue as u32;
         }
     }));
     if let Err(payload) = outcome
@@ -273,6 +269,13 @@ impl Interpreter {
         self.state.rip = rip;
     }
 
+    #[inline(always)]
+    fn settle_flags(&mut self) {
+        if self.state.origin.word != 0 {
+            self.state.settle_flags();
+        }
+    }
+
     #[inline]
     fn flag_byte(&mut self, flag: Flag) -> &mut u8 {
         let f = &mut self.state.flags;
@@ -309,6 +312,7 @@ impl Emitter for Interpreter {
 
     #[inline(always)]
     fn flag(&mut self, flag: Flag) -> bool {
+        self.settle_flags();
         *self.flag_byte(flag) != 0
     }
 
@@ -318,7 +322,27 @@ impl Emitter for Interpreter {
     }
 
     #[inline(always)]
+    fn set_single_flags(&mut self, keep: bool) {
+        if keep {
+            self.settle_flags();
+        } else {
+            self.state.origin.word = 0;
+        }
+    }
+
+    #[inline(always)]
+    fn set_origin(&mut self, origin: Origin<Self>) {
+        let bit = origin.bit.map_or(0, |(c, place)| u32::from(c) << place);
+        self.state.origin.word = origin.word | bit;
+        self.state.origin.x = origin.x;
+        if let Some(y) = origin.y {
+            self.state.origin.y = y;
+        }
+    }
+
+    #[inline(always)]
     fn parity(&mut self) -> u64 {
+        self.settle_flags();
         u64::from(self.state.flags.parity)
     }
 
@@ -706,11 +730,8 @@ impl Emitter for Interpreter {
     }
 
     #[inline(always)]
-    fn jump_indirect(&mut self, target: u64, kind: Indirect) {
+    fn jump_indirect(&mut self, target: u64, _kind: Indirect) {
         self.state.rip = target;
-        if kind != Indirect::Jump {
-            self.state.exit_reason = ExitReason::Crossed as u32;
-        }
     }
 
     #[inline(always)]

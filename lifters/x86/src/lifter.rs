@@ -1,10 +1,10 @@
 //! What semantics stand on: operand access, effective addresses and lazily computed flags, over any [`Emitter`].
 
 use iced_x86::{Instruction, OpKind, Register, RflagsBits};
-use xlate_abi::state::{CpuState, ExitReason, Trap};
+use xlate_abi::state::{CpuState, ExitReason, Trap, origin};
 
-use crate::decode::{Block, BlockEnd, Flags, Insn};
-use crate::emitter::{Bin, CondOp, Emitter, Flag, Host, Indirect, Pred, Rmw, Ty, Upper};
+use crate::decode::{Block, BlockEnd, Flags, Insn, flags_killed};
+use crate::emitter::{Bin, CondOp, Emitter, Flag, Host, Indirect, Origin, Pred, Rmw, Ty, Upper};
 use crate::isa;
 use crate::operands::Operands;
 pub use crate::operands::{gpr_of, memory_ty};
@@ -54,7 +54,10 @@ struct LazyFlags<E: Emitter> {
     a: E::Val,
     b: E::Val,
     r: E::Val,
+    /// What goes into the operation beside the operands.
     carry: Option<E::Cond>,
+    /// CF where the operation leaves it (INC and DEC).
+    kept: Option<E::Cond>,
 }
 
 impl<E: Emitter> Clone for LazyFlags<E> {
@@ -77,9 +80,12 @@ pub struct Lifter<'e, E: Emitter> {
     precise: bool,
     /// The operation that has set flags last.
     lazy: Option<LazyFlags<E>>,
-    /// Flags of it that aren't written to the emitter yet.
+    /// Flags that are still its.
+    valid: Flags,
+    /// Those of them that aren't written to the emitter yet.
     pending: Flags,
-    /// The current instruction's.
+    /// The current instruction.
+    current: Option<&'e Insn>,
     pub(crate) operands: &'e Operands,
 }
 
@@ -99,7 +105,7 @@ pub fn lift_block<'e, E: Emitter>(e: &'e mut E, block: &'e Block, precise: bool)
 
 impl<'e, E: Emitter> Lifter<'e, E> {
     pub fn new(e: &'e mut E, precise: bool) -> Self {
-        Self { e, live: 0, precise, lazy: None, pending: 0, operands: &Operands::NONE }
+        Self { e, live: 0, precise, lazy: None, valid: 0, pending: 0, current: None, operands: &Operands::NONE }
     }
 
     /// Emits instructions of a block, in order.
@@ -116,6 +122,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         self.e.begin_instruction(insn.raw.ip(), insn.raw.next_ip());
         self.drop_dead_flags();
         self.live = insn.live();
+        self.current = Some(insn);
         self.operands = &insn.operands;
         semantics(self, &insn.raw);
     }
@@ -353,6 +360,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     pub fn fault_point(&mut self) {
         if self.precise {
             self.flush_flags();
+            self.e.publish_flags();
         }
     }
 
@@ -397,7 +405,8 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     pub fn trap_if(&mut self, cond: E::Cond, trap: Trap) {
-        self.fault_point();
+        // Its handler may let the guest go on behind it.
+        self.flush_flags();
         self.e.trap_if(cond, trap);
     }
 
@@ -450,11 +459,12 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         otherwise: impl FnOnce(&mut Self) -> [E::Val; N],
     ) -> [E::Val; N] {
         self.flush_flags();
+        let before = (self.lazy, self.valid);
         let settle = |l: &mut Self, r: [E::Val; N]| {
             l.flush_flags();
             r
         };
-        E::if_else(
+        let r = E::if_else(
             self,
             cond,
             tys,
@@ -463,10 +473,14 @@ impl<'e, E: Emitter> Lifter<'e, E> {
                 settle(l, r)
             },
             |l| {
+                (l.lazy, l.valid) = before;
                 let r = otherwise(l);
                 settle(l, r)
             },
-        )
+        );
+        // Which operation it was depends on the way.
+        self.valid = 0;
+        r
     }
 
     pub fn jump(&mut self, target: u64) {
@@ -508,8 +522,19 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     #[inline(always)]
     pub fn set_flags(&mut self, op: FlagOp, ty: Ty, [a, b, r]: [E::Val; 3], carry: Option<E::Cond>, defined: Flags) {
         self.retire(defined);
-        self.lazy = Some(LazyFlags { op, ty, a, b, r, carry });
+        self.lazy = Some(LazyFlags { op, ty, a, b, r, carry, kept: None });
+        self.valid = defined;
         self.pending = defined & self.live;
+    }
+
+    /// All flags but CF are those of `op`.
+    #[inline(always)]
+    pub fn set_flags_but_carry(&mut self, op: FlagOp, ty: Ty, [a, b, r]: [E::Val; 3]) {
+        let kept = self.is_live(RflagsBits::CF).then(|| self.flag(Flag::Cf));
+        self.set_flags(op, ty, [a, b, r], None, STATUS);
+        if let Some(lazy) = &mut self.lazy {
+            lazy.kept = kept;
+        }
     }
 
     /// ZF, SF and PF by the result, CF and OF clear, AF (undefined) clear.
@@ -527,14 +552,27 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     pub fn set_flag(&mut self, flag: Flag, c: E::Cond) {
         self.retire_only(flag_bit(flag));
         if self.live & flag_bit(flag) != 0 {
+            self.set_single(flag_bit(flag));
             self.e.set_flag(flag, c);
         }
+    }
+
+    /// Has the emitter ready for single flags.
+    fn set_single(&mut self, flags: Flags) {
+        if flags & STATUS == 0 {
+            return;
+        }
+        let elsewhere = self.live & STATUS & !flags & !self.pending;
+        // The instruction may set them in its turn.
+        let keep = elsewhere != 0 && elsewhere & !self.current.map_or(0, |insn| flags_killed(&insn.raw)) != 0;
+        self.e.set_single_flags(keep);
     }
 
     /// Writes PF by the even parity of a byte.
     pub fn set_parity(&mut self, byte: E::Val) {
         self.retire_only(RflagsBits::PF);
         if self.live & RflagsBits::PF != 0 {
+            self.set_single(RflagsBits::PF);
             self.e.set_parity(byte);
         }
     }
@@ -569,7 +607,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     /// One flag's value, from the last operation where that still defines it.
     pub fn flag(&mut self, flag: Flag) -> E::Cond {
         match self.lazy {
-            Some(lazy) if self.pending & flag_bit(flag) != 0 => self.compute(&lazy, flag),
+            Some(lazy) if self.valid & flag_bit(flag) != 0 => self.compute(&lazy, flag),
             _ => self.e.flag(flag),
         }
     }
@@ -577,7 +615,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     /// The byte whose even parity is PF.
     pub fn parity_byte(&mut self) -> E::Val {
         match self.lazy {
-            Some(lazy) if self.pending & RflagsBits::PF != 0 => self.zcast(lazy.ty, Ty::I8, lazy.r),
+            Some(lazy) if self.valid & RflagsBits::PF != 0 => self.zcast(lazy.ty, Ty::I8, lazy.r),
             _ => self.e.parity(),
         }
     }
@@ -594,7 +632,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     #[inline(always)]
     pub fn condition(&mut self, cc: Cc, negated: bool) -> E::Cond {
         let c = match self.lazy {
-            Some(lazy) if lazy.carry.is_none() && needs(cc) & !self.pending == 0 => {
+            Some(lazy) if lazy.carry.is_none() && needs(cc) & !self.valid == 0 => {
                 self.direct_condition(&lazy, cc).unwrap_or_else(|| condition_from_flags(self, cc))
             }
             _ => condition_from_flags(self, cc),
@@ -604,6 +642,9 @@ impl<'e, E: Emitter> Lifter<'e, E> {
 
     #[inline(always)]
     fn direct_condition(&mut self, lazy: &LazyFlags<E>, cc: Cc) -> Option<E::Cond> {
+        if lazy.kept.is_some() && needs(cc) & RflagsBits::CF != 0 {
+            return None;
+        }
         let pred = match (lazy.op, cc) {
             (FlagOp::Sub, Cc::B) | (FlagOp::Logic, Cc::B) => Pred::Ult,
             (_, Cc::E) => Pred::Eq,
@@ -620,7 +661,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         })
     }
 
-    /// Forgets that `defined` are pending and settles the rest: a new operation is about to define them.
+    /// Forgets `defined` and settles the rest: a new operation is about to define them.
     #[inline(always)]
     fn retire(&mut self, defined: Flags) {
         self.retire_only(defined);
@@ -629,6 +670,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
 
     #[inline(always)]
     fn retire_only(&mut self, defined: Flags) {
+        self.valid &= !defined;
         self.pending &= !defined;
     }
 
@@ -639,34 +681,75 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     /// Writes what is read behind the block, where the current instruction, its last, is done with the flags.
+    #[inline(always)]
     fn settle_flags(&mut self) {
         self.drop_dead_flags();
-        self.flush_flags();
+        if self.pending != 0 {
+            self.write_flags(self.live, true);
+        }
     }
 
     /// Writes all pending flags to the emitter.
     #[inline(always)]
     pub fn flush_flags(&mut self) {
         if self.pending != 0 {
-            self.write_flags();
+            let read = if self.current.is_none_or(|insn| insn.reads_flags()) { STATUS } else { 0 };
+            self.write_flags(self.live | read, false);
         }
     }
 
     #[inline(never)]
-    fn write_flags(&mut self) {
+    fn write_flags(&mut self, live: Flags, at_end: bool) {
         let (pending, Some(lazy)) = (core::mem::take(&mut self.pending), self.lazy) else {
             unreachable!("an operation left pending flags")
         };
+        let live = live & STATUS;
+        let has_origin = live & !self.valid == 0 && live.count_ones() > MOST_SINGLE;
+        if !has_origin || self.e.wants_single_flags(at_end) {
+            self.e.set_single_flags(live & !pending != 0);
+            self.write_single_flags(&lazy, pending);
+        }
+        if has_origin {
+            let origin = self.origin(&lazy);
+            self.e.set_origin(origin);
+        }
+    }
+
+    fn write_single_flags(&mut self, lazy: &LazyFlags<E>, flags: Flags) {
         for flag in [Flag::Cf, Flag::Af, Flag::Zf, Flag::Sf, Flag::Of] {
-            if pending & flag_bit(flag) != 0 {
-                let c = self.compute(&lazy, flag);
+            if flags & flag_bit(flag) != 0 {
+                let c = self.compute(lazy, flag);
                 self.e.set_flag(flag, c);
             }
         }
-        if pending & RflagsBits::PF != 0 {
+        if flags & RflagsBits::PF != 0 {
             let byte = self.zcast(lazy.ty, Ty::I8, lazy.r);
             self.e.set_parity(byte);
         }
+    }
+
+    /// The operation as the CPU state keeps it.
+    fn origin(&mut self, lazy: &LazyFlags<E>) -> Origin<E> {
+        let (operation, x, y) = match lazy.op {
+            FlagOp::Add => (origin::ADD, lazy.r, Some(lazy.b)),
+            FlagOp::Sub => (origin::SUB, lazy.a, Some(lazy.b)),
+            FlagOp::Logic => (origin::LOGIC, lazy.r, None),
+        };
+        let mut word = operation | lazy.ty.bytes().ilog2() << origin::WIDTH_PLACE;
+        let immediate = y.and_then(|y| self.e.constant(y)).and_then(|y| {
+            let unused = 64 - lazy.ty.bits();
+            origin::immediate((y << unused) as i64 >> unused)
+        });
+        word |= immediate.unwrap_or(0);
+        let bit = match (lazy.carry, lazy.kept) {
+            (Some(carry), _) => Some((carry, origin::CARRY_PLACE)),
+            (None, Some(kept)) => {
+                word |= origin::KEEPS_CF;
+                Some((kept, origin::KEPT_CF_PLACE))
+            }
+            (None, None) => None,
+        };
+        Origin { word, bit, ty: lazy.ty, x, y: y.filter(|_| immediate.is_none()) }
     }
 
     fn compute(&mut self, lazy: &LazyFlags<E>, flag: Flag) -> E::Cond {
@@ -681,6 +764,9 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     fn carry(&mut self, l: &LazyFlags<E>) -> E::Cond {
+        if let Some(kept) = l.kept {
+            return kept;
+        }
         let (below, tie) = match l.op {
             FlagOp::Logic => return self.e.bconst(false),
             FlagOp::Add => (self.e.cmp(Pred::Ult, l.ty, l.r, l.a), (l.r, l.a)),
@@ -740,6 +826,9 @@ fn condition_from_flags<E: Emitter>(l: &mut Lifter<'_, E>, cc: Cc) -> E::Cond {
 /// The six status flags.
 pub const STATUS: Flags =
     RflagsBits::OF | RflagsBits::SF | RflagsBits::ZF | RflagsBits::AF | RflagsBits::CF | RflagsBits::PF;
+
+/// Where so few are read, they are written by themselves: what reads them finds them sooner.
+const MOST_SINGLE: u32 = 2;
 
 /// The flags a condition reads.
 #[inline(always)]

@@ -24,7 +24,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::cache::{CacheError, checksum};
 
 /// Version of the form described here and of the records' content.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// How the names of these files end.
 pub const SUFFIX: &str = ".blocks";
 pub const HEADER_LEN: usize = size_of::<Header>();

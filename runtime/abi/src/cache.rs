@@ -25,10 +25,10 @@ use std::os::unix::fs::FileExt;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
-use crate::protocol::{Blob, CodeBytes, CodeOptions, FlagRule};
+use crate::protocol::{Blob, CodeBytes, CodeOptions};
 
 /// Version of the form described here.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// How the names of cache files end.
 pub const SUFFIX: &str = ".regions";
 /// How the names of half-written files begin; a rename takes them away.
@@ -134,7 +134,6 @@ impl Flags {
     const PRECISE: u32 = 1;
     const TSO: u32 = 2;
     const UNPROFILED: u32 = 4;
-    const EXACT: u32 = 8;
 
     /// `profiled`: tier 1 had counted what runs often before the region was formed.
     pub fn new(options: CodeOptions, profiled: bool) -> Self {
@@ -142,8 +141,7 @@ impl Flags {
         Self(
             bit(options.precise, Self::PRECISE)
                 | bit(options.tso, Self::TSO)
-                | bit(!profiled, Self::UNPROFILED)
-                | bit(options.flags == FlagRule::Exact, Self::EXACT),
+                | bit(!profiled, Self::UNPROFILED),
         )
     }
 

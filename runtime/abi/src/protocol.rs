@@ -30,17 +30,6 @@ pub enum OptLevel {
     O3,
 }
 
-/// Which status flags code keeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum FlagRule {
-    /// All that something may read.
-    #[default]
-    Exact,
-    /// The calling convention's: only DF is kept across returns and indirect calls (psABI, 3.2.1), and in tier 2 across jumps
-    /// through known tables.
-    Convention,
-}
-
 /// Options that change the meaning or the form of the code: part of the cache key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CodeOptions {
@@ -48,7 +37,6 @@ pub struct CodeOptions {
     /// Guest registers and `rip` are in the CPU state at every access that may fault
     /// (the guest has a handler for SIGSEGV or SIGBUS).
     pub precise: bool,
-    pub flags: FlagRule,
     /// Accesses keep x86's total store order (threads, or shared writable memory).
     pub tso: bool,
 }

@@ -39,7 +39,8 @@ pub mod rflags {
 }
 
 /// Status and direction flags, each in a byte of its own (0 or 1), but for parity: `parity` holds the
-/// result byte whose even parity *is* PF, for computing it costs more than it is ever used.
+/// result byte whose even parity *is* PF, because computing it costs more than it is ever used. The status flags are
+/// here only where [`CpuState::origin`] says so.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlagBytes {
@@ -52,6 +53,95 @@ pub struct FlagBytes {
     pub df: u8,
     /// Bit 0: AC, bit 1: ID, bit 2: TF, bit 3: NT, as last loaded by POPF.
     pub other: u8,
+}
+
+/// What the status flags come from, where nothing has computed them: code that doesn't see what follows (at a return, an
+/// indirect branch, a call of code that it doesn't know) leaves an operation and its operands, and who reads a flag first
+/// computes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlagOrigin {
+    /// The operation ([`origin`]); zero where the flags are in [`FlagBytes`].
+    pub word: u32,
+    pub _pad: u32,
+    /// The operands. Bits above the operation's width mean nothing.
+    pub x: u64,
+    pub y: u64,
+}
+
+/// The fields of [`FlagOrigin::word`].
+pub mod origin {
+    /// The operation: these bits.
+    pub const OPERATION: u32 = 7;
+    /// `x` is the sum of a first operand, `y` and the carry.
+    pub const ADD: u32 = 1;
+    /// `x` less `y` and the carry.
+    pub const SUB: u32 = 2;
+    /// ZF, SF and PF by `x`; CF, OF and AF are clear.
+    pub const LOGIC: u32 = 3;
+    /// `x` has the flags at their places in RFLAGS, but for PF: from [`PARITY_PLACE`] on stands the byte whose even parity
+    /// it is.
+    pub const BITS: u32 = 4;
+    pub const PARITY_PLACE: u32 = 16;
+    /// The binary logarithm of the width in bytes: two bits from here on.
+    pub const WIDTH_PLACE: u32 = 3;
+    /// A carry goes into the operation.
+    pub const CARRY_PLACE: u32 = 5;
+    /// CF isn't the operation's but the next bit (INC and DEC).
+    pub const KEEPS_CF: u32 = 1 << 6;
+    pub const KEPT_CF_PLACE: u32 = 7;
+    /// The second operand is the word's upper bits from [`IMMEDIATE_PLACE`] on, sign-extended, and `y` means nothing.
+    pub const IMMEDIATE: u32 = 1 << 8;
+    pub const IMMEDIATE_PLACE: u32 = 12;
+
+    /// The bits of a second operand in the word, where it fits.
+    pub const fn immediate(v: i64) -> Option<u32> {
+        let bits = (v as u32) << IMMEDIATE_PLACE;
+        if (bits as i32 >> IMMEDIATE_PLACE) as i64 == v { Some(bits | IMMEDIATE) } else { None }
+    }
+}
+
+impl FlagOrigin {
+    /// The flags as [`origin::BITS`] has them; `None` where they are in bytes.
+    pub fn bits(&self) -> Option<u64> {
+        use origin::*;
+        use rflags::{CF, OF, SF, ZF};
+        let operation = self.word & OPERATION;
+        if self.word == 0 || operation == BITS {
+            return (self.word != 0).then_some(self.x);
+        }
+        let width = 8u32 << (self.word >> WIDTH_PLACE & 3);
+        let mask = u64::MAX >> (64 - width);
+        let sign = 1 << (width - 1);
+        let y = if self.word & IMMEDIATE != 0 { (self.word as i32 >> IMMEDIATE_PLACE) as u64 } else { self.y };
+        let (x, y, carry) = (self.x & mask, y & mask, u64::from(self.word >> CARRY_PLACE & 1));
+        // The carry out of each bit (Intel SDM vol. 1, 3.4.3.1: CF is that of the highest, OF differs from that of the one
+        // below it, AF is that of bit 3).
+        let (r, carries) = match operation {
+            ADD => {
+                let a = x.wrapping_sub(y).wrapping_sub(carry) & mask;
+                (x, a & y | (a | y) & !x)
+            }
+            SUB => {
+                let r = x.wrapping_sub(y).wrapping_sub(carry) & mask;
+                (r, !x & y | (!x | y) & r)
+            }
+            _ => (x, 0),
+        };
+        let bit = |on: u64, flag: u64| if on != 0 { flag } else { 0 };
+        let cf = match self.word & KEEPS_CF {
+            0 => carries & sign,
+            _ => u64::from(self.word >> KEPT_CF_PLACE & 1),
+        };
+        Some(
+            bit(cf, CF)
+                | (carries >> 3 & 1) << 4
+                | bit(u64::from(r == 0), ZF)
+                | bit(r & sign, SF)
+                | bit((carries ^ carries << 1) & sign, OF)
+                | (r & 0xff) << PARITY_PLACE,
+        )
+    }
 }
 
 /// One x87 register as FXSAVE stores it: 80 significant bits in 16 bytes.
@@ -153,14 +243,11 @@ pub enum ExitReason {
     Unimplemented = 6,
     /// Code at `rip` can't be fetched (unmapped or not executable): SIGSEGV at the fetch.
     FetchFault = 7,
-    /// Go on at `rip`, which a return or an indirect call led to: where flags are kept by the calling convention only
-    /// ([`crate::protocol::FlagRule`]), they are lost.
-    Crossed = 8,
 }
 
 impl ExitReason {
     /// By number.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::Continue,
         Self::Link,
         Self::Syscall,
@@ -169,7 +256,6 @@ impl ExitReason {
         Self::Trap,
         Self::Unimplemented,
         Self::FetchFault,
-        Self::Crossed,
     ];
 
     /// The reason with this number, as translated code stores it.
@@ -229,6 +315,7 @@ pub struct CpuState {
     pub gpr: [u64; 16],
     pub rip: u64,
     pub flags: FlagBytes,
+    pub origin: FlagOrigin,
     pub fs_base: u64,
     pub gs_base: u64,
     /// The guest's MXCSR *control* bits are live in the host's FP control register while guest code runs;
@@ -273,6 +360,7 @@ impl Default for CpuState {
             gpr: [0; 16],
             rip: 0,
             flags: FlagBytes { parity: 1, ..FlagBytes::default() },
+            origin: FlagOrigin::default(),
             fs_base: 0,
             gs_base: 0,
             mxcsr: MXCSR_DEFAULT,
@@ -297,20 +385,42 @@ impl Default for CpuState {
 }
 
 impl CpuState {
+    /// The status flags, as [`origin::BITS`] has them.
+    pub fn status_bits(&self) -> u64 {
+        let f = &self.flags;
+        self.origin.bits().unwrap_or_else(|| {
+            let bits = [(f.cf, 0), (f.af, 4), (f.zf, 6), (f.sf, 7), (f.of, 11)];
+            let parity = u64::from(f.parity) << origin::PARITY_PLACE;
+            bits.into_iter().fold(parity, |all, (on, place)| all | u64::from(on & 1) << place)
+        })
+    }
+
+    /// Has the status flags in their bytes.
+    pub fn settle_flags(&mut self) {
+        let Some(bits) = self.origin.bits() else { return };
+        let bit = |place: u32| (bits >> place & 1) as u8;
+        self.flags = FlagBytes {
+            cf: bit(0),
+            parity: (bits >> origin::PARITY_PLACE) as u8,
+            af: bit(4),
+            zf: bit(6),
+            sf: bit(7),
+            of: bit(11),
+            ..self.flags
+        };
+        self.origin.word = 0;
+    }
+
     /// RFLAGS as PUSHF would push it in user mode (IF and the reserved bit set).
-    #[inline]
     pub fn rflags(&self) -> u64 {
         use rflags::*;
-        let f = &self.flags;
+        let (f, status) = (&self.flags, self.status_bits());
+        let parity = (status >> origin::PARITY_PLACE) as u8;
         let bit = |on: bool, mask: u64| if on { mask } else { 0 };
         RESERVED_ONE
             | IF
-            | bit(f.cf != 0, CF)
-            | bit(f.parity.count_ones().is_multiple_of(2), PF)
-            | bit(f.af != 0, AF)
-            | bit(f.zf != 0, ZF)
-            | bit(f.sf != 0, SF)
-            | bit(f.of != 0, OF)
+            | status & STATUS & !PF
+            | bit(parity.count_ones().is_multiple_of(2), PF)
             | bit(f.df != 0, DF)
             | bit(f.other & 1 != 0, AC)
             | bit(f.other & 2 != 0, ID)
@@ -322,6 +432,7 @@ impl CpuState {
     pub fn set_rflags(&mut self, value: u64) {
         use rflags::*;
         let on = |mask: u64| u8::from(value & mask != 0);
+        self.origin = FlagOrigin::default();
         self.flags = FlagBytes {
             cf: on(CF),
             parity: 1 - on(PF),
@@ -389,6 +500,10 @@ pub enum Helper {
     StringCompare,
     /// An instruction on the x87 register stack: a0 is the request, a1 and a2 its operand (see `xlate_x86::x87::unit`).
     X87,
+    /// Has the status flags in their bytes ([`CpuState::settle_flags`]). It changes nothing else.
+    SettleFlags,
+    /// Returns the status flags ([`CpuState::status_bits`]). It changes nothing.
+    StatusBits,
 }
 
 impl Helper {
@@ -415,6 +530,8 @@ impl Helper {
         Self::RoundF64,
         Self::StringCompare,
         Self::X87,
+        Self::SettleFlags,
+        Self::StatusBits,
     ];
 
     /// Byte offset of the entry point in the helper table.
@@ -441,7 +558,7 @@ impl Helper {
 }
 
 /// Number of [`Helper`]s.
-pub const HELPER_COUNT: usize = 22;
+pub const HELPER_COUNT: usize = 24;
 
 #[cfg(test)]
 mod tests {
@@ -460,6 +577,48 @@ mod tests {
             assert_eq!(ExitReason::from_u32(reason as u32), Some(reason));
         }
         assert_eq!(ExitReason::from_u32(ExitReason::ALL.len() as u32), None);
+    }
+
+    /// RFLAGS where the status flags come from this.
+    fn status(word: u32, x: u64, y: u64) -> u64 {
+        let state = CpuState { origin: FlagOrigin { word, _pad: 0, x, y }, ..CpuState::default() };
+        let mut settled = state.clone();
+        settled.settle_flags();
+        assert_eq!((settled.rflags(), settled.origin.word), (state.rflags(), 0));
+        state.rflags() & rflags::STATUS
+    }
+
+    #[test]
+    fn flags_come_from_an_operation() {
+        use origin::*;
+        use rflags::*;
+        let (bytes, longs) = (0, 2 << WIDTH_PLACE);
+        // 0xff + 1, whatever stands above a byte.
+        assert_eq!(status(ADD | bytes, 0x5500, 0x6601), CF | PF | AF | ZF);
+        assert_eq!(status(ADD | bytes, 0x80, 0x01), SF | OF | AF);
+        // 0x7f + 0x7f + 1 and 0 + 0xff + 1
+        assert_eq!(status(ADD | bytes | 1 << CARRY_PLACE, 0xff, 0x7f), PF | AF | SF | OF);
+        assert_eq!(status(ADD | bytes | 1 << CARRY_PLACE, 0, 0xff), CF | PF | AF | ZF);
+        assert_eq!(status(SUB | longs, 1, 2), CF | PF | AF | SF);
+        assert_eq!(status(SUB | longs, 0x8000_0000, 1), OF | PF | AF);
+        // 3 - 2 - 1 and 0 - 0xffff_ffff - 1
+        assert_eq!(status(SUB | longs | 1 << CARRY_PLACE, 3, 2), PF | ZF);
+        assert_eq!(status(SUB | longs | 1 << CARRY_PLACE, 0, 0xffff_ffff), CF | PF | AF | ZF);
+        assert_eq!(status(LOGIC | longs, 0x8000_0003, 0), SF | PF);
+        let decremented = SUB | longs | KEEPS_CF | immediate(1).expect("it is small");
+        assert_eq!(status(decremented, 0, 77), SF | PF | AF);
+        assert_eq!(status(decremented | 1 << KEPT_CF_PLACE, 1, 77), CF | ZF | PF);
+        assert_eq!(status(BITS, CF | OF | 1 << PARITY_PLACE, 0), CF | OF);
+    }
+
+    #[test]
+    fn small_operands_stand_in_the_word() {
+        use origin::*;
+        for v in [0, 1, -1, 0x7_ffff, -0x8_0000] {
+            let word = immediate(v).expect("it fits");
+            assert_eq!((word as i32 >> IMMEDIATE_PLACE, word & 0xfff), (v as i32, IMMEDIATE));
+        }
+        assert_eq!([0x8_0000, -0x8_0001, 1 << 40].map(immediate), [None; 3]);
     }
 
     #[test]

@@ -25,7 +25,6 @@ unsafe extern "C" {
     fn xlate_promote_stub();
     fn xlate_safepoint_stub();
     fn xlate_continue_stub();
-    fn xlate_crossed_stub();
 }
 
 // The trampoline pushes an odd number of words on x86-64 so that rsp ≡ 0 (mod 16) at the call, as the psABI (3.2.2)
@@ -106,7 +105,7 @@ core::arch::global_asm!(
     link_slot = const offset_of!(CpuState, link_slot),
     exit_reason = const offset_of!(CpuState, exit_reason),
     link = const ExitReason::Link as u32,
-    go_on = const ExitReason::Crossed as u32,
+    go_on = const ExitReason::Continue as u32,
     interpret = sym interpret,
 );
 
@@ -201,23 +200,20 @@ core::arch::global_asm!(
     link_slot = const offset_of!(CpuState, link_slot),
     exit_reason = const offset_of!(CpuState, exit_reason),
     link = const ExitReason::Link as u32,
-    go_on = const ExitReason::Crossed as u32,
+    go_on = const ExitReason::Continue as u32,
     interpret = sym interpret,
 );
 
 // The rare exits of baseline code: the address to go on at comes where a link slot's would.
 #[cfg(target_arch = "x86_64")]
 core::arch::global_asm!(
-    ".globl xlate_promote_stub, xlate_safepoint_stub, xlate_continue_stub, xlate_crossed_stub",
+    ".globl xlate_promote_stub, xlate_safepoint_stub, xlate_continue_stub",
     ".p2align 4",
     "xlate_promote_stub:",
     "    mov eax, {promote}",
     "    jmp 2f",
     "xlate_safepoint_stub:",
     "    mov eax, {safepoint}",
-    "    jmp 2f",
-    "xlate_crossed_stub:",
-    "    mov eax, {crossed}",
     "    jmp 2f",
     "xlate_continue_stub:",
     "    mov eax, {go_on}",
@@ -229,22 +225,18 @@ core::arch::global_asm!(
     exit_reason = const offset_of!(CpuState, exit_reason),
     promote = const ExitReason::Promote as u32,
     safepoint = const ExitReason::Safepoint as u32,
-    crossed = const ExitReason::Crossed as u32,
     go_on = const ExitReason::Continue as u32,
 );
 
 #[cfg(target_arch = "aarch64")]
 core::arch::global_asm!(
-    ".globl xlate_promote_stub, xlate_safepoint_stub, xlate_continue_stub, xlate_crossed_stub",
+    ".globl xlate_promote_stub, xlate_safepoint_stub, xlate_continue_stub",
     ".p2align 4",
     "xlate_promote_stub:",
     "    mov w9, #{promote}",
     "    b 2f",
     "xlate_safepoint_stub:",
     "    mov w9, #{safepoint}",
-    "    b 2f",
-    "xlate_crossed_stub:",
-    "    mov w9, #{crossed}",
     "    b 2f",
     "xlate_continue_stub:",
     "    mov w9, #{go_on}",
@@ -256,7 +248,6 @@ core::arch::global_asm!(
     exit_reason = const offset_of!(CpuState, exit_reason),
     promote = const ExitReason::Promote as u32,
     safepoint = const ExitReason::Safepoint as u32,
-    crossed = const ExitReason::Crossed as u32,
     go_on = const ExitReason::Continue as u32,
 );
 
@@ -290,8 +281,6 @@ addresses! {
     safepoint_stub => xlate_safepoint_stub;
     /// Address that has the dispatcher go on at the second argument.
     continue_stub => xlate_continue_stub;
-    /// Address that has the dispatcher go on at the second argument, behind a return or an indirect call.
-    crossed_stub => xlate_crossed_stub;
 }
 
 /// Runs translated code until it leaves.

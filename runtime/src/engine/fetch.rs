@@ -5,6 +5,8 @@ use std::cell::RefCell;
 use xlate_x86::decode::CodeSource;
 
 use super::GuestCode;
+use super::pages::Pages;
+use crate::memory::host_page_size;
 
 /// Guest memory as the decoder reads it: it soon comes back for what is just behind.
 pub struct Fetch<'m> {
@@ -41,6 +43,45 @@ impl CodeSource for Fetch<'_> {
         let n = window.length.min(buffer.len());
         buffer[..n].copy_from_slice(&window.bytes[..n]);
         n
+    }
+}
+
+/// The same for a block that is kept: what may follow it is looked at only where a change will be noticed, and noted.
+pub struct LookingAhead<'m> {
+    fetch: &'m Fetch<'m>,
+    volatile: &'m Pages,
+    pages: RefCell<Vec<u64>>,
+}
+
+impl<'m> LookingAhead<'m> {
+    pub fn new(fetch: &'m Fetch<'m>, volatile: &'m Pages) -> Self {
+        Self { fetch, volatile, pages: RefCell::default() }
+    }
+
+    /// The pages that were looked at, but for those of the block itself.
+    pub fn pages_beside(self, start: u64, end: u64) -> Vec<u64> {
+        let mut pages = self.pages.into_inner();
+        pages.retain(|page| page + host_page_size() <= start || *page >= end);
+        pages
+    }
+}
+
+impl CodeSource for LookingAhead<'_> {
+    fn fetch(&self, pc: u64, buffer: &mut [u8]) -> usize {
+        self.fetch.fetch(pc, buffer)
+    }
+
+    fn fetch_ahead(&self, pc: u64, buffer: &mut [u8]) -> usize {
+        let page = pc & !(host_page_size() - 1);
+        if self.volatile.is_volatile(pc, pc + 1) {
+            return 0;
+        }
+        let n = (buffer.len() as u64).min(page + host_page_size() - pc) as usize;
+        let mut pages = self.pages.borrow_mut();
+        if !pages.contains(&page) {
+            pages.push(page);
+        }
+        self.fetch.fetch(pc, &mut buffer[..n])
     }
 }
 

@@ -40,6 +40,8 @@ fn entry(helper: Helper) -> u64 {
         Helper::RoundF64 => do_round_f64 as *const (),
         Helper::StringCompare => xlate_x86::string_compare::string_compare as *const (),
         Helper::X87 => xlate_x86::x87::unit::execute as *const (),
+        Helper::SettleFlags => do_settle_flags as *const (),
+        Helper::StatusBits => do_status_bits as *const (),
     };
     f as u64
 }
@@ -402,6 +404,15 @@ extern "C" fn do_random(_: &CpuState) -> u64 {
             return bits;
         }
     }
+}
+
+extern "C" fn do_settle_flags(state: &mut CpuState) -> u64 {
+    state.settle_flags();
+    0
+}
+
+extern "C" fn do_status_bits(state: &CpuState) -> u64 {
+    state.status_bits()
 }
 
 extern "C" fn do_processor_id(_: &CpuState) -> u64 {

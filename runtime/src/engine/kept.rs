@@ -24,7 +24,7 @@ use memmap2::Mmap;
 use xlate_abi::blocks::{self, Index, Page};
 use xlate_abi::cache::TEMPORARY;
 use xlate_abi::names;
-use xlate_abi::protocol::{FlagRule, KeepIn};
+use xlate_abi::protocol::KeepIn;
 use xlate_x86::interpreter::DecodedBlock;
 
 use super::baseline::{Code, Options};
@@ -76,7 +76,6 @@ enum State {
 /// A block compiled in this run.
 struct New {
     how: How,
-    rule: FlagRule,
     decoded: Rc<DecodedBlock>,
     code: Code,
 }
@@ -97,14 +96,12 @@ impl New {
     fn draft(&self, sums: &mut depends::Sums, volatile: &Pages, memory: &dyn GuestCode) -> Option<Draft> {
         let block = &self.decoded.block;
         let precise = self.how.contains(How::PRECISE);
-        let ask = self.decoded.may_follow_crossing.get();
-        let (pages, follows) = depends::pages_of(block, self.rule, precise, ask, memory)?;
+        let pages = depends::pages_of(block, precise, memory)?;
         if pages.iter().any(|page| volatile.is_volatile(*page, page + blocks::PAGE_LEN)) {
             return None;
         }
         let seen = self.decoded.seen();
-        let facts =
-            Facts { how: self.how, len: block.len, calls: called(block), follows, seen: &seen, pages: pages.len() };
+        let facts = Facts { how: self.how, len: block.len, calls: called(block), seen: &seen, pages: pages.len() };
         let record = record::encode(block.pc, &self.code, &facts)?;
         let pages = pages.into_iter().map(|page| (page, sums.of(page, memory))).collect();
         Some(Draft { pc: block.pc, how: self.how, pages, record })
@@ -299,7 +296,7 @@ impl Engine {
 
     /// Puts the code of an earlier run in its place for the block at `pc`, whether it was decoded or not; gives its entry.
     pub(super) fn kept_code(&mut self, pc: u64, memory: &dyn GuestCode) -> Option<u64> {
-        let how = How::of(Options { precise: self.precise, counted: self.counts(), check: None }, self.flags);
+        let how = How::of(Options { precise: self.precise, counted: self.counts(), check: None });
         let volatile = &self.pages;
         let holds = |page: &Page| holds(page, volatile, memory);
         let (row, record) = self.kept.as_mut()?.find(pc, how, &holds)?;
@@ -336,11 +333,22 @@ impl Engine {
         match self.table.block(pc) {
             Some(entry) => entry.run_by(native),
             None => {
-                let entry = Entry::kept(record.head.len.get(), native, row, record.head.follows != 0);
+                let entry = Entry::kept(record.head.len.get(), native, row);
                 self.table.insert_block(pc, entry, record.calls());
             }
         }
+        self.look_as_before(pc, record);
         Ok(address)
+    }
+
+    /// Has a block dropped with the code by which it was settled what flags it keeps. Its pages are watched.
+    fn look_as_before(&mut self, pc: u64, record: &Record<'_>) {
+        let Some(index) = self.kept.as_ref().and_then(|kept| kept.index) else { return };
+        let end = pc + u64::from(record.head.len.get());
+        let addresses = record.pages.iter().filter_map(|n| Some(index.pages.get(n.get() as usize)?.address.get()));
+        for page in addresses.filter(|page| page + blocks::PAGE_LEN <= pc || *page >= end) {
+            self.table.depends_on(pc, page);
+        }
     }
 
     /// Where an earlier run saw the block of a row lead.
@@ -352,11 +360,11 @@ impl Engine {
 
     /// Remembers what a block was compiled to.
     pub(super) fn keep_code(&mut self, decoded: &Rc<DecodedBlock>, options: Options<'_>, code: &Code) {
-        let (how, rule) = (How::of(options, self.flags), self.flags);
+        let how = How::of(options);
         if options.check.is_none()
             && let Some(kept) = &mut self.kept
         {
-            kept.add(New { how, rule, decoded: Rc::clone(decoded), code: code.clone() });
+            kept.add(New { how, decoded: Rc::clone(decoded), code: code.clone() });
         }
     }
 

@@ -26,13 +26,11 @@ mod tier0;
 mod tier2;
 mod warm;
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use iced_x86::FlowControl;
-use xlate_abi::protocol::FlagRule;
 use xlate_abi::state::{CpuState, ExitReason, LinkSlot, Trap};
-use xlate_x86::decode::{MAX_BLOCK, crosses, decode_block_by, reads_flags};
+use xlate_x86::decode::{MAX_BLOCK, calls_directly, decode_block};
 use xlate_x86::interpreter::DecodedBlock;
 use xlate_x86::{Block, BlockEnd};
 
@@ -41,7 +39,7 @@ use crate::memory::Memory;
 use background::Background;
 use baseline::Compiler;
 use cache::CodeCache;
-use fetch::Fetch;
+use fetch::{Fetch, LookingAhead};
 use kept::Kept;
 use pace::Pace;
 use pages::Pages;
@@ -49,7 +47,7 @@ use perf_map::PerfMap;
 use promote::Tier2;
 pub use stats::Stats;
 use stored::Stored;
-use table::{AddressMap, Code, Entry, Link, Table};
+use table::{Code, Entry, Link, Table};
 use tier0::Stay;
 pub use tier2::host_target;
 
@@ -64,8 +62,6 @@ pub enum Exit {
     Unimplemented,
     /// Code at `rip` can't be fetched.
     FetchFault,
-    /// The code at `rip` reads flags that aren't kept ([`FlagRule::Convention`]).
-    LostFlags,
     /// A signal waits.
     Safepoint,
     /// A memory access of the instruction at `rip` faulted; `signal` keeps what the host said.
@@ -74,8 +70,8 @@ pub enum Exit {
 
 impl Exit {
     /// What the kinds are called, by [`Exit::kind`].
-    const NAMES: [&'static str; 7] =
-        ["syscall", "trap", "unimplemented", "fetch fault", "lost flags", "safepoint", "memory fault"];
+    const NAMES: [&'static str; 6] =
+        ["syscall", "trap", "unimplemented", "fetch fault", "safepoint", "memory fault"];
 
     fn kind(self) -> usize {
         match self {
@@ -83,9 +79,8 @@ impl Exit {
             Self::Trap(_) => 1,
             Self::Unimplemented => 2,
             Self::FetchFault => 3,
-            Self::LostFlags => 4,
-            Self::Safepoint => 5,
-            Self::HostFault => 6,
+            Self::Safepoint => 4,
+            Self::HostFault => 5,
         }
     }
 }
@@ -167,7 +162,6 @@ pub struct Parted {
 pub struct Engine {
     thresholds: Thresholds,
     precise: bool,
-    flags: FlagRule,
     table: Table,
     pages: Pages,
     /// Made when the first block is compiled, or the first piece of code is put in its place: what a program never gets
@@ -181,8 +175,6 @@ pub struct Engine {
     registers: [u64; 16],
     stored: Option<Stored>,
     kept: Option<Kept>,
-    /// What [`reads_flags`] has found, by address; worth nothing once code changes.
-    readers: RefCell<AddressMap<bool>>,
     /// Where kept code gets its addresses filled in.
     scratch: Vec<u8>,
     stats: Stats,
@@ -216,7 +208,6 @@ impl Engine {
         Self {
             thresholds,
             precise: false,
-            flags: config.flags,
             table: Table::default(),
             pages: Pages::default(),
             compiler: None,
@@ -227,7 +218,6 @@ impl Engine {
             registers: [0; 16],
             stored: None,
             kept: None,
-            readers: RefCell::default(),
             scratch: Vec::new(),
             stats: Stats::default(),
             perf_map: config.perf_map.clone().map(PerfMap::new),
@@ -298,11 +288,6 @@ impl Engine {
             }
             match ExitReason::from_u32(state.exit_reason) {
                 Some(ExitReason::Continue) => {}
-                Some(ExitReason::Crossed) => {
-                    if self.loses_flags(state.rip, memory) {
-                        return Exit::LostFlags;
-                    }
-                }
                 Some(ExitReason::Link) => {
                     let slot = state.link_slot as *mut LinkSlot;
                     // SAFETY: translated code names a slot of its own, which lives as long as the code.
@@ -342,10 +327,7 @@ impl Engine {
                 // SAFETY: the slot's code is still there.
                 unsafe { self.table.link(self.link_of(slot), code) };
             }
-            // Code that reads flags is always entered through the dispatcher, which knows from where.
-            Via::Lookup if self.flags == FlagRule::Exact || !self.reads_flags(pc, memory) => {
-                self.table.publish(pc, code);
-            }
+            Via::Lookup => self.table.publish(pc, code),
             _ => {}
         }
         Step::Native(code)
@@ -363,25 +345,6 @@ impl Engine {
         }
         // From elsewhere, what led here is to be linked first.
         (native.get() != 0 && via == Via::Fresh).then(|| Step::Native(Code::plain(native.get())))
-    }
-
-    /// Whether the code at `pc`, behind a return or an indirect call, reads flags that weren't kept for it.
-    fn loses_flags(&mut self, pc: u64, memory: &dyn GuestCode) -> bool {
-        // SAFETY: what is known lives.
-        if self.table.known.get(pc).is_some_and(|block| unsafe { (*block).may_follow_crossing.get() }) {
-            return false;
-        }
-        if self.table.block(pc).is_some_and(|entry| entry.follows) {
-            return false;
-        }
-        let loses = self.flags == FlagRule::Convention && self.reads_flags(pc, memory);
-        if let Some(entry) = self.table.block(pc) {
-            entry.follows = !loses;
-            if let Some(decoded) = &entry.decoded {
-                decoded.may_follow_crossing.set(!loses);
-            }
-        }
-        loses
     }
 
     /// Slots in code memory are tier 2's, tier 1 has its own elsewhere.
@@ -449,13 +412,12 @@ impl Engine {
         if let Some(decoded) = &entry.decoded {
             return Some(Rc::clone(decoded));
         }
-        let (len, row, follows) = (entry.len, entry.kept, entry.follows);
+        let (len, row) = (entry.len, entry.kept);
         let decoded = DecodedBlock::new(self.decode_block(memory, pc));
         if decoded.block.len != len {
             return None;
         }
         self.stats.blocks_decoded += 1;
-        decoded.may_follow_crossing.set(follows);
         row.into_iter().flat_map(|row| self.kept_targets(row)).for_each(|target| decoded.saw(target));
         decoded.turn.set(0);
         let decoded = Rc::new(decoded);
@@ -474,32 +436,16 @@ impl Engine {
         }
     }
 
+    /// A block that nothing is made of that lasts: what it depends on isn't watched.
     fn decode_block(&self, memory: &dyn GuestCode, pc: u64) -> Block {
-        decode_block_by(self.flags, &Fetch::new(memory), pc, MAX_BLOCK, self.precise)
-    }
-
-    /// Whether flags that aren't kept are read behind this block.
-    fn needs_all_flags(&self, block: &Block, memory: &dyn GuestCode) -> bool {
-        self.flags == FlagRule::Convention && flags_are_used_across(block, |pc| self.reads_flags(pc, memory))
-    }
-
-    /// Whether code at `pc` reads a status flag that it hasn't written itself. Functions have many callers.
-    fn reads_flags(&self, pc: u64, memory: &dyn GuestCode) -> bool {
-        if let Some(found) = self.readers.borrow().get(&pc) {
-            return *found;
-        }
-        let found = reads_flags(&Fetch::new(memory), pc);
-        self.readers.borrow_mut().insert(pc, found);
-        found
+        decode_block(&Fetch::new(memory), pc, MAX_BLOCK, self.precise)
     }
 
     fn decode(&mut self, pc: u64, memory: &dyn GuestCode) -> Result<(), BlockEnd> {
-        let mut block = self.decode_block(memory, pc);
-        if self.needs_all_flags(&block, memory) {
-            tracing::info!(pc = format_args!("{pc:#x}"), "flags are kept across calls and returns from here on");
-            self.keep_all_flags();
-            block = self.decode_block(memory, pc);
-        }
+        let fetch = Fetch::new(memory);
+        let source = LookingAhead::new(&fetch, &self.pages);
+        let block = decode_block(&source, pc, MAX_BLOCK, self.precise);
+        let looked_at = source.pages_beside(pc, block.end());
         // Nothing is remembered about addresses without code: code may come to be there.
         if block.is_empty() {
             return Err(block.exit);
@@ -517,6 +463,10 @@ impl Engine {
         let decoded = DecodedBlock::new(block);
         decoded.turn.set(self.first_turn());
         self.table.insert_block(pc, Entry::decoded(Rc::new(decoded), snapshot), calls);
+        for page in looked_at {
+            memory.watch_code(page, 1);
+            self.table.depends_on(pc, page);
+        }
         Ok(())
     }
 
@@ -526,7 +476,6 @@ impl Engine {
             return;
         }
         self.stats.invalidations += 1;
-        self.readers.get_mut().clear();
         let end = start.saturating_add(len);
         self.table.remove_range(start, end);
         if let Some(kept) = &mut self.kept {
@@ -554,16 +503,6 @@ impl Engine {
         self.flush_cache();
         if let Some(tier2) = &mut self.tier2 {
             tier2.forget_requests();
-        }
-    }
-
-    /// The program has code that reads flags across a call or a return: from now on they are kept there, too.
-    fn keep_all_flags(&mut self) {
-        self.flags = FlagRule::Exact;
-        self.table.clear();
-        self.flush_cache();
-        if let Some(tier2) = &mut self.tier2 {
-            tier2.outdate(0, u64::MAX);
         }
     }
 
@@ -648,19 +587,7 @@ impl Engine {
 /// The function that a block calls by its address.
 fn called(block: &Block) -> Option<u64> {
     let last = block.insns.last().filter(|i| i.raw.flow_control() == FlowControl::Call)?;
-    (block.exit == BlockEnd::Terminator && crosses(&last.raw)).then(|| last.raw.near_branch_target())
-}
-
-/// Whether a call's target or the code behind it reads flags from before.
-fn flags_are_used_across(block: &Block, reads_flags: impl Fn(u64) -> bool) -> bool {
-    let Some(last) = block.insns.last().map(|i| i.raw).filter(crosses) else {
-        return false;
-    };
-    match last.flow_control() {
-        FlowControl::Call => reads_flags(block.end()) || block.successors().into_iter().any(&reads_flags),
-        FlowControl::IndirectCall => reads_flags(block.end()),
-        _ => false,
-    }
+    (block.exit == BlockEnd::Terminator && calls_directly(&last.raw)).then(|| last.raw.near_branch_target())
 }
 
 /// Exits for an address where no block begins.

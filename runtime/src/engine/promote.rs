@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use xlate_abi::protocol::{Blob, CodeBytes, CodeOptions, CompileRequest, FlagRule, KeepIn, OptLevel, Response, Target};
+use xlate_abi::protocol::{Blob, CodeBytes, CodeOptions, CompileRequest, KeepIn, OptLevel, Response, Target};
 
 use super::compile::CompileError;
 use super::surroundings::read_code;
@@ -58,8 +58,8 @@ impl Tier2 {
     }
 
     /// How regions are made now.
-    pub fn options(&self, precise: bool, flags: FlagRule) -> CodeOptions {
-        CodeOptions { opt: self.opt, precise, flags, tso: false }
+    pub fn options(&self, precise: bool) -> CodeOptions {
+        CodeOptions { opt: self.opt, precise, tso: false }
     }
 
     /// Whether the guest waits for every answer.
@@ -223,7 +223,7 @@ impl Engine {
             tables = around.indirect.iter().filter(|targets| targets.table_base.is_some()).count(),
             "asks for a region"
         );
-        let (precise, flags) = (self.precise, self.flags);
+        let precise = self.precise;
         let tier2 = self.tier2.as_mut()?;
         let id = tier2.next_id;
         tier2.next_id += 1;
@@ -231,7 +231,7 @@ impl Engine {
             id,
             entry: pc,
             target: tier2.target.clone(),
-            options: tier2.options(precise, flags),
+            options: tier2.options(precise),
             grows,
             profile: around.profile,
             indirect: around.indirect,

@@ -160,7 +160,7 @@ impl Engine {
         }
         let start = Instant::now();
         let tier2 = self.tier2.as_ref()?;
-        let (options, any) = (tier2.options(self.precise, self.flags), tier2.is_synchronous());
+        let (options, any) = (tier2.options(self.precise), tier2.is_synchronous());
         // What was formed without a profile (tier 2 from the first execution) would stay for good.
         let fitting = |row: &&Row| row.flags.serve(options) && (any || row.flags.is_profiled());
         let rows: Vec<Row> = candidates.iter().filter(fitting).copied().collect();

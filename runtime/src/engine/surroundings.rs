@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use iced_x86::FlowControl;
-use xlate_abi::protocol::{BlockProfile, COLD_FRACTION, CodeBytes, FlagRule, IndirectTargets};
-use xlate_x86::decode::crosses;
+use xlate_abi::protocol::{BlockProfile, COLD_FRACTION, CodeBytes, IndirectTargets};
+use xlate_x86::decode::calls_directly;
 use xlate_x86::{Block, BlockEnd, TableJump};
 
 use super::table::{AddressMap, AddressSet, LONGEST_FUNCTION, Table};
@@ -134,7 +134,7 @@ fn continuations(block: &Block) -> Vec<u64> {
 /// Whether a block ends with a call of a function.
 fn calls(block: &Block) -> bool {
     block.exit == BlockEnd::Terminator
-        && block.insns.last().is_some_and(|i| i.raw.flow_control() != FlowControl::Return && crosses(&i.raw))
+        && block.insns.last().is_some_and(|i| i.raw.flow_control() == FlowControl::IndirectCall || calls_directly(&i.raw))
 }
 
 impl Engine {
@@ -168,9 +168,7 @@ impl Engine {
                     &decoded
                 }
             };
-            // A block that shows that flags must be kept everywhere is the dispatcher's to find.
-            let shows = || known.is_none() && self.needs_all_flags(block, memory);
-            if block.is_empty() || self.pages.is_volatile(at, block.end()) || shows() {
+            if block.is_empty() || self.pages.is_volatile(at, block.end()) {
                 continue;
             }
             around.take(block, self.heat(at, &around));
@@ -258,11 +256,6 @@ impl Engine {
         let mut likely: Vec<u64> = targets[..needed].iter().copied().filter(hot).collect();
         likely.sort_unstable();
         likely.dedup();
-        // By convention a switch keeps no flags, and regions take that for granted.
-        let by_convention = self.flags == FlagRule::Convention;
-        if by_convention && targets[..needed].iter().any(|target| self.reads_flags(*target, memory)) {
-            return None;
-        }
         // A mask of the index, as that of a byte, makes a check of it superfluous.
         bytes.truncate(needed.next_power_of_two() * jump.entry_size());
         Some(JumpTable { base, likely, data: CodeBytes { address, bytes } })

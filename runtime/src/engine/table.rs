@@ -122,8 +122,6 @@ pub struct Entry {
     pub native: Option<Native>,
     /// The row of the code that an earlier run has left.
     pub kept: Option<u32>,
-    /// Whether it is known that it may follow a return or an indirect call.
-    pub follows: bool,
     /// The bytes it was made from, when its page changes too often to be watched.
     pub snapshot: Option<Box<[u8]>>,
     /// Tier 1 or tier 2 have refused it: they aren't asked again.
@@ -141,7 +139,6 @@ impl Entry {
             decoded: Some(decoded),
             native: None,
             kept: None,
-            follows: false,
             snapshot,
             no_native: false,
             no_region: false,
@@ -150,13 +147,12 @@ impl Entry {
     }
 
     /// A block with the code of an earlier run.
-    pub fn kept(len: u32, native: Native, row: u32, follows: bool) -> Self {
+    pub fn kept(len: u32, native: Native, row: u32) -> Self {
         Self {
             len,
             decoded: None,
             native: Some(native),
             kept: Some(row),
-            follows,
             snapshot: None,
             no_native: false,
             no_region: false,
@@ -259,6 +255,9 @@ pub struct Table {
     regions: AddressMap<Region>,
     /// Entry addresses of the blocks and regions that have bytes in a page.
     by_page: AddressMap<Vec<u64>>,
+    /// Blocks by pages that have no bytes of theirs, but code by which it was settled what flags they keep. What doesn't
+    /// depend on it any more does no harm.
+    looking: AddressMap<Vec<u64>>,
     links: Links,
     /// In the order of host addresses, for code memory is filled upwards.
     mapped: Vec<Mapped>,
@@ -398,6 +397,14 @@ impl Table {
         self.regions.insert(pc, region);
     }
 
+    /// Has the block at `pc` dropped with what is in the page of an address.
+    pub fn depends_on(&mut self, pc: u64, address: u64) {
+        let looking = self.looking.entry(address >> PAGE_SHIFT).or_default();
+        if !looking.contains(&pc) {
+            looking.push(pc);
+        }
+    }
+
     /// Remembers that code at `start..end` of the host maps to guest addresses by `pcs`.
     pub fn map_code(&mut self, start: u64, end: u64, pcs: GuestMap) {
         debug_assert!(self.mapped.last().is_none_or(|last| last.end <= start));
@@ -481,6 +488,20 @@ impl Table {
         for pc in owners {
             self.remove_overlapping(pc, start, end);
         }
+        self.remove_looking(pages(start, end));
+    }
+
+    /// Forgets the blocks that depend on code in these pages without having bytes there.
+    fn remove_looking(&mut self, range: core::ops::RangeInclusive<u64>) {
+        if self.looking.is_empty() {
+            return;
+        }
+        let touched: Vec<u64> = self.looking.keys().copied().filter(|page| range.contains(page)).collect();
+        for page in touched {
+            for pc in self.looking.remove(&page).unwrap_or_default() {
+                self.remove_block(pc);
+            }
+        }
     }
 
     fn remove_overlapping(&mut self, pc: u64, start: u64, end: u64) {
@@ -561,6 +582,7 @@ impl Table {
         self.known.clear();
         self.blocks.clear();
         self.by_page.clear();
+        self.looking.clear();
     }
 }
 

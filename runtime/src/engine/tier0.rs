@@ -7,7 +7,7 @@
 
 use std::cell::Cell;
 
-use xlate_abi::state::{CpuState, ExitReason};
+use xlate_abi::state::CpuState;
 use xlate_x86::interpreter::{DecodedBlock, run_blocks};
 
 /// Blocks in the cache; a power of two. Python's start executes some 38,000 blocks, a tenth of them often.
@@ -115,10 +115,8 @@ impl<'k> Stay<'k> {
             }
             let block = known?.behind(from, state.rip)?;
             // SAFETY: what is known lives.
-            let (runs, turn, looked_at) = unsafe { (&(*block).runs, &(*block).turn, &(*block).may_follow_crossing) };
-            // Flags may be lost here: the engine has to decide.
-            let crossed = state.exit_reason == ExitReason::Crossed as u32 && !looked_at.get();
-            if runs.get() >= turn.get() || crossed {
+            let (runs, turn) = unsafe { (&(*block).runs, &(*block).turn) };
+            if runs.get() >= turn.get() {
                 return None;
             }
             runs.set(runs.get() + 1);

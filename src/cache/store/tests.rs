@@ -17,7 +17,7 @@ fn request(entry: u64) -> CompileRequest {
         options: CodeOptions {
             opt: OptLevel::O2,
             precise: false,
-            flags: xlate_abi::protocol::FlagRule::Convention,
+           ,
             tso: false,
         },
         grows: false,

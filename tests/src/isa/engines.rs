@@ -120,7 +120,7 @@ pub fn run(engine: &mut dyn Engine, case: &Case, excursions: &mut Excursions) ->
         let state = unsafe { &mut *address };
         for _ in 0..MAX_STEPS {
             last = engine.step(state);
-            if !matches!(last, Some(Left::Left(ExitReason::Continue | ExitReason::Crossed))) {
+            if !matches!(last, Some(Left::Left(ExitReason::Continue))) {
                 return;
             }
         }

@@ -1,7 +1,7 @@
 //! Shows what LLVM makes of a piece of code: for people who chase a mismatch.
 
 use anyhow::{Context, Result, ensure};
-use xlate_abi::protocol::{CodeOptions, FlagRule, OptLevel};
+use xlate_abi::protocol::{CodeOptions, OptLevel};
 use xlate_llvm::{Region, explain_region};
 use xlate_runtime::engine::host_target;
 
@@ -19,7 +19,7 @@ pub fn print(hexadecimal: &str) -> Result<()> {
     println!("{}", program.listing());
     for precise in [false, true] {
         let region = Region::of(program.address, reachable(&program, precise));
-        let options = CodeOptions { opt: OptLevel::O2, precise, flags: FlagRule::Exact, tso: false };
+        let options = CodeOptions { opt: OptLevel::O2, precise, tso: false };
         let (ir, assembly) = explain_region(&region, &host_target(), options)?;
         println!("precise: {precise}\n{ir}\n{assembly}");
     }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::{Context, Result};
-use xlate_abi::protocol::{Arch, Blob, CodeOptions, FlagRule, OptLevel, Target};
+use xlate_abi::protocol::{Arch, Blob, CodeOptions, OptLevel, Target};
 use xlate_llvm::{Region, compile_region};
 
 use super::campaign::worker::Bench;
@@ -68,7 +68,7 @@ fn one(task: Task, plan: &Plan, options: &Options, bench: &mut Bench) -> Option<
 /// Tier 2 code for AArch64, one blob for each block as the entry.
 fn compile(program: &Program, precise: bool) -> Result<Vec<Blob>> {
     let target = Target { arch: Arch::Aarch64, cpu: String::new(), features: String::new() };
-    let options = CodeOptions { opt: OptLevel::O2, precise, flags: FlagRule::Exact, tso: false };
+    let options = CodeOptions { opt: OptLevel::O2, precise, tso: false };
     let blocks = reachable(program, precise);
     let compile = |entry: u64| {
         compile_region(&Region::of(entry, blocks.iter().cloned()), &target, options)

@@ -39,7 +39,7 @@ fn region_of(code: &[u8], indirect: &[u64], precise: bool) -> Region {
 }
 
 fn goes_on(state: &CpuState) -> bool {
-    [ExitReason::Continue, ExitReason::Crossed].iter().any(|r| state.exit_reason == *r as u32)
+    state.exit_reason == ExitReason::Continue as u32
 }
 
 /// Interprets from the state's `rip` until it leaves the code or isn't simply to be continued.
@@ -72,7 +72,7 @@ fn check_jumping(code: &[u8], indirect: &[u64], state: &CpuState) -> CpuState {
         for opt in [OptLevel::O1, OptLevel::O2, OptLevel::O3] {
             for (precise, tso) in [(false, false), (true, false), (false, true)] {
                 let options =
-                    xlate_abi::protocol::CodeOptions { opt, precise, flags: xlate_abi::protocol::FlagRule::Exact, tso };
+                    xlate_abi::protocol::CodeOptions { opt, precise, tso };
                 let blob = compile_region(&region_of(code, indirect, precise), &target, options)
                     .unwrap_or_else(|e| panic!("{options:?} for {target:?}: {e}"));
                 let mut got = state.clone();
@@ -92,7 +92,7 @@ fn compile_for_arm(code: &[u8], indirect: &[u64]) {
         let options = xlate_abi::protocol::CodeOptions {
             opt: OptLevel::O2,
             precise,
-            flags: xlate_abi::protocol::FlagRule::Exact,
+           ,
             tso,
         };
         compile_region(&region_of(code, indirect, precise), &arm_target(), options)

@@ -2,7 +2,7 @@
 
 use core::mem::offset_of;
 
-use xlate_abi::protocol::{Blob, CodeOptions, FlagRule, OptLevel, Target};
+use xlate_abi::protocol::{Blob, CodeOptions, OptLevel, Target};
 use xlate_abi::state::{CpuState, ExitReason, HELPER_COUNT, Helper, LOOKUP_ENTRIES, LinkSlot, LookupEntry};
 use xlate_x86::emitter::{Fty, Rounding};
 use xlate_x86::interpreter::float;
@@ -11,7 +11,7 @@ use crate::host_target;
 
 /// Ordinary options at a level.
 pub fn options(opt: OptLevel) -> CodeOptions {
-    CodeOptions { opt, precise: false, flags: FlagRule::Exact, tso: false }
+    CodeOptions { opt, precise: false, tso: false }
 }
 
 /// An AArch64 target with the features of a current server.
@@ -42,7 +42,7 @@ core::arch::global_asm!(
     "ret",
     host_sp = const offset_of!(CpuState, host_sp),
     rip = const offset_of!(CpuState, rip),
-    go_on = const ExitReason::Crossed as u32,
+    go_on = const ExitReason::Continue as u32,
     link_slot = const offset_of!(CpuState, link_slot),
     exit_reason = const offset_of!(CpuState, exit_reason),
     link = const ExitReason::Link as u32,
@@ -194,7 +194,7 @@ pub fn assert_same(expected: &CpuState, got: &CpuState, what: &str) {
     let (e, g) = (visible(expected), visible(got));
     assert_eq!(e.gpr, g.gpr, "{what}: general-purpose registers");
     assert_eq!(e.rip, g.rip, "{what}: rip");
-    assert_eq!(e.flags, g.flags, "{what}: flags");
+    assert_eq!(e.rflags(), g.rflags(), "{what}: flags");
     assert_eq!((e.exit_reason, e.exit_arg), (g.exit_reason, g.exit_arg), "{what}: exit");
     for n in 0..32 {
         assert_eq!(e.vec[n], g.vec[n], "{what}: vector register {n}");

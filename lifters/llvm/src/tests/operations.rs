@@ -3,7 +3,7 @@
 //! A program reads its operands from registers and writes results to a buffer whose address is in `r15`.
 
 use inkwell::context::Context;
-use xlate_abi::protocol::{CodeOptions, FlagRule, OptLevel, Target};
+use xlate_abi::protocol::{CodeOptions, OptLevel, Target};
 use xlate_abi::state::{CpuState, ExitReason, Helper, RAX, RBX, RCX, Trap};
 use xlate_x86::emitter::*;
 use xlate_x86::{Block, BlockEnd, Emitter, Interpreter};
@@ -109,7 +109,7 @@ fn check(program: impl Program, states: &[CpuState]) {
         (OptLevel::O2, false, true),
     ];
     for (opt, precise, tso) in combinations {
-        let options = CodeOptions { opt, precise, flags: FlagRule::Exact, tso };
+        let options = CodeOptions { opt, precise, tso };
         for target in hosts() {
             let blob = compile(&program, &target, options);
             for (state, (want, want_buffer)) in states.iter().zip(&expected) {

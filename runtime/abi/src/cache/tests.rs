@@ -6,7 +6,7 @@ use super::*;
 use crate::protocol::OptLevel;
 
 const OPTIONS: CodeOptions =
-    CodeOptions { opt: OptLevel::O2, precise: false, flags: crate::protocol::FlagRule::Convention, tso: false };
+    CodeOptions { opt: OptLevel::O2, precise: false, tso: false };
 
 fn blob(entry_pc: u64) -> Blob {
     // From nothing, so that it doesn't matter which fields a blob has besides these.

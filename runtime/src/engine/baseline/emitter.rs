@@ -17,7 +17,7 @@ use cranelift_codegen::ir::{
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::FunctionBuilder;
 use xlate_abi::state::{
-    CpuState, ExitReason, FlagBytes, Helper, LOOKUP_ENTRIES, LinkSlot, LookupEntry, RETURNED, Trap,
+    CpuState, ExitReason, FlagBytes, FlagOrigin, Helper, LOOKUP_ENTRIES, LinkSlot, LookupEntry, RETURNED, Trap,
 };
 use xlate_x86::emitter::*;
 
@@ -41,6 +41,8 @@ struct Cache {
     vec: [Option<Value>; 32],
     flags: [Option<Value>; 6],
     parity: Option<Value>,
+    /// Whether the state is known to have the status flags in their bytes.
+    single_flags: bool,
 }
 
 impl Cache {
@@ -57,6 +59,7 @@ impl Cache {
         keep(&mut self.vec, &other.vec);
         keep(&mut self.flags, &other.flags);
         keep(core::slice::from_mut(&mut self.parity), core::slice::from_ref(&other.parity));
+        self.single_flags &= other.single_flags;
     }
 }
 
@@ -149,6 +152,8 @@ fn vec_offset(reg: usize, byte: u32) -> i32 {
 }
 
 const PARITY: i32 = (offset_of!(CpuState, flags) + offset_of!(FlagBytes, parity)) as i32;
+
+const ORIGIN: i32 = (offset_of!(CpuState, origin) + offset_of!(FlagOrigin, word)) as i32;
 
 /// The signature of the block ABI: state and slot; it returns the guest address that a guest return goes to and the guest
 /// registers of [`RETURNED`].
@@ -254,7 +259,7 @@ impl<'f> Baseline<'f> {
     }
 
     /// The value of a constant.
-    pub(super) fn constant(&self, v: Value) -> Option<u64> {
+    pub(super) fn known_bits(&self, v: Value) -> Option<u64> {
         let ValueDef::Result(inst, 0) = self.b.func.dfg.value_def(v) else {
             return None;
         };
@@ -262,6 +267,21 @@ impl<'f> Baseline<'f> {
             InstructionData::UnaryImm { opcode: Opcode::Iconst, imm } => Some(imm.bits() as u64),
             _ => None,
         }
+    }
+
+    /// Has the status flags in their bytes of the state.
+    fn settle_flags(&mut self) {
+        if core::mem::replace(&mut self.cache.single_flags, true) {
+            return;
+        }
+        let origin = self.load_state(types::I32, ORIGIN);
+        let (settle, settled) = (self.b.create_block(), self.b.create_block());
+        self.b.set_cold_block(settle);
+        self.b.ins().brif(origin, settle, [], settled, []);
+        self.switch(settle);
+        self.pure_helper(Helper::SettleFlags, &[]);
+        self.b.ins().jump(settled, &[]);
+        self.switch(settled);
     }
 
     // ---- exits -------------------------------------------------------------------------------------
@@ -331,9 +351,8 @@ impl<'f> Baseline<'f> {
         (code, slot)
     }
 
-    /// Finds the code for an address in the table of indirect branches, or else what looks further and leaves for the given
-    /// reason.
-    fn look_up(&mut self, target: Value, missed: ExitReason) -> Value {
+    /// Finds the code for an address in the table of indirect branches, or else what looks further.
+    fn look_up(&mut self, target: Value) -> Value {
         // The index of `xlate_abi::state::lookup_index`, scaled to the entry's size.
         let twelve = self.word(12);
         let high = self.b.ins().ushr(target, twelve);
@@ -353,7 +372,7 @@ impl<'f> Baseline<'f> {
         self.b.ins().brif(hit, found, [], not_found, []);
         self.switch(not_found);
         self.store_state(target, offset_of!(CpuState, rip) as i32);
-        let reason = self.b.ins().iconst(types::I32, i64::from(missed as u32));
+        let reason = self.b.ins().iconst(types::I32, i64::from(ExitReason::Continue as u32));
         self.store_state(reason, offset_of!(CpuState, exit_reason) as i32);
         let stub = self.load_state(types::I64, offset_of!(CpuState, missed_stub) as i32);
         self.b.ins().jump(join, &[stub.into()]);
@@ -365,9 +384,8 @@ impl<'f> Baseline<'f> {
     }
 
     /// Has the dispatcher go on at an address.
-    fn go_on_at(&mut self, target: Value, reason: ExitReason) {
-        let stub = if reason == ExitReason::Crossed { Symbol::Crossed } else { Symbol::Continue };
-        self.leave_through(stub, target);
+    fn go_on_at(&mut self, target: Value) {
+        self.leave_through(Symbol::Continue, target);
     }
 
     /// Leaves in the way `exit` emits, unless the condition holds.
@@ -386,7 +404,7 @@ impl<'f> Baseline<'f> {
         let sp = self.b.ins().get_stack_pointer(types::I64);
         let limit = self.load_state(types::I64, offset_of!(CpuState, stack_limit) as i32);
         let room = self.b.ins().icmp(IntCC::UnsignedGreaterThan, sp, limit);
-        self.unless(room, |e| e.go_on_at(target, ExitReason::Continue));
+        self.unless(room, |e| e.go_on_at(target));
     }
 
     /// Returns as tier 2's functions do: LLVM has the results in rax, rdx and rcx, Cranelift in rax, rcx and rdx; on AArch64
@@ -407,7 +425,7 @@ impl<'f> Baseline<'f> {
         self.state = self.b.ins().stack_load(types::I64, types::I64, saved, 0);
         let expected = self.word(return_to);
         let same = self.b.ins().icmp(IntCC::Equal, returned, expected);
-        self.unless(same, |e| e.go_on_at(returned, ExitReason::Crossed));
+        self.unless(same, |e| e.go_on_at(returned));
         let (code, slot) = self.link(return_to);
         self.b.ins().return_call_indirect(self.tail, code, &[self.state, slot]);
     }
@@ -573,6 +591,9 @@ impl Emitter for Baseline<'_> {
         if let Some(v) = self.cache.flags[flag as usize] {
             return v;
         }
+        if flag != Flag::Df {
+            self.settle_flags();
+        }
         let v = self.load_state(types::I8, flag_offset(flag));
         self.cache.flags[flag as usize] = Some(v);
         v
@@ -583,10 +604,42 @@ impl Emitter for Baseline<'_> {
         self.cache.flags[flag as usize] = Some(c);
     }
 
+    fn set_single_flags(&mut self, keep: bool) {
+        if keep {
+            self.settle_flags();
+        } else if !self.cache.single_flags {
+            let none = self.b.ins().iconst(types::I32, 0);
+            self.store_state(none, ORIGIN);
+            self.cache.single_flags = true;
+        }
+    }
+
+    fn set_origin(&mut self, origin: Origin<Self>) {
+        let mut word = self.b.ins().iconst(types::I32, i64::from(origin.word));
+        if let Some((c, place)) = origin.bit {
+            let c = self.b.ins().uextend(types::I32, c);
+            let place = self.b.ins().iconst(types::I32, i64::from(place));
+            let bit = self.b.ins().ishl(c, place);
+            word = self.b.ins().bor(word, bit);
+        }
+        self.store_state(word, ORIGIN);
+        let operands = [(Some(origin.x), offset_of!(FlagOrigin, x)), (origin.y, offset_of!(FlagOrigin, y))];
+        for (v, field) in operands.into_iter().filter_map(|(v, field)| Some((v?, field))) {
+            let v = self.int(origin.ty, v);
+            self.store_state(v, (offset_of!(CpuState, origin) + field) as i32);
+        }
+        let df = self.cache.flags[Flag::Df as usize];
+        self.cache.flags = [None; 6];
+        self.cache.flags[Flag::Df as usize] = df;
+        self.cache.parity = None;
+        self.cache.single_flags = false;
+    }
+
     fn parity(&mut self) -> Value {
         if let Some(v) = self.cache.parity {
             return v;
         }
+        self.settle_flags();
         let v = self.load_state(types::I8, PARITY);
         self.cache.parity = Some(v);
         v
@@ -633,6 +686,10 @@ impl Emitter for Baseline<'_> {
 
     fn iconst(&mut self, ty: Ty, bits: u64) -> Value {
         self.b.ins().iconst(int_type(ty), (bits & ty.mask()) as i64)
+    }
+
+    fn constant(&self, v: Value) -> Option<u64> {
+        self.known_bits(v)
     }
 
     fn bin(&mut self, op: Bin, ty: Ty, a: Value, b: Value) -> Value {
@@ -1013,13 +1070,13 @@ impl Emitter for Baseline<'_> {
             }
             Indirect::Jump => {
                 self.safepoint(|_| target);
-                let code = self.look_up(target, ExitReason::Continue);
+                let code = self.look_up(target);
                 // No slot leads there.
                 self.b.ins().return_call_indirect(self.tail, code, &[self.state, target]);
             }
             Indirect::Call { return_to } => {
                 self.check_stack(target);
-                let code = self.look_up(target, ExitReason::Crossed);
+                let code = self.look_up(target);
                 self.call_code(code, target, return_to);
             }
         }

@@ -18,7 +18,6 @@ pub enum Symbol {
     Promote,
     Safepoint,
     Continue,
-    Crossed,
     /// A function of [`super::runtime_calls`], by its number.
     Function(u32),
 }
@@ -43,7 +42,6 @@ impl Symbol {
             Self::Promote => (2, 1),
             Self::Safepoint => (2, 2),
             Self::Continue => (2, 3),
-            Self::Crossed => (2, 4),
         };
         UserExternalName { namespace, index }
     }
@@ -57,7 +55,6 @@ impl Symbol {
             (2, 1) => Self::Promote,
             (2, 2) => Self::Safepoint,
             (2, 3) => Self::Continue,
-            (2, 4) => Self::Crossed,
             _ => return None,
         })
     }
@@ -81,7 +78,6 @@ impl Symbol {
             Self::Promote => Some(entry::promote_stub()),
             Self::Safepoint => Some(entry::safepoint_stub()),
             Self::Continue => Some(entry::continue_stub()),
-            Self::Crossed => Some(entry::crossed_stub()),
             Self::Function(n) => Function::address(n),
         }
     }
@@ -118,7 +114,7 @@ mod tests {
     #[test]
     fn names_lead_back_to_their_symbols() {
         use Symbol::*;
-        for symbol in [Slot(0), Slot(7), Counter, Promote, Safepoint, Continue, Crossed, Function(0), Function(9)] {
+        for symbol in [Slot(0), Slot(7), Counter, Promote, Safepoint, Continue, Function(0), Function(9)] {
             assert_eq!(Symbol::of(&symbol.name()), Some(symbol));
             assert_eq!(Symbol::numbered(symbol.number()), Some(symbol));
         }

@@ -301,7 +301,7 @@ pub(super) fn movmask(e: &mut Baseline, ty: VTy, v: Wide) -> Value {
 pub(super) fn shift(e: &mut Baseline, op: VShift, ty: VTy, a: Wide, count: Value) -> Wide {
     let lane = int_lane(ty.lane);
     let width = u64::from(lane.ty().bits());
-    if let Some(count) = e.constant(count) {
+    if let Some(count) = e.known_bits(count) {
         return shift_constant(e, op, lane, a, count);
     }
     // Cranelift takes the count modulo the lane width; x86 lets every bit fall out.

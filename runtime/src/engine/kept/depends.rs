@@ -6,11 +6,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use xlate_abi::blocks::PAGE_LEN;
 use xlate_abi::cache::checksum;
-use xlate_abi::protocol::FlagRule;
 use xlate_x86::Block;
-use xlate_x86::decode::{CodeSource, MAX_BLOCK, decode_block_by, reads_flags};
+use xlate_x86::decode::{CodeSource, MAX_BLOCK, decode_block};
 
-use crate::engine::{GuestCode, flags_are_used_across};
+use crate::engine::GuestCode;
 
 /// Guest memory, and the pages of it that were looked at.
 struct Looked<'m> {
@@ -27,24 +26,11 @@ impl CodeSource for Looked<'_> {
     }
 }
 
-/// Decodes the block of before once more; gives the pages that this looked at, and whether the block reads no flags
-/// from before itself if that is asked. `None` if it has become another one, or shows that its rule about flags doesn't
-/// hold.
-pub fn pages_of(
-    before: &Block,
-    rule: FlagRule,
-    precise: bool,
-    ask: bool,
-    memory: &dyn GuestCode,
-) -> Option<(Vec<u64>, bool)> {
+/// Decodes the block of before once more; gives the pages that this looked at. `None` if it has become another one.
+pub fn pages_of(before: &Block, precise: bool, memory: &dyn GuestCode) -> Option<Vec<u64>> {
     let looked = Looked { memory, pages: RefCell::default() };
-    let block = decode_block_by(rule, &looked, before.pc, MAX_BLOCK, precise);
-    let shows = rule == FlagRule::Convention && flags_are_used_across(&block, |pc| reads_flags(&looked, pc));
-    if shows || !same(&block, before) {
-        return None;
-    }
-    let follows = ask && !reads_flags(&looked, before.pc);
-    Some((looked.pages.into_inner().into_iter().collect(), follows))
+    let block = decode_block(&looked, before.pc, MAX_BLOCK, precise);
+    same(&block, before).then(|| looked.pages.into_inner().into_iter().collect())
 }
 
 fn same(a: &Block, b: &Block) -> bool {

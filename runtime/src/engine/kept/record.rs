@@ -1,7 +1,7 @@
 //! A block's record in the file ([`xlate_abi::blocks`]): fixed fields and arrays behind them, all read where they stand.
 
 use bitflags::bitflags;
-use xlate_abi::protocol::{FlagRule, PcMapRow};
+use xlate_abi::protocol::PcMapRow;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -14,15 +14,12 @@ bitflags! {
     pub struct How: u8 {
         const PRECISE = 1;
         const COUNTED = 2;
-        /// Status flags are kept across calls and returns.
-        const EXACT = 4;
     }
 }
 
 impl How {
-    pub fn of(options: Options<'_>, rule: FlagRule) -> Self {
-        let exact = rule == FlagRule::Exact;
-        let all = [(options.precise, Self::PRECISE), (options.counted, Self::COUNTED), (exact, Self::EXACT)];
+    pub fn of(options: Options<'_>) -> Self {
+        let all = [(options.precise, Self::PRECISE), (options.counted, Self::COUNTED)];
         all.into_iter().filter_map(|(on, flag)| on.then_some(flag)).collect()
     }
 }
@@ -35,11 +32,9 @@ pub struct Head {
     /// Bytes of guest code.
     pub len: U32,
     how: u8,
-    /// Whether it may follow a return or a call: it reads no flags from before. 0 or 1; 0 where nobody asked.
-    pub follows: u8,
     /// The code's alignment, as a power of two.
     align: u8,
-    _reserved: u8,
+    _reserved: U16,
     pages: U16,
     relocations: U16,
     slots: U16,
@@ -82,7 +77,6 @@ pub struct Facts<'a> {
     pub how: How,
     pub len: u32,
     pub calls: Option<u64>,
-    pub follows: bool,
     pub seen: &'a [u64],
     /// Pages that it depends on, whose numbers follow later ([`set_pages`]).
     pub pages: usize,
@@ -136,9 +130,8 @@ pub fn encode(pc: u64, code: &Code, facts: &Facts<'_>) -> Option<Vec<u8>> {
         calls: facts.calls.unwrap_or(0).into(),
         len: facts.len.into(),
         how: facts.how.bits(),
-        follows: facts.follows.into(),
         align: u8::try_from(code.align.trailing_zeros()).ok()?,
-        _reserved: 0,
+        _reserved: 0.into(),
         pages: count(facts.pages)?,
         relocations: count(code.relocations.len())?,
         slots: count(code.slots.len())?,

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use xlate_abi::protocol::{CodeOptions, FlagRule, OptLevel, Target};
+use xlate_abi::protocol::{CodeOptions, OptLevel, Target};
 use xlate_abi::state::CpuState;
 use xlate_llvm::{Region, compile_region};
 use xlate_runtime::engine::host_target;
@@ -25,7 +25,7 @@ impl Engine {
             bench: Workbench::default(),
             target: host_target(),
             regions: HashMap::new(),
-            options: CodeOptions { opt: OptLevel::O2, precise, flags: FlagRule::Exact, tso: false },
+            options: CodeOptions { opt: OptLevel::O2, precise, tso: false },
         }
     }
 }
