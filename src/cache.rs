@@ -3,7 +3,7 @@
 //! The form of its files is `xlate_abi::cache`'s; the guest's process reads them by itself.
 
 mod folder;
-mod store;
+pub mod store;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -76,8 +76,18 @@ impl Fault {
     }
 }
 
+/// How far a compiler steps back behind the service: what it makes is worth something for a long time, and can come a
+/// little later.
+const NICE: i32 = 5;
+
+fn step_back() {
+    // SAFETY: changes this process's priority, or nothing.
+    unsafe { libc::nice(NICE) };
+}
+
 /// Compiles until standard input ends.
 pub fn run() -> anyhow::Result<()> {
+    step_back();
     // Should the service die meanwhile, its end of the input is closed, but that is only read between two orders.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     let fault = std::env::var(FAULT).ok().map(|text| text.parse()).transpose().map_err(anyhow::Error::msg)?;

@@ -1,14 +1,21 @@
 //! `xlate serve`, the translator service. Runtimes start it, connect to its socket and ask for regions' code; it has
 //! several compiled at a time, the hottest first, and ends by itself when its last client has gone.
 //!
+//! It is also the parent of the processes that work for guests ([`workers`]).
+//!
 //! One thread a client reads requests; a pool of threads works them off, each with a compiler in a process of its own.
 //! Should the service die, runtimes start it again while their guests go on in tier 1.
 
 mod compilers;
 mod queue;
+mod receiver;
+mod workers;
 
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,13 +24,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use xlate_abi::protocol::Request;
+use xlate_abi::protocol::{Request, Worker};
 
 use crate::status::CommandResult;
 use crate::wire;
 use compilers::Compilers;
 use queue::{Client, Queue};
+use receiver::Receiver;
+use workers::Workers;
 
 /// Compiles hot regions for runtimes (`xlate run` starts it as needed).
 #[derive(clap::Args, Debug)]
@@ -37,6 +47,15 @@ pub struct Args {
     /// Ends when there has been no client for so many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3)]
     idle: u64,
+    /// An inherited descriptor of the lock that says that a service is there. It is held as long as the service lives.
+    #[arg(long, hide = true, value_name = "FD")]
+    lock: Option<RawFd>,
+    /// The first worker's key.
+    #[arg(long, hide = true, requires = "work")]
+    key: Option<u64>,
+    /// The first worker's command line; its input is the standard input.
+    #[arg(last = true, hide = true, value_name = "WORK")]
+    work: Vec<OsString>,
     /// Milliseconds of CPU time a region may take; one that takes longer is tried again at half its size, down to a
     /// single block.
     #[arg(long, value_name = "MS", default_value_t = 3000)]
@@ -60,15 +79,53 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Serves until idle.
 pub fn run(args: &Args, log: Option<&str>) -> CommandResult {
-    let listener = listen(&args.socket)?;
-    let outcome = serve(args, log, &listener);
+    let _lock = args.lock.map(own_lock).transpose().context("the service's lock")?;
+    let work = first_work(args).context("the first worker's input")?;
+    let listener = match listen(&args.socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            // Another one was started at the same time. The worker is this one's all the same.
+            let Some((worker, input)) = work else { return Err(error.into()) };
+            Workers::default().run(&worker, input);
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let outcome = serve(args, log, &listener, work);
     // Somebody else may have removed it already.
     let _ = std::fs::remove_file(&args.socket);
     outcome?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn serve(args: &Args, log: Option<&str>, listener: &UnixListener) -> anyhow::Result<()> {
+/// Keeps the lock from the service's children.
+fn own_lock(lock: RawFd) -> io::Result<OwnedFd> {
+    if lock <= libc::STDERR_FILENO {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: who names it has left it to this process.
+    let lock = unsafe { OwnedFd::from_raw_fd(lock) };
+    fcntl(&lock, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(lock)
+}
+
+/// The worker that the service is started with.
+fn first_work(args: &Args) -> io::Result<Option<(Worker, OwnedFd)>> {
+    if args.work.is_empty() {
+        return Ok(None);
+    }
+    let command = args.work.iter().map(|word| word.as_bytes().to_vec()).collect();
+    let input = io::stdin().as_fd().try_clone_to_owned()?;
+    // The service itself has no use for it, and the worker looks for its end.
+    nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
+    Ok(Some((Worker { command, key: args.key }, input)))
+}
+
+fn serve(
+    args: &Args,
+    log: Option<&str>,
+    listener: &UnixListener,
+    work: Option<(Worker, OwnedFd)>,
+) -> anyhow::Result<()> {
     let program =
         std::env::current_exe().context("this command's own path")?.with_file_name(xlate_abi::names::COMPILER);
     let compilers = Compilers::new(&program, log, Duration::from_millis(args.compile_limit))?;
@@ -77,8 +134,12 @@ fn serve(args: &Args, log: Option<&str>, listener: &UnixListener) -> anyhow::Res
         .thread_name(|n| format!("compile-{n}"))
         .build()
         .context("can't start the compiling threads")?;
-    let service = Arc::new(Service { queue: Queue::new(pool, compilers), clients: AtomicUsize::new(0) });
+    let (queue, workers) = (Queue::new(pool, compilers), Workers::default());
+    let service = Arc::new(Service { queue, workers, clients: AtomicUsize::new(0) });
     tracing::info!(socket = %args.socket.display(), "serving");
+    if let Some((worker, input)) = work {
+        service.attend_to("worker", move |service| service.workers.run(&worker, input))?;
+    }
     Ok(service.accept_until_idle(listener, Duration::from_secs(args.idle))?)
 }
 
@@ -98,6 +159,8 @@ fn listen(path: &Path) -> anyhow::Result<UnixListener> {
 
 struct Service {
     queue: Queue,
+    workers: Workers,
+    /// Clients, and workers that no client waits with.
     clients: AtomicUsize,
 }
 
@@ -124,25 +187,38 @@ impl Service {
     fn welcome(self: &Arc<Self>, stream: UnixStream) -> io::Result<()> {
         stream.set_nonblocking(false)?;
         stream.set_write_timeout(Some(PATIENCE))?;
+        self.attend_to("client", move |service| service.attend(stream))
+    }
+
+    /// Does something in a thread of its own; the service lasts until that has ended.
+    fn attend_to(self: &Arc<Self>, name: &str, work: impl FnOnce(&Self) + Send + 'static) -> io::Result<()> {
         self.clients.fetch_add(1, Ordering::AcqRel);
         let service = Arc::clone(self);
-        std::thread::Builder::new().name("client".to_owned()).spawn(move || {
-            service.attend(stream);
+        let started = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            work(&service);
             service.clients.fetch_sub(1, Ordering::AcqRel);
-        })?;
-        Ok(())
+        });
+        started.map(drop)
     }
 
     /// Takes a client's requests until it goes.
-    fn attend(&self, mut stream: UnixStream) {
+    fn attend(&self, stream: UnixStream) {
         let client = match stream.try_clone() {
             Ok(writer) => Arc::new(Client::new(writer)),
             Err(e) => return tracing::warn!("a client is turned away: {e}"),
         };
+        let mut stream = Receiver::new(stream);
         loop {
             match wire::receive(&mut stream) {
+                Ok(Some(Request::Work(worker))) => match stream.descriptor() {
+                    Some(input) => self.workers.run(&worker, input),
+                    None => tracing::warn!("a worker's order came without its input"),
+                },
                 Ok(Some(Request::Compile(request))) => self.queue.push(Arc::clone(&client), request),
-                Ok(Some(Request::Keep(place))) => client.keep_in(place),
+                Ok(Some(Request::Keep(place))) => {
+                    self.queue.prepare();
+                    client.keep_in(place);
+                }
                 Ok(None) => break,
                 Err(e) => {
                     tracing::warn!("a client is dropped: {e}");

@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, Command};
 use xlate_abi::image::notes::CpuTimes;
 use xlate_abi::protocol::OptLevel;
 
+use crate::engine::workers::Work;
 use crate::linux::cpu_time;
 
 /// Which tiers may run (`--engine`).
@@ -40,6 +41,8 @@ pub enum Subject {
     Image(PathBuf),
     /// Print the translator's own memory map and check it against where guests live.
     LayoutTest,
+    /// Work for another process's guest, as the service starts it.
+    Work(Work),
 }
 
 /// All options of one run. Those that concern the translator go on to exec'd successors
@@ -444,6 +447,7 @@ fn command() -> Command {
                 .value_parser(clap::value_parser!(OsString))
                 .help("Resume this checkpoint image"),
         )
+        .arg(Arg::new("work").long("work").value_name("WORK").value_parser(["keep", "tier1"]).hide(true))
         .arg(Arg::new("self-test").long("self-test").value_name("TEST").value_parser(["layout"]).hide(true))
         .arg(
             Arg::new("program")
@@ -489,11 +493,13 @@ impl Config {
         }
         let image = matches.remove_one::<OsString>("image");
         let test = matches.remove_one::<String>("self-test");
+        let work = matches.remove_one::<String>("work").as_deref().and_then(Work::named);
         let program: Vec<OsString> = matches.remove_many::<OsString>("program").into_iter().flatten().collect();
-        config.subject = match (image, test, program.is_empty()) {
-            (Some(image), None, true) => Subject::Image(image.into()),
-            (None, Some(_), true) => Subject::LayoutTest,
-            (None, None, false) => Subject::Program(program),
+        config.subject = match (image, test, work, program.is_empty()) {
+            (Some(image), None, None, true) => Subject::Image(image.into()),
+            (None, Some(_), None, true) => Subject::LayoutTest,
+            (None, None, Some(work), true) => Subject::Work(work),
+            (None, None, None, false) => Subject::Program(program),
             _ => {
                 return Err(ConfigError::Usage(
                     "give either -- PROGRAM [ARGS]... or --image FILE; see --help".to_owned(),

@@ -40,6 +40,11 @@ extern "C" fn main(argc: libc::c_int, argv: *const *const libc::c_char) -> libc:
         }
         Err(error) => return fail(FAILED, &error),
     };
+    if let Subject::Work(work) = config.subject {
+        // It has no guest to get out of the way of.
+        start_log(&config);
+        return work.run();
+    }
     match layout::settle(config, &args, run) {
         Ok(never) => match never {},
         Err(error) => fail(FAILED, &error),
@@ -64,6 +69,7 @@ fn run(config: Config) -> ! {
             Err(error) => fail(error.status(), &error),
         },
         Subject::LayoutTest => test_layout(),
+        Subject::Work(_) => unreachable!("a worker isn't placed"),
     };
     std::process::exit(status)
 }

@@ -296,14 +296,6 @@ impl Memory {
         Ok(())
     }
 
-    /// Unmaps everything on the host, in a process that isn't the guest's.
-    pub fn give_up(&self) {
-        for region in self.regions() {
-            // A region that stays costs memory, nothing else.
-            let _ = unmap(region.start, region.end);
-        }
-    }
-
     /// mprotect(2). As with [`Memory::munmap`], the caller drops translations.
     pub fn mprotect(&mut self, start: u64, len: u64, prot: i32) -> Result<(), Errno> {
         if start & (self.page - 1) != 0 || prot & !(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC) != 0 {

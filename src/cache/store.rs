@@ -51,6 +51,12 @@ pub fn keep(place: &KeepIn, request: &CompileRequest, profiled: bool, blob: &Blo
     })
 }
 
+/// Creates the file's folder, for this user alone.
+pub fn make_folder(place: &KeepIn) -> io::Result<()> {
+    let path = path_of(place);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path.parent().unwrap_or(Path::new("/")))
+}
+
 enum Failure {
     Io(io::Error),
     Busy,
@@ -63,8 +69,6 @@ impl From<io::Error> for Failure {
 }
 
 fn add(place: &KeepIn, path: &Path, mut row: Row, bytes: &[u8], blob: &Blob) -> Result<u64, Failure> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     for _ in 0..ATTEMPTS {
         let Some(file) = open_locked(path)? else {
             continue;

@@ -9,14 +9,14 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_getcpuclockid};
-use nix::unistd::Pid;
+use nix::unistd::{AccessFlags, Pid, access};
 use xlate_abi::names::COMPILER;
 use xlate_abi::protocol::{Blob, CompileRequest};
 
@@ -40,6 +40,7 @@ pub struct Compilers {
     /// CPU time a compiler may take for one attempt at a region.
     limit: Duration,
     idle: Mutex<Vec<Compiler>>,
+    prepared: Once,
 }
 
 /// A region's code.
@@ -78,14 +79,20 @@ struct Stopped {
 }
 
 impl Compilers {
-    /// Starts the first compiler, for LLVM takes a while to load.
+    /// No compiler is started yet: a service may be there for workers only.
     pub fn new(program: &Path, log: Option<&str>, limit: Duration) -> anyhow::Result<Self> {
         let executed = || format!("{} can't be executed; `cargo build --release` builds it", program.display());
         let file = File::open(program).with_context(executed)?;
-        let compilers = Self { program: file, log: log.map(str::to_owned), limit, idle: Mutex::default() };
-        let first = compilers.start().with_context(executed)?;
-        lock(&compilers.idle).push(first);
-        Ok(compilers)
+        access(program, AccessFlags::X_OK).with_context(executed)?;
+        Ok(Self { program: file, log: log.map(str::to_owned), limit, idle: Mutex::default(), prepared: Once::new() })
+    }
+
+    /// Starts the first compiler before there is a request, because LLVM takes a while to load.
+    pub fn prepare(&self) {
+        self.prepared.call_once(|| match self.start() {
+            Ok(first) => lock(&self.idle).push(first),
+            Err(error) => tracing::warn!(%error, "no compiler can be started"),
+        });
     }
 
     /// Compiles a region, a smaller one if need be; the error is for the client.

@@ -28,6 +28,10 @@ impl Client {
 
     /// What is compiled for it is kept there from now on.
     pub fn keep_in(&self, place: KeepIn) {
+        // Created only here. If the user deletes it later, we don't create it again.
+        if let Err(error) = crate::cache::store::make_folder(&place) {
+            tracing::warn!(%error, "regions won't be kept");
+        }
         if self.keep.set(place).is_err() {
             tracing::warn!("a client named a second place to keep its regions in; the first one counts");
         }
@@ -110,6 +114,13 @@ impl Queue {
     pub fn new(pool: rayon::ThreadPool, compilers: Compilers) -> Self {
         let (jobs, open, keeper) = (Mutex::default(), AtomicUsize::new(0), Keeper::default());
         Self { shared: Arc::new(Shared { jobs, open, compilers, keeper }), pool, numbers: AtomicU64::new(0) }
+    }
+
+    /// A client has come that will want regions. A compiler ends with the thread that started it (prctl(2),
+    /// PR_SET_PDEATHSIG), so that must be one of the pool's, which live as long as the service.
+    pub fn prepare(&self) {
+        let shared = Arc::clone(&self.shared);
+        self.pool.spawn(move || shared.compilers.prepare());
     }
 
     /// Queues a request; some thread of the pool takes the hottest one each time.

@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 /// The program that compiles regions; it stands beside the command.
 pub const COMPILER: &str = "xlate-compile";
-/// The process that a run leaves behind to keep its code.
+/// The process that keeps a run's code.
 pub const KEEPER: &CStr = c"xlate-keep";
 /// The process that compiles tier 1's blocks for a guest.
 pub const TIER1: &CStr = c"xlate-tier1";

@@ -162,12 +162,24 @@ pub struct KeepIn {
     pub limit: u64,
 }
 
+/// A process that works for a guest's. It is the service's child, because a guest's own would outlive it, and its parent
+/// or init would have to reap it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its command line.
+    pub command: Vec<Vec<u8>>,
+    /// It runs when no other worker with a key does. Of those with its key one waits at most; the next one isn't run.
+    pub key: Option<u64>,
+}
+
 /// Runtime to service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Request {
     Compile(CompileRequest),
     /// Once, before the first request: what is compiled for this client is kept there.
     Keep(KeepIn),
+    /// Starts a worker. The descriptor that comes with this message (SCM_RIGHTS) is its standard input.
+    Work(Worker),
 }
 
 /// Service to runtime.

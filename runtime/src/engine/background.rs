@@ -1,9 +1,8 @@
 //! Tier 1 in the background: blocks that get hot are compiled by another process while the guest goes on in tier 0.
 //!
-//! That process is a fork of this one that belongs to init, as the ones in [`super::launch`], for a thread would be seen by
-//! the guest, and in its way: fork, unshare and the credentials' system calls tell processes with threads from others. It
-//! gives the guest's memory up, takes blocks from a socket, and ends when the socket does. It is started when there is enough
-//! to do for it, so that short programs never have one.
+//! It is no thread, because the guest would see that: fork, unshare and the credentials' system calls tell processes with
+//! threads from others. It is a worker of the translator service ([`super::workers`]) that takes blocks from a socket, and
+//! ends when the socket does. It is started when there is enough to do for it, so that short programs never have one.
 //!
 //! It is a help and nothing more: a block whose code hasn't come in time is compiled by the guest's own process. A program's
 //! start makes more work than it can do, so it is told little at a time, and what has run most first.
@@ -12,17 +11,17 @@ mod queue;
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
-use xlate_abi::names;
 use xlate_x86::decode::{SliceSource, decode_block};
 use xlate_x86::interpreter::DecodedBlock;
 use xlate_x86::{Block, BlockEnd};
 
 use super::baseline::{Code, Compiler, Options};
-use super::{Engine, GuestCode, launch};
+use super::workers::{Work, Workers};
+use super::{Engine, GuestCode};
 use crate::linux::descriptors::Own;
 use queue::Queue;
 
@@ -36,8 +35,6 @@ const ENOUGH: usize = 16;
 const IN_FLIGHT: usize = 24;
 /// Blocks answered in one message: as many as take about as long as the guest lets pass between two looks.
 const ANSWERS: usize = 8;
-/// How far it steps back behind the guest: less than the translator service, for this is wanted at once.
-const NICE: i32 = 5;
 /// No message is longer: a block has 64 instructions at most.
 const LONGEST: usize = 1 << 18;
 
@@ -86,6 +83,8 @@ enum Link {
 pub struct Background {
     /// Executions after which a block is asked for.
     after: u64,
+    /// Who starts it; nobody where there is no service.
+    workers: Option<Workers>,
     link: Link,
     asked: HashMap<u64, Asked>,
     /// By address. What runs on while it waits gets more urgent.
@@ -101,10 +100,11 @@ pub struct Background {
 
 impl Background {
     /// With blocks asked for in time for the guest's own process not to need to compile them. None if it does so at once.
-    pub fn new(baseline: u64) -> Option<Self> {
+    pub fn new(baseline: u64, workers: Option<Workers>) -> Option<Self> {
         let after = baseline / EARLIER;
         (after > 0 && baseline != u64::MAX).then(|| Self {
             after,
+            workers,
             link: Link::Down,
             asked: HashMap::new(),
             waiting: Queue::default(),
@@ -196,7 +196,7 @@ impl Background {
     }
 
     /// Starts the other process if there is enough to do for it, and a processor to do it.
-    fn start_if_worth_it(&mut self, memory: &dyn GuestCode) {
+    fn start_if_worth_it(&mut self) {
         if !matches!(self.link, Link::Down) || self.waiting.len() < ENOUGH {
             return;
         }
@@ -205,8 +205,19 @@ impl Background {
             self.link = Link::Off;
             return self.forget();
         }
-        match start(memory) {
+        let Some(workers) = &self.workers else {
+            tracing::info!("tier 1 works in the foreground: there is no service");
+            self.link = Link::Off;
+            return self.forget();
+        };
+        let started = pair().and_then(|[ours, theirs]| {
+            workers.start(Work::Tier1, None, theirs.as_fd())?;
+            Own::new(ours)
+        });
+        match started {
             Ok(socket) => self.link = Link::Up(socket),
+            // The service is being started: to be tried again.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => self.give_up(&error),
         }
     }
@@ -224,7 +235,8 @@ fn processors() -> usize {
     }
 }
 
-fn start(memory: &dyn GuestCode) -> io::Result<Own<OwnedFd>> {
+/// Two connected sockets that keep messages apart.
+fn pair() -> io::Result<[OwnedFd; 2]> {
     let mut ends = [0; 2];
     let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
     // SAFETY: room for two descriptors.
@@ -233,40 +245,35 @@ fn start(memory: &dyn GuestCode) -> io::Result<Own<OwnedFd>> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: both were made just now, and nobody else knows them.
-    let [ours, theirs] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
-    launch::detached(Some(theirs.as_raw_fd()), || {
-        memory.give_up();
-        serve(libc::STDIN_FILENO);
-    })?;
-    Own::new(ours)
+    Ok(ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) }))
 }
 
-/// The other process's work.
-fn serve(socket: RawFd) {
-    // SAFETY: names the process; failing changes nothing but what others read.
-    unsafe { libc::prctl(libc::PR_SET_NAME, names::TIER1.as_ptr()) };
-    launch::step_back(NICE);
-    let Ok(mut compiler) = Compiler::new() else { return };
+/// The worker's work: ends when the guest closes its end of the socket.
+pub fn work(socket: &OwnedFd) -> io::Result<()> {
+    let socket = socket.as_raw_fd();
+    let mut compiler = Compiler::new().map_err(io::Error::other)?;
     let mut buffer = vec![0; LONGEST];
     loop {
         let length = match transfer(|| {
             // SAFETY: a valid buffer.
             unsafe { libc::recv(socket, buffer.as_mut_ptr().cast(), buffer.len(), 0) }
         }) {
-            Ok(0) | Err(_) => return,
+            Ok(0) => return Ok(()),
             Ok(length) => length,
+            Err(error) => return Err(error),
         };
-        let Ok(requests) = postcard::from_bytes::<Vec<Request>>(&buffer[..length]) else { return };
+        let requests: Vec<Request> = postcard::from_bytes(&buffer[..length]).map_err(io::Error::other)?;
         for some in requests.chunks(ANSWERS) {
             let answers: Vec<Answer> =
                 some.iter().map(|r| Answer { id: r.id, code: compile(&mut compiler, r) }).collect();
-            let Ok(bytes) = postcard::to_stdvec(&answers) else { return };
+            let bytes = postcard::to_stdvec(&answers).map_err(io::Error::other)?;
             // A guest that has gone is no signal.
             let flags = libc::MSG_NOSIGNAL;
             // SAFETY: a valid buffer.
             let sent = transfer(|| unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), flags) });
             if sent.is_err() {
-                return;
+                // The guest has ended.
+                return Ok(());
             }
         }
     }
@@ -357,7 +364,7 @@ impl Engine {
             background.waiting.urge(pc);
         } else if let Some(bytes) = bytes_of(&decoded.block, memory) {
             background.ask(Asked { pc, decoded, precise, counted }, bytes);
-            background.start_if_worth_it(memory);
+            background.start_if_worth_it();
         }
         true
     }

@@ -4,16 +4,20 @@
 //! What tells that it still fits are sums of the guest pages that the block depends on ([`depends`]). Each page is looked
 //! at once, and again when it may have changed: it is watched as pages are whose code is translated here.
 //!
-//! A run keeps what it has compiled. When it isn't the program's first, it also compiles all the rest, which was too rare
-//! to pay within the run. Both are done when the process has nothing else to do any more, in another one that the guest's
-//! parent doesn't wait for. Files that can't be read or written are no files; the guest doesn't notice.
+//! A run keeps what it has compiled. When it isn't the program's first, all the rest is compiled, too, which was too rare
+//! to pay within the run. Both are done after the run's end, by another process ([`handover`]). Files that can't be read or
+//! written are no files; the guest doesn't notice.
 
 mod depends;
+pub mod handover;
 pub mod record;
 
-use std::collections::{BTreeMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -21,18 +25,20 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use memmap2::Mmap;
+use serde::{Deserialize, Serialize};
 use xlate_abi::blocks::{self, Index, Page};
-use xlate_abi::cache::TEMPORARY;
-use xlate_abi::names;
-use xlate_abi::protocol::KeepIn;
+use xlate_abi::cache::{TEMPORARY, checksum};
+use xlate_abi::protocol::{CodeBytes, KeepIn};
 use xlate_x86::interpreter::DecodedBlock;
 
 use super::baseline::{Code, Options};
 use super::compile::CompileError;
 use super::pages::Pages;
 use super::table::{AddressMap, Entry, GuestMap};
-use super::{Engine, GuestCode, called, launch, stored};
+use super::workers::{Work, Workers};
+use super::{Engine, GuestCode, called, stored};
 use crate::config::{Config, EngineChoice};
+use handover::{Handover, Uncompiled};
 use record::{Facts, How, Record};
 
 /// New blocks below which a file isn't written anew: a process, and the child of a fork, of which there may be many.
@@ -42,15 +48,15 @@ const FEW_FORKED: usize = 64;
 const MOST_NEW: usize = 16 << 20;
 /// A file's size at most.
 const MOST_KEPT: usize = 32 << 20;
-/// How far the process that does that steps back.
-const NICE: i32 = 10;
-/// How long the compiling for the next run may take.
+/// How long `xlate cache warm` may take to compile the rest.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The blocks of one program.
 pub struct Kept {
     place: KeepIn,
     path: PathBuf,
+    /// Who writes it; nobody where there is no service.
+    workers: Option<Workers>,
     /// What earlier runs have left.
     index: Option<Index<'static>>,
     /// The number of each address's first row.
@@ -92,26 +98,119 @@ struct Draft {
 }
 
 impl New {
-    /// What is to be written of it: nothing, if the code it was made from has changed since.
-    fn draft(&self, sums: &mut depends::Sums, volatile: &Pages, memory: &dyn GuestCode) -> Option<Draft> {
-        let block = &self.decoded.block;
-        let precise = self.how.contains(How::PRECISE);
-        let pages = depends::pages_of(block, precise, memory)?;
-        if pages.iter().any(|page| volatile.is_volatile(*page, page + blocks::PAGE_LEN)) {
-            return None;
+    /// As it is handed over.
+    fn compiled(&self) -> Compiled<'_> {
+        Compiled {
+            pc: self.decoded.block.pc,
+            how: self.how.bits(),
+            fingerprint: handover::fingerprint(&self.decoded.block),
+            seen: self.decoded.seen(),
+            code: Cow::Borrowed(&self.code),
         }
-        let seen = self.decoded.seen();
-        let facts = Facts { how: self.how, len: block.len, calls: called(block), seen: &seen, pages: pages.len() };
-        let record = record::encode(block.pc, &self.code, &facts)?;
-        let pages = pages.into_iter().map(|page| (page, sums.of(page, memory))).collect();
-        Some(Draft { pc: block.pc, how: self.how, pages, record })
     }
 }
 
+/// A compiled block.
+#[derive(Serialize, Deserialize)]
+pub struct Compiled<'a> {
+    pc: u64,
+    /// [`How`]'s bits.
+    how: u8,
+    /// Of the block that the code was made from ([`handover::fingerprint`]).
+    fingerprint: u64,
+    /// Where the indirect jump or call at its end was seen to lead.
+    seen: Vec<u64>,
+    code: Cow<'a, Code>,
+}
+
+impl Compiled<'_> {
+    /// What is to be written of it: nothing if the code that it was made from has changed since, or if a page that it depends
+    /// on isn't fit to be depended on.
+    fn draft(&self, memory: &dyn GuestCode, fit: &dyn Fn(u64) -> bool, sums: &mut depends::Sums) -> Option<Draft> {
+        let how = How::from_bits_retain(self.how);
+        let (block, pages) = depends::decode_noting(self.pc, how.contains(How::PRECISE), memory);
+        if handover::fingerprint(&block) != self.fingerprint || !pages.iter().all(|page| fit(*page)) {
+            return None;
+        }
+        let facts = Facts { how, len: block.len, calls: called(&block), seen: &self.seen, pages: pages.len() };
+        let record = record::encode(self.pc, &self.code, &facts)?;
+        let pages = pages.into_iter().map(|page| (page, sums.of(page, memory))).collect();
+        Some(Draft { pc: self.pc, how, pages, record })
+    }
+}
+
+/// Adds blocks to a program's file as it is now.
+fn write<'a>(
+    place: &KeepIn,
+    blocks: impl Iterator<Item = &'a Compiled<'a>>,
+    memory: &dyn GuestCode,
+    fit: &dyn Fn(u64) -> bool,
+) -> io::Result<()> {
+    let path = path_of(place);
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let mut sums = depends::Sums::default();
+    let mut drafts: Vec<Draft> = blocks.filter_map(|block| block.draft(memory, fit, &mut sums)).collect();
+    let file = map(&path);
+    if let Some(before) = file.as_deref().and_then(|file| sound(&path, place, file)) {
+        add_before(&mut drafts, &before);
+    }
+    let bytes = encode(place, drafts);
+    if occupied(folder)? + bytes.len() as u64 > place.limit {
+        // Until the service has made room.
+        return Ok(());
+    }
+    replace(&path, &bytes)
+}
+
+/// Puts a file with this content under the name. It has no name until it is whole: who removes the folder meanwhile finds
+/// it empty.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let temporary = folder.join(format!("{TEMPORARY}{}", std::process::id()));
+    let unnamed = OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).mode(0o600).open(folder);
+    match unnamed {
+        Ok(mut file) => {
+            file.write_all(bytes)?;
+            name_file(&file, &temporary)?;
+        }
+        // File systems, and emulators, without such files.
+        Err(error) if [Some(libc::EOPNOTSUPP), Some(libc::EISDIR)].contains(&error.raw_os_error()) => {
+            OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&temporary)?
+                .write_all(bytes)?;
+        }
+        Err(error) => return Err(error),
+    }
+    fs::rename(&temporary, path).inspect_err(|_| {
+        // It counts as abandoned later otherwise.
+        let _ = fs::remove_file(&temporary);
+    })
+}
+
+/// Gives a file without a name one (linkat(2)).
+fn name_file(file: &File, path: &Path) -> io::Result<()> {
+    let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::other);
+    let from = text(format!("/proc/self/fd/{}", file.as_raw_fd()).as_bytes())?;
+    let to = text(path.as_os_str().as_bytes())?;
+    let follow = libc::AT_SYMLINK_FOLLOW;
+    // SAFETY: two C strings.
+    let linked = unsafe { libc::linkat(libc::AT_FDCWD, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), follow) };
+    if linked == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Where a program's blocks are: beside its regions.
+fn path_of(place: &KeepIn) -> PathBuf {
+    PathBuf::from(std::ffi::OsStr::from_bytes(&place.file)).with_extension(&blocks::SUFFIX[1..])
+}
+
 impl Kept {
-    /// The program's blocks: beside its regions.
-    fn open(place: KeepIn) -> Self {
-        let path = PathBuf::from(std::ffi::OsStr::from_bytes(&place.file)).with_extension(&blocks::SUFFIX[1..]);
+    /// The program's blocks.
+    fn open(place: KeepIn, workers: Option<Workers>) -> Self {
+        let path = path_of(&place);
         let index = map(&path).and_then(|file| sound(&path, &place, Box::leak(Box::new(file))));
         let (rows, pages) = index.map_or((&[][..], 0), |index| (index.rows, index.pages.len()));
         let mut first = AddressMap::default();
@@ -120,7 +219,7 @@ impl Kept {
             first.entry(row.pc.get()).or_insert(n as u32);
         }
         let pages = vec![State::Unknown; pages];
-        Self { place, path, index, first, pages, new: Vec::new(), new_bytes: 0, forked: false }
+        Self { place, path, workers, index, first, pages, new: Vec::new(), new_bytes: 0, forked: false }
     }
 
     /// The record of a block at `pc` that was compiled like this, where memory holds all that it depends on, and its
@@ -170,37 +269,16 @@ impl Kept {
         self.new_bytes = 0;
     }
 
-    fn folder(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new("/"))
-    }
-
     /// Makes the folder.
     fn prepare(&self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(self.folder())
+        DirBuilder::new().recursive(true).mode(0o700).create(self.path.parent().unwrap_or(Path::new("/")))
     }
 
-    /// Adds the new blocks to the file as it is now.
+    /// Adds the new blocks to the file, from within the run.
     fn write(&self, volatile: &Pages, memory: &dyn GuestCode) -> io::Result<()> {
-        let folder = self.folder();
-        let mut sums = depends::Sums::default();
-        let mut drafts: Vec<Draft> = self.new.iter().filter_map(|new| new.draft(&mut sums, volatile, memory)).collect();
-        let file = map(&self.path);
-        if let Some(before) = file.as_deref().and_then(|file| sound(&self.path, &self.place, file)) {
-            add_before(&mut drafts, &before);
-        }
-        let bytes = encode(&self.place, drafts);
-        if occupied(folder)? + bytes.len() as u64 > self.place.limit {
-            // Until the service has made room.
-            return Ok(());
-        }
-        let name = format!("{TEMPORARY}{}", std::process::id());
-        let temporary = folder.join(name);
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        let written = file.write_all(&bytes).and_then(|()| fs::rename(&temporary, &self.path));
-        written.inspect_err(|_| {
-            // It counts as abandoned later otherwise.
-            let _ = fs::remove_file(&temporary);
-        })
+        let compiled: Vec<Compiled<'_>> = self.new.iter().map(New::compiled).collect();
+        let fit = |page| !volatile.is_volatile(page, page + blocks::PAGE_LEN);
+        write(&self.place, compiled.iter(), memory, &fit)
     }
 }
 
@@ -274,21 +352,11 @@ fn occupied(folder: &Path) -> io::Result<u64> {
     Ok(sizes.sum())
 }
 
-/// In a process of its own: nothing it does is urgent, and nobody is to notice it.
-fn step_back() {
-    // SAFETY: plain system calls; failing changes nothing but how much others notice.
-    unsafe {
-        libc::prctl(libc::PR_SET_NAME, names::KEEPER.as_ptr());
-        libc::prctl(libc::PR_SET_DUMPABLE, 0);
-    }
-    launch::step_back(NICE);
-}
-
 impl Engine {
     /// Finds what earlier runs have left of tier 1.
     pub(super) fn use_kept(&mut self, config: &Config, place: &KeepIn) {
         if config.engine == EngineChoice::Auto {
-            let kept = Kept::open(place.clone());
+            let kept = Kept::open(place.clone(), Workers::new(config));
             self.stats.kept_rows = kept.index.map_or(0, |index| index.rows.len() as u64);
             self.kept = Some(kept);
         }
@@ -368,7 +436,7 @@ impl Engine {
         }
     }
 
-    /// At the end of the process: keeps what is worth it, without holding up whoever waits for the guest.
+    /// At the end of the process: has what is worth it kept, without holding up whoever waits for the guest.
     pub fn keep_blocks(&mut self, memory: &dyn GuestCode) {
         let Some(kept) = &self.kept else { return };
         let first = kept.index.is_none();
@@ -379,21 +447,49 @@ impl Engine {
         if new + worth.len() < few && (forked || !first) {
             return;
         }
-        // Here, not there: a folder that is removed meanwhile stays so.
-        let prepared = self.kept.as_ref().map_or(Ok(()), Kept::prepare);
-        let started = prepared.and_then(|()| {
-            launch::detached(None, || {
-                step_back();
-                self.compile_for_later(&worth);
-                if let Some(kept) = &self.kept {
-                    // Nobody is left to be told.
-                    let _ = kept.write(&self.pages, memory);
-                }
-            })
-        });
-        if let Err(error) = started {
+        if let Err(error) = self.hand_over(&worth, memory) {
             tracing::debug!(%error, "nothing is kept");
         }
+    }
+
+    /// Has a worker keep what this run has compiled, and compile the rest of what is worth it.
+    fn hand_over(&mut self, worth: &[u64], memory: &dyn GuestCode) -> io::Result<()> {
+        let handover = self.handover(worth, memory)?.write()?;
+        let Some(Kept { workers: Some(workers), place, .. }) = &self.kept else {
+            return Err(io::Error::other("there is no service"));
+        };
+        workers.start(Work::Keep, Some(checksum(&place.file)), handover.as_fd())
+    }
+
+    /// What a worker needs for that. Creates the folder, and the worker doesn't: if the user deletes it later, it isn't
+    /// created again.
+    fn handover(&mut self, worth: &[u64], memory: &dyn GuestCode) -> io::Result<Handover<'_>> {
+        let how = How::of(Options { precise: self.precise, counted: self.counts(), check: None }).bits();
+        let uncompiled = worth.iter().filter_map(|&pc| {
+            let decoded = self.table.block(pc)?.decoded.as_ref()?;
+            Some(Uncompiled { pc, seen: decoded.seen() })
+        });
+        let uncompiled = uncompiled.collect();
+        let pages = self.looked_at(memory);
+        let kept = self.kept.as_ref().ok_or_else(|| io::Error::other("nothing is to be kept"))?;
+        kept.prepare()?;
+        let compiled = kept.new.iter().map(New::compiled).collect();
+        Ok(Handover { place: Cow::Borrowed(&kept.place), compiled, uncompiled, how, pages })
+    }
+
+    /// The pages of guest code that decoding has looked at, as they are now. Each has its neighbour with it: an instruction may
+    /// have been looked for there.
+    fn looked_at(&self, memory: &dyn GuestCode) -> Vec<CodeBytes> {
+        let looked_at = self.table.looked_at().flat_map(|page| [page, page + blocks::PAGE_LEN]);
+        let pages: BTreeSet<u64> = looked_at.collect();
+        let fit = pages.into_iter().filter(|page| !self.pages.is_volatile(*page, page + blocks::PAGE_LEN));
+        let read = |address| {
+            let mut bytes = vec![0; blocks::PAGE_LEN as usize];
+            let there = memory.fetch(address, &mut bytes);
+            bytes.truncate(there);
+            CodeBytes { address, bytes }
+        };
+        fit.map(read).collect()
     }
 
     /// `xlate cache warm`: compiles and keeps all blocks, here and now.

@@ -2,14 +2,16 @@
 //! no SIGCHLD.
 
 use std::ffi::{CString, OsStr};
+use std::fs::{File, TryLockError};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use xlate_abi::names;
+use xlate_abi::protocol::Worker;
 
 /// The program that makes the code; it stands beside the command, which the service is part of.
 pub fn compiler_of(xlate: &Path) -> PathBuf {
@@ -40,24 +42,48 @@ pub fn socket_path(xlate: &Path) -> io::Result<PathBuf> {
     Ok(directory.join(format!("serve-{:016x}", hasher.finish())))
 }
 
-/// Starts `xlate serve --socket SOCKET`.
-pub fn start_service(xlate: &Path, socket: &Path) -> io::Result<()> {
-    let words = [xlate.as_os_str(), OsStr::new("serve"), OsStr::new("--socket"), socket.as_os_str()];
+/// The descriptor by which a service gets its lock.
+const LOCK: RawFd = 3;
+
+/// Starts `xlate serve --socket SOCKET`, perhaps with a worker to begin with and the descriptor for that. The error is
+/// `WouldBlock` while there is one that was started like this: it listens, or soon will.
+pub fn start_service(xlate: &Path, socket: &Path, work: Option<(&Worker, RawFd)>) -> io::Result<()> {
+    let lock = lock_for(socket)?;
+    let mut words = vec![xlate.as_os_str(), OsStr::new("serve"), OsStr::new("--socket"), socket.as_os_str()];
+    let lock_option = format!("--lock={LOCK}");
+    words.push(OsStr::new(&lock_option));
+    let key = work.and_then(|(worker, _)| worker.key).map(|key| format!("--key={key}"));
+    words.extend(key.as_deref().map(OsStr::new));
+    if let Some((worker, _)) = work {
+        words.push(OsStr::new("--"));
+        words.extend(worker.command.iter().map(|word| OsStr::from_bytes(word)));
+    }
     let words: Vec<CString> = words.iter().map(|w| CString::new(w.as_bytes())).collect::<Result<_, _>>()?;
     let mut argv: Vec<*const libc::c_char> = words.iter().map(|w| w.as_ptr()).collect();
     argv.push(core::ptr::null());
     // A bare environment: the guest's own may be anything.
     let path = c"PATH=/usr/local/bin:/usr/bin:/bin";
     let envp = [path.as_ptr(), core::ptr::null()];
-    detached(None, || {
+    detached([work.map(|(_, input)| input), Some(lock.as_raw_fd())], || {
         step_back(SERVICE_NICE);
         // SAFETY: null-terminated arrays of strings that live until the exec.
         unsafe { libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()) };
     })
 }
 
-/// How far the service steps back: what it makes is worth something for a long time, and can come a little later.
-const SERVICE_NICE: i32 = 10;
+/// Takes the lock that says that a service is there.
+fn lock_for(socket: &Path) -> io::Result<File> {
+    let lock = File::options().create(true).append(true).mode(0o600).open(socket.with_extension("lock"))?;
+    lock.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
+        TryLockError::Error(error) => error,
+    })?;
+    Ok(lock)
+}
+
+/// How far the service steps back, and with it what compiles tier 1 for a guest: that is wanted at once. Its other children
+/// step back further.
+const SERVICE_NICE: i32 = 5;
 
 /// Takes the processor only where the guest leaves it, in a process that works for it.
 pub(super) fn step_back(by: i32) {
@@ -77,21 +103,23 @@ fn clone_process(exit_signal: i32) -> io::Result<i32> {
 
 /// What the process in between and its child work on.
 struct Job<F> {
-    input: Option<RawFd>,
+    inherited: Inherited,
     work: Option<F>,
 }
+
+/// Descriptors that become the grandchild's standard input and [`LOCK`].
+type Inherited = [Option<RawFd>; 2];
 
 /// Size of the stack that they have; only touched pages cost anything.
 const STACK: usize = 64 << 20;
 
-/// Runs `work` in a grandchild that belongs to init, with no descriptors but perhaps its standard input, and default
-/// signals.
+/// Runs `work` in a grandchild that belongs to init, with no descriptors but the inherited ones, and default signals. Whoever is the machine's first process has to reap it: only the service is started like this.
 ///
 /// The process in between shares this one's memory, as after vfork: copying the page tables of a large process takes
 /// milliseconds, and is done once this way.
-pub(super) fn detached<F: FnOnce()>(input: Option<RawFd>, work: F) -> io::Result<()> {
+fn detached<F: FnOnce()>(inherited: Inherited, work: F) -> io::Result<()> {
     let mut stack = memmap2::MmapOptions::new().len(STACK).no_reserve_swap().map_anon()?;
-    let mut job = Job { input, work: Some(work) };
+    let mut job = Job { inherited, work: Some(work) };
     // SAFETY: plain system calls on local sets.
     let old = unsafe {
         let mut all: libc::sigset_t = core::mem::zeroed();
@@ -125,7 +153,7 @@ extern "C" fn fork_again<F: FnOnce()>(job: *mut libc::c_void) -> libc::c_int {
             // SAFETY: `detached` passes a job of this type; this process has a copy of it for itself.
             let job = unsafe { &mut *job.cast::<Job<F>>() };
             let work = job.work.take().expect("there is one child");
-            stand_alone(job.input, work)
+            stand_alone(job.inherited, work)
         }
         Ok(_) => exit_now(0),
         Err(_) => exit_now(1),
@@ -161,7 +189,7 @@ fn exit_now(status: i32) -> ! {
 }
 
 /// In the grandchild: gets rid of all that is the guest's, then does its work.
-fn stand_alone(input: Option<RawFd>, work: impl FnOnce()) -> ! {
+fn stand_alone([input, lock]: Inherited, work: impl FnOnce()) -> ! {
     // SAFETY: async-signal-safe system calls in a process with one thread; handlers end with the exec anyway, ignored
     // signals and the mask must be put back by hand.
     unsafe {
@@ -175,14 +203,22 @@ fn stand_alone(input: Option<RawFd>, work: impl FnOnce()) -> ! {
         let mut none: libc::sigset_t = core::mem::zeroed();
         libc::sigemptyset(&mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &none, core::ptr::null_mut());
+        // Out of the way of the numbers that they are to have.
+        let [input, lock] = [input, lock].map(|fd| fd.map(|fd| libc::fcntl(fd, libc::F_DUPFD, LOCK + 1)));
         let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
-        for fd in 0..3 {
+        for fd in 0..LOCK {
             libc::dup2(null, fd);
         }
         if let Some(input) = input {
             libc::dup2(input, libc::STDIN_FILENO);
         }
-        close_from(3);
+        match lock {
+            Some(lock) => {
+                libc::dup2(lock, LOCK);
+                close_from(LOCK as u32 + 1);
+            }
+            None => close_from(LOCK as u32),
+        }
     }
     work();
     exit_now(127)
@@ -214,7 +250,7 @@ mod tests {
     fn the_service_is_no_child_of_ours() {
         let mark = std::env::temp_dir().join(format!("xlate-launch-{}", std::process::id()));
         let path = CString::new(mark.as_os_str().as_bytes()).unwrap();
-        detached(None, || {
+        detached([None; 2], || {
             // SAFETY: a valid path.
             unsafe { libc::mkdir(path.as_ptr(), 0o700) };
         })

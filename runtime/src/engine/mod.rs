@@ -25,6 +25,7 @@ mod table;
 mod tier0;
 mod tier2;
 mod warm;
+pub mod workers;
 
 use std::rc::Rc;
 
@@ -50,6 +51,7 @@ use stored::Stored;
 use table::{Code, Entry, Link, Table};
 use tier0::Stay;
 pub use tier2::host_target;
+use workers::Workers;
 
 /// Why [`Engine::run`] came back. `rip` and all registers are precise in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +72,7 @@ pub enum Exit {
 
 impl Exit {
     /// What the kinds are called, by [`Exit::kind`].
-    const NAMES: [&'static str; 6] =
-        ["syscall", "trap", "unimplemented", "fetch fault", "safepoint", "memory fault"];
+    const NAMES: [&'static str; 6] = ["syscall", "trap", "unimplemented", "fetch fault", "safepoint", "memory fault"];
 
     fn kind(self) -> usize {
         match self {
@@ -97,8 +98,6 @@ pub trait GuestCode {
     fn watch_code(&self, start: u64, len: u64);
     /// Ends the watch of the page at `addr`; false if there was none.
     fn unwatch_code(&self, addr: u64) -> bool;
-    /// In a process that isn't the guest's: unmaps the guest's memory, so that the guest needn't copy what it writes to.
-    fn give_up(&self) {}
 }
 
 impl GuestCode for Memory {
@@ -116,10 +115,6 @@ impl GuestCode for Memory {
 
     fn unwatch_code(&self, addr: u64) -> bool {
         Memory::unwatch_code(self, addr)
-    }
-
-    fn give_up(&self) {
-        Memory::give_up(self);
     }
 }
 
@@ -211,7 +206,11 @@ impl Engine {
             table: Table::default(),
             pages: Pages::default(),
             compiler: None,
-            background: if config.background && !config.wait { Background::new(thresholds.baseline) } else { None },
+            background: if config.background && !config.wait {
+                Background::new(thresholds.baseline, Workers::new(config))
+            } else {
+                None
+            },
             pace: Pace::default(),
             native: None,
             tier2,

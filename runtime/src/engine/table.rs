@@ -258,6 +258,8 @@ pub struct Table {
     /// Blocks by pages that have no bytes of theirs, but code by which it was settled what flags they keep. What doesn't
     /// depend on it any more does no harm.
     looking: AddressMap<Vec<u64>>,
+    /// All pages that were entered in these two so far.
+    looked_at: AddressSet,
     links: Links,
     /// In the order of host addresses, for code memory is filled upwards.
     mapped: Vec<Mapped>,
@@ -295,6 +297,11 @@ impl Table {
     /// Where the known blocks begin.
     pub fn block_addresses(&self) -> Vec<u64> {
         self.blocks.keys().copied().collect()
+    }
+
+    /// Pages of guest code that blocks were made from, or depended on, those included that are forgotten by now.
+    pub fn looked_at(&self) -> impl Iterator<Item = u64> {
+        self.looked_at.iter().map(|page| page << PAGE_SHIFT)
     }
 
     /// The known blocks in the page of an address and the pages beside it.
@@ -399,6 +406,7 @@ impl Table {
 
     /// Has the block at `pc` dropped with what is in the page of an address.
     pub fn depends_on(&mut self, pc: u64, address: u64) {
+        self.looked_at.insert(address >> PAGE_SHIFT);
         let looking = self.looking.entry(address >> PAGE_SHIFT).or_default();
         if !looking.contains(&pc) {
             looking.push(pc);
@@ -421,6 +429,7 @@ impl Table {
     /// Enters an address for the pages of a range. It isn't there yet if `is_new`.
     fn index(&mut self, pc: u64, start: u64, end: u64, is_new: bool) {
         for page in pages(start, end) {
+            self.looked_at.insert(page);
             let owners = self.by_page.entry(page).or_default();
             if is_new || !owners.contains(&pc) {
                 owners.push(pc);

@@ -210,8 +210,11 @@ impl Client {
             return self.give_up(&format!("{MAX_STARTS} starts didn't help: {error}"));
         }
         self.starts += 1;
-        if let Err(error) = launch::start_service(&program, &socket) {
-            return self.give_up(&format!("can't start {}: {error}", program.display()));
+        match launch::start_service(&program, &socket, None) {
+            Ok(()) => {}
+            // Somebody else has just started one.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return self.give_up(&format!("can't start {}: {error}", program.display())),
         }
         let now = Instant::now();
         self.link = Link::Starting { since: now, tried: now };
@@ -283,7 +286,7 @@ impl Client {
 }
 
 /// A message as the service takes it.
-fn message(request: &Request) -> Result<Vec<u8>, postcard::Error> {
+pub(super) fn message(request: &Request) -> Result<Vec<u8>, postcard::Error> {
     let body = postcard::to_stdvec(request)?;
     Ok([&(body.len() as u32).to_le_bytes(), &body[..]].concat())
 }

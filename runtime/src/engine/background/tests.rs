@@ -42,13 +42,15 @@ fn run(engine: &mut Engine, memory: &At, count: u64) {
 }
 
 #[test]
-fn hot_blocks_get_code_that_another_process_made() {
+fn hot_blocks_get_code_that_a_worker_made() {
     let mut engine = engine();
     let after = 20;
     engine.background.as_mut().unwrap().after = after;
     let memory = rounds(2 * ENOUGH);
     // At once, and on a machine with one processor, too.
-    engine.background.as_mut().unwrap().link = Link::Up(start(&memory).unwrap());
+    let [ours, theirs] = pair().unwrap();
+    let worker = std::thread::spawn(move || work(&theirs).unwrap());
+    engine.background.as_mut().unwrap().link = Link::Up(Own::new(ours).unwrap());
     // The jumps, and the end of a round.
     let hot = 2 * ENOUGH as u64 + 1;
     // More and more rounds until it has come: how fast it is, is not for a test to say.
@@ -62,6 +64,8 @@ fn hot_blocks_get_code_that_another_process_made() {
     let interpreted = engine.stats.blocks_interpreted;
     run(&mut engine, &memory, 1000);
     assert!(engine.stats.blocks_interpreted - interpreted < 1000, "blocks with code are interpreted");
+    drop(engine);
+    worker.join().expect("the worker ends when its socket does");
 }
 
 #[test]
@@ -85,11 +89,7 @@ fn without_that_process_the_guests_own_compiles() {
 fn a_process_that_dies_is_done_without() {
     let mut engine = engine();
     engine.background.as_mut().unwrap().after = 20;
-    let mut ends = [0; 2];
-    // SAFETY: room for two descriptors.
-    assert_eq!(unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET, 0, ends.as_mut_ptr()) }, 0);
-    // SAFETY: made just now.
-    let [ours, theirs] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
+    let [ours, theirs] = pair().unwrap();
     drop(theirs);
     engine.background.as_mut().unwrap().link = Link::Up(Own::new(ours).unwrap());
     run(&mut engine, &rounds(4), 100_000);
@@ -118,7 +118,7 @@ fn a_request_makes_the_same_code_there() {
         |precise| decode_block(&SliceSource { address: START, bytes: &[0x01, 0xd8, 0xeb, 0xfe] }, START, 64, precise);
     for precise in [false, true] {
         let decoded = Rc::new(DecodedBlock::new(block(precise)));
-        let mut background = Background::new(1024).unwrap();
+        let mut background = Background::new(1024, None).unwrap();
         let asked = Asked { pc: START, decoded: Rc::clone(&decoded), precise, counted: true };
         background.ask(asked, vec![0x01, 0xd8, 0xeb, 0xfe]);
         let there = compile(&mut Compiler::new().unwrap(), &background.waiting.pop().unwrap());
@@ -129,6 +129,6 @@ fn a_request_makes_the_same_code_there() {
 
 #[test]
 fn who_compiles_at_once_needs_no_other_process() {
-    assert!(Background::new(EARLIER - 1).is_none() && Background::new(u64::MAX).is_none());
-    assert_eq!(Background::new(1024).unwrap().after(), 1024 / EARLIER);
+    assert!(Background::new(EARLIER - 1, None).is_none() && Background::new(u64::MAX, None).is_none());
+    assert_eq!(Background::new(1024, None).unwrap().after(), 1024 / EARLIER);
 }

@@ -26,17 +26,11 @@ impl CodeSource for Looked<'_> {
     }
 }
 
-/// Decodes the block of before once more; gives the pages that this looked at. `None` if it has become another one.
-pub fn pages_of(before: &Block, precise: bool, memory: &dyn GuestCode) -> Option<Vec<u64>> {
+/// Decodes the block at `pc`; gives the pages that this looked at, too.
+pub fn decode_noting(pc: u64, precise: bool, memory: &dyn GuestCode) -> (Block, Vec<u64>) {
     let looked = Looked { memory, pages: RefCell::default() };
-    let block = decode_block(&looked, before.pc, MAX_BLOCK, precise);
-    same(&block, before).then(|| looked.pages.into_inner().into_iter().collect())
-}
-
-fn same(a: &Block, b: &Block) -> bool {
-    a.exit == b.exit
-        && a.insns.len() == b.insns.len()
-        && a.insns.iter().zip(&b.insns).all(|(a, b)| a.live() == b.live() && a.raw.eq_all_bits(&b.raw))
+    let block = decode_block(&looked, pc, MAX_BLOCK, precise);
+    (block, looked.pages.into_inner().into_iter().collect())
 }
 
 /// The sum of a page's executable bytes, and whether it has any.

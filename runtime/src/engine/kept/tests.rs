@@ -57,9 +57,10 @@ fn run(engine: &mut Engine, program: &At) -> u64 {
     state.gpr[0]
 }
 
-/// Writes the file.
-fn keep(engine: &Engine, program: &At) {
-    engine.kept.as_ref().unwrap().write(&engine.pages, program).unwrap();
+/// Writes the file, as a worker does.
+fn keep(engine: &mut Engine, program: &At) {
+    let handover = engine.handover(&[], program).unwrap();
+    handover::work(handover.write().unwrap()).unwrap();
 }
 
 #[test]
@@ -68,7 +69,7 @@ fn a_later_run_compiles_nothing() {
     let mut first = folder.engine();
     assert_eq!([run(&mut first, &program(7)), run(&mut first, &program(7))], [7; 2]);
     assert_eq!((first.stats.baseline_blocks, first.stats.kept_rows), (1, 0));
-    keep(&first, &program(7));
+    keep(&mut first, &program(7));
     let mut second = folder.engine();
     assert_eq!(run(&mut second, &program(7)), 7);
     let stats = &second.stats;
@@ -85,7 +86,7 @@ fn other_code_at_the_address_is_compiled_anew_and_kept_beside() {
             assert_eq!(run(&mut engine, &program(n)), u64::from(n));
         }
         assert_eq!((engine.stats.kept_rows, engine.stats.kept_installed), (rows, u64::from(rows == 2)));
-        keep(&engine, &program(n));
+        keep(&mut engine, &program(n));
     }
 }
 
@@ -95,7 +96,7 @@ fn damaged_files_and_others_files_are_ignored() {
     let mut engine = folder.engine();
     run(&mut engine, &program(7));
     run(&mut engine, &program(7));
-    keep(&engine, &program(7));
+    keep(&mut engine, &program(7));
     let kept = engine.kept.as_ref().unwrap();
     let whole = fs::read(&kept.path).unwrap();
     for at in [0, 9, 20, blocks::HEADER_LEN, whole.len() - 1] {
@@ -113,13 +114,39 @@ fn damaged_files_and_others_files_are_ignored() {
 }
 
 #[test]
+fn what_was_too_rare_to_be_compiled_is_compiled_by_the_worker() {
+    let folder = Folder::new("rare");
+    let mut first = folder.engine();
+    assert_eq!(run(&mut first, &program(7)), 7);
+    assert_eq!(first.stats.baseline_blocks, 0);
+    let rare = first.uncompiled();
+    assert_eq!(rare, [0x1000]);
+    let handover = first.handover(&rare, &program(7)).unwrap();
+    handover::work(handover.write().unwrap()).unwrap();
+    let mut second = folder.engine();
+    assert_eq!(run(&mut second, &program(7)), 7);
+    assert_eq!((second.stats.kept_installed, second.stats.blocks_interpreted), (1, 0));
+}
+
+#[test]
+fn a_folder_that_was_removed_is_not_created_again() {
+    let folder = Folder::new("removed");
+    let mut engine = folder.engine();
+    assert_eq!([run(&mut engine, &program(7)), run(&mut engine, &program(7))], [7; 2]);
+    let handover = engine.handover(&[], &program(7)).unwrap().write().unwrap();
+    fs::remove_dir_all(&folder.0).unwrap();
+    assert!(handover::work(handover).is_err());
+    assert!(!folder.0.exists());
+}
+
+#[test]
 fn a_full_folder_takes_nothing() {
     let folder = Folder::new("full");
     let mut engine = folder.engine();
     run(&mut engine, &program(7));
     run(&mut engine, &program(7));
     engine.kept.as_mut().unwrap().place.limit = 100;
-    keep(&engine, &program(7));
+    keep(&mut engine, &program(7));
     assert!(!engine.kept.as_ref().unwrap().path.exists());
 }
 
@@ -128,7 +155,7 @@ fn nothing_is_decoded_unless_something_asks() {
     let folder = Folder::new("decoded");
     let mut first = folder.engine();
     assert_eq!([run(&mut first, &program(7)), run(&mut first, &program(7))], [7; 2]);
-    keep(&first, &program(7));
+    keep(&mut first, &program(7));
     let mut second = folder.engine();
     assert_eq!(run(&mut second, &program(7)), 7);
     assert_eq!((second.stats.kept_installed, second.stats.blocks_decoded), (1, 0));
@@ -141,7 +168,7 @@ fn pages_that_were_written_to_are_looked_at_again() {
     let folder = Folder::new("written");
     let mut first = folder.engine();
     assert_eq!([run(&mut first, &program(7)), run(&mut first, &program(7))], [7; 2]);
-    keep(&first, &program(7));
+    keep(&mut first, &program(7));
     let mut second = folder.engine();
     assert_eq!(run(&mut second, &program(7)), 7);
     second.invalidate(0x1003, 1);
@@ -168,7 +195,7 @@ fn code_behind_the_block_decides_too() {
     for _ in 0..2 {
         assert_eq!(run(&mut first, &flags_over_two_pages(&kills)), 5);
     }
-    keep(&first, &flags_over_two_pages(&kills));
+    keep(&mut first, &flags_over_two_pages(&kills));
     let mut second = folder.engine();
     // The first block is the same, but its flags are read now.
     assert_eq!(run(&mut second, &flags_over_two_pages(&reads)), 0);
@@ -181,7 +208,7 @@ fn a_block_that_changed_before_the_end_is_not_kept() {
     let folder = Folder::new("changed");
     let mut first = folder.engine();
     assert_eq!([run(&mut first, &program(7)), run(&mut first, &program(7))], [7; 2]);
-    keep(&first, &program(8));
+    keep(&mut first, &program(8));
     assert_eq!(folder.engine().stats.kept_rows, 0);
 }
 
@@ -194,13 +221,13 @@ fn a_record_is_read_as_it_was_written() {
         relocations: vec![Relocation { offset: 0, symbol: Symbol::Slot(1) }],
         slots: vec![0, u64::MAX],
     };
-    let how = How::COUNTED | How::EXACT;
-    let facts = Facts { how, len: 9, calls: Some(0x77), follows: true, seen: &[5], pages: 2 };
+    let how = How::COUNTED | How::PRECISE;
+    let facts = Facts { how, len: 9, calls: Some(0x77), seen: &[5], pages: 2 };
     let mut bytes = record::encode(0x1000, &code, &facts).unwrap();
     record::set_pages(&mut bytes, [3, 4].into_iter());
     let record = Record::read(&bytes).unwrap();
     assert_eq!((record.how(), record.align(), record.calls()), (how, Some(16), Some(0x77)));
-    assert_eq!((record.head.len.get(), record.head.follows), (9, 1));
+    assert_eq!(record.head.len.get(), 9);
     assert!(record.pages.iter().map(|n| n.get()).eq([3, 4]));
     assert!(record.relocations().eq([Some(code.relocations[0])]));
     assert!(record.slots.iter().map(|slot| slot.get()).eq([0, u64::MAX]));
