@@ -165,6 +165,11 @@ impl Memory {
         self.read_where(addr, buffer, |prot| prot & libc::PROT_EXEC != 0)
     }
 
+    /// Reads code like [`Self::fetch`], as far as the guest can't write to it.
+    pub fn fetch_fixed(&self, addr: u64, buffer: &mut [u8]) -> usize {
+        self.read_where(addr, buffer, |prot| prot & (libc::PROT_EXEC | libc::PROT_WRITE) == libc::PROT_EXEC)
+    }
+
     /// Reads constants: as many bytes from `addr` as the guest can read and not write, at most `buffer.len()`.
     pub fn constants(&self, addr: u64, buffer: &mut [u8]) -> usize {
         self.read_where(addr, buffer, |prot| prot & (libc::PROT_READ | libc::PROT_WRITE) == libc::PROT_READ)

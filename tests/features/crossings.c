@@ -97,14 +97,19 @@ int main(void) {
     for (int i = 0; i < 300; i++) wrong += (flags() & 0x202) != 0x202;
     printf("%ld wrong\n", wrong);
     /* What follows a call decides which flags are kept there, and may change: the function begins with `xor eax, eax`
-       first, then with `setc al; movzx eax, al`. It stands in another page than the call. */
-    unsigned char *other = mmap(0, 8192, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    memcpy(other, "\x0f\xba\xe7\x00\xe8\xf7\x0f\x00\x00\xc3", 10); /* bt edi, 0; call other + 4096; ret */
-    long (*volatile caller)(long) = (long (*)(long))other;
-    uint64_t sum = 0;
-    for (int round = 0; round < 4; round++) {
-        memcpy(other + 4096, round % 2 ? "\x0f\x92\xc0\x0f\xb6\xc0\xc3" : "\x31\xc0\x0f\x92\xc0\x90\xc3", 7);
-        for (long i = 0; i < 400; i++) sum = sum * 31 + caller(i);
+       first, then with `setc al; movzx eax, al`. It stands in another page than the call, which is writable all the time or
+       only while it is written to. */
+    for (int writable = 0; writable < 2; writable++) {
+        unsigned char *other = mmap(0, 8192, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        memcpy(other, "\x0f\xba\xe7\x00\xe8\xf7\x0f\x00\x00\xc3", 10); /* bt edi, 0; call other + 4096; ret */
+        long (*volatile caller)(long) = (long (*)(long))other;
+        uint64_t sum = 0;
+        for (int round = 0; round < 4; round++) {
+            if (!writable) mprotect(other + 4096, 4096, PROT_READ | PROT_WRITE);
+            memcpy(other + 4096, round % 2 ? "\x0f\x92\xc0\x0f\xb6\xc0\xc3" : "\x31\xc0\x0f\x92\xc0\x90\xc3", 7);
+            if (!writable) mprotect(other + 4096, 4096, PROT_READ | PROT_EXEC);
+            for (long i = 0; i < 400; i++) sum = sum * 31 + caller(i);
+        }
+        printf("changed %lx\n", sum);
     }
-    printf("changed %lx\n", sum);
 }

@@ -141,8 +141,9 @@ pub struct Llvm<'c> {
     pub live_behind: Flags,
     /// No block of the region follows without a load of its registers.
     pub leaves_frame: bool,
-    /// Status flags were set singly since what they come from was written last.
+    /// Status flags were set singly since what they come from was written last, and which may be read later.
     pub singly: bool,
+    pub single: Flags,
     /// How the indirect jump at its end finds its way.
     pub dispatch: Dispatch<'c>,
     /// Set while a stretch is lifted without mending NaNs.
@@ -261,7 +262,13 @@ impl<'c> Emitter for Llvm<'c> {
         self.write_flag(flag, c);
     }
 
-    fn set_single_flags(&mut self, _keep: bool) {}
+    fn set_single_flags(&mut self, keep: bool) {
+        if keep {
+            self.single = STATUS;
+        } else if !self.singly {
+            self.single = 0;
+        }
+    }
 
     fn set_origin(&mut self, origin: Origin<Self>) {
         let mut word = self.ir.int(Ty::I32, origin.word.into());

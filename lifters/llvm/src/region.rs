@@ -12,6 +12,7 @@ use inkwell::{AddressSpace, GlobalVisibility};
 use xlate_abi::protocol::{Arch, CodeOptions, Target};
 use xlate_abi::state::{CpuState, PASSED, RSP};
 use xlate_x86::decode::{ALL_FLAGS, Flags, Insn, calls_directly, falls_through, flags_killed};
+use xlate_x86::lifter::STATUS;
 use xlate_x86::{Block, BlockEnd};
 
 use crate::abi;
@@ -86,6 +87,7 @@ fn lift_as<'c>(e: &mut Llvm<'c>, block: &Block, dispatch: Dispatch<'c>, lift: &i
     e.written = Registers::default();
     e.ended = false;
     e.singly = false;
+    e.single = STATUS;
     e.dispatch = dispatch;
     lift(e, block);
     assert!(e.ended, "the block at {:#x} has an end", block.pc);
@@ -171,6 +173,7 @@ fn emitter<'c>(cx: &'c Context, region: &Region, facets: Facets, target: &Target
         live_behind: ALL_FLAGS,
         leaves_frame: false,
         singly: false,
+        single: STATUS,
         dispatch: Dispatch::Compared,
         unmended: None,
         ip: 0,

@@ -68,6 +68,17 @@ const SINGLE: [(Flag, u32); 5] = [(Flag::Cf, 0), (Flag::Af, 4), (Flag::Zf, 6), (
 const FLAGS: usize = 7;
 const PARITY: usize = 1;
 
+/// The status flags by their numbers.
+const NUMBERED: [Flags; FLAGS] = [
+    RflagsBits::CF,
+    RflagsBits::PF,
+    RflagsBits::AF,
+    RflagsBits::ZF,
+    RflagsBits::SF,
+    RflagsBits::OF,
+    RflagsBits::DF,
+];
+
 /// A flag's byte in [`xlate_abi::state::FlagBytes`].
 fn flag_number(flag: Flag) -> usize {
     match flag {
@@ -279,6 +290,7 @@ impl<'c> Llvm<'c> {
         self.ir.store(slot, v);
         if n != flag_number(Flag::Df) {
             self.singly = true;
+            self.single |= NUMBERED[n];
         } else if self.options.precise {
             self.write_back_df();
         } else {
@@ -311,7 +323,7 @@ impl<'c> Llvm<'c> {
         for (slot, v) in slots.into_iter().zip([word, x, y.unwrap_or(unused)]) {
             self.ir.store(slot, v);
         }
-        self.singly = false;
+        (self.singly, self.single) = (false, lifter::STATUS);
         if !self.options.precise {
             self.written.flags |= STATUS;
             return;
@@ -328,6 +340,7 @@ impl<'c> Llvm<'c> {
         if !core::mem::take(&mut self.singly) {
             return;
         }
+        let wanted = wanted & self.single;
         self.consume(wanted);
         let mut bits = self.ir.i64(0);
         let mut add = |e: &Self, v: IntValue<'c>, place: u32| {

@@ -109,7 +109,7 @@ fn step<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, op: FlagOp) {
     let place = l.place(i, 0);
     let one = l.imm(ty, 1);
     let (a, r) = update(l, i, place, op, ty, one);
-    l.set_flags_but_carry(op, ty, [a, one, r]);
+    l.set_flags_but_carry(op, ty, [a, one, r], |l| l.flag(Flag::Cf));
 }
 
 fn neg<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {

@@ -146,12 +146,7 @@ fn set_flags_with_carry<E: Emitter>(
     r: E::Val,
     carry: impl FnOnce(&mut Lifter<'_, E>) -> E::Cond,
 ) {
-    if l.is_live(RflagsBits::CF) {
-        let c = carry(l);
-        l.set_flag(Flag::Cf, c);
-    }
-    let others = STATUS & !RflagsBits::CF;
-    l.set_flags(FlagOp::Logic, ty, [r, r, r], None, others);
+    l.set_flags_but_carry(FlagOp::Logic, ty, [r, r, r], carry);
 }
 
 /// All flags are clear but for ZF (SDM vol. 2, POPCNT); PF too, which then isn't the result's parity.

@@ -334,7 +334,12 @@ pub fn live_in(source: &dyn CodeSource, pc: u64) -> Flags {
     while let Some(pc) = at.take() {
         decode_run(&Ahead(source), pc, |i| {
             read |= flags_read(i) & undecided;
-            undecided &= !flags_killed(i);
+            let killed = flags_killed(i) & undecided;
+            // One without a meaning raises an exception, whose handler sees the flags.
+            if killed != 0 && isa::lookup::<Interpreter>(i.code()).is_none() {
+                return false;
+            }
+            undecided &= !killed;
             left -= 1;
             if undecided & !RflagsBits::DF == 0 || left == 0 {
                 return false;

@@ -56,8 +56,8 @@ struct LazyFlags<E: Emitter> {
     r: E::Val,
     /// What goes into the operation beside the operands.
     carry: Option<E::Cond>,
-    /// CF where the operation leaves it (INC and DEC).
-    kept: Option<E::Cond>,
+    /// CF where it isn't the operation's.
+    own_carry: Option<E::Cond>,
 }
 
 impl<E: Emitter> Clone for LazyFlags<E> {
@@ -512,6 +512,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     pub fn call_helper(&mut self, helper: xlate_abi::state::Helper, args: &[E::Val]) -> E::Val {
         if !helper.is_pure() {
             self.flush_flags();
+            self.fault_point();
         }
         self.e.call_helper(helper, args)
     }
@@ -522,18 +523,24 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     #[inline(always)]
     pub fn set_flags(&mut self, op: FlagOp, ty: Ty, [a, b, r]: [E::Val; 3], carry: Option<E::Cond>, defined: Flags) {
         self.retire(defined);
-        self.lazy = Some(LazyFlags { op, ty, a, b, r, carry, kept: None });
+        self.lazy = Some(LazyFlags { op, ty, a, b, r, carry, own_carry: None });
         self.valid = defined;
         self.pending = defined & self.live;
     }
 
-    /// All flags but CF are those of `op`.
+    /// All flags are those of `op`, but for CF, which has a rule of its own.
     #[inline(always)]
-    pub fn set_flags_but_carry(&mut self, op: FlagOp, ty: Ty, [a, b, r]: [E::Val; 3]) {
-        let kept = self.is_live(RflagsBits::CF).then(|| self.flag(Flag::Cf));
+    pub fn set_flags_but_carry(
+        &mut self,
+        op: FlagOp,
+        ty: Ty,
+        [a, b, r]: [E::Val; 3],
+        carry: impl FnOnce(&mut Self) -> E::Cond,
+    ) {
+        let own_carry = self.is_live(RflagsBits::CF).then(|| carry(self));
         self.set_flags(op, ty, [a, b, r], None, STATUS);
         if let Some(lazy) = &mut self.lazy {
-            lazy.kept = kept;
+            lazy.own_carry = own_carry;
         }
     }
 
@@ -642,7 +649,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
 
     #[inline(always)]
     fn direct_condition(&mut self, lazy: &LazyFlags<E>, cc: Cc) -> Option<E::Cond> {
-        if lazy.kept.is_some() && needs(cc) & RflagsBits::CF != 0 {
+        if lazy.own_carry.is_some() && needs(cc) & RflagsBits::CF != 0 {
             return None;
         }
         let pred = match (lazy.op, cc) {
@@ -741,11 +748,11 @@ impl<'e, E: Emitter> Lifter<'e, E> {
             origin::immediate((y << unused) as i64 >> unused)
         });
         word |= immediate.unwrap_or(0);
-        let bit = match (lazy.carry, lazy.kept) {
+        let bit = match (lazy.carry, lazy.own_carry) {
             (Some(carry), _) => Some((carry, origin::CARRY_PLACE)),
-            (None, Some(kept)) => {
-                word |= origin::KEEPS_CF;
-                Some((kept, origin::KEPT_CF_PLACE))
+            (None, Some(own)) => {
+                word |= origin::HAS_OWN_CF;
+                Some((own, origin::OWN_CF_PLACE))
             }
             (None, None) => None,
         };
@@ -764,8 +771,8 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     fn carry(&mut self, l: &LazyFlags<E>) -> E::Cond {
-        if let Some(kept) = l.kept {
-            return kept;
+        if let Some(own) = l.own_carry {
+            return own;
         }
         let (below, tie) = match l.op {
             FlagOp::Logic => return self.e.bconst(false),

@@ -9,7 +9,7 @@ use iced_x86::{Code, Instruction, Mnemonic, OpKind, RflagsBits};
 use crate::decode::Flags;
 use crate::emitter::{Bin, Emitter, Flag, Pred, Ty};
 use crate::isa::Semantics;
-use crate::lifter::{FlagOp, Lifter};
+use crate::lifter::{FlagOp, Lifter, STATUS};
 
 /// The chapter's instructions, one line each.
 pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
@@ -140,6 +140,13 @@ pub fn shift<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, op: Bin) {
             bit_at(l, work, wide, place)
         }
     };
+    match (&count, op) {
+        // As the sum of two equal operands: AF is undefined.
+        (Count::Known(1), Bin::Shl) => return l.set_flags(FlagOp::Add, ty, [a, a, r], None, STATUS),
+        (Count::Known(1), Bin::Lshr) | (Count::Unknown(..), _) => {}
+        // OF is undefined behind other counts than one, and SAR clears it then.
+        (Count::Known(_), _) => return l.set_flags_but_carry(FlagOp::Logic, ty, [r, r, r], carry),
+    }
     count.set_flag(l, Flag::Of, |l| match op {
         Bin::Shl => {
             let sign = sign_bit(l, ty, r);

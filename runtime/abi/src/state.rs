@@ -87,9 +87,9 @@ pub mod origin {
     pub const WIDTH_PLACE: u32 = 3;
     /// A carry goes into the operation.
     pub const CARRY_PLACE: u32 = 5;
-    /// CF isn't the operation's but the next bit (INC and DEC).
-    pub const KEEPS_CF: u32 = 1 << 6;
-    pub const KEPT_CF_PLACE: u32 = 7;
+    /// CF isn't the operation's but the next bit: INC and DEC leave it, shifts have a rule of their own.
+    pub const HAS_OWN_CF: u32 = 1 << 6;
+    pub const OWN_CF_PLACE: u32 = 7;
     /// The second operand is the word's upper bits from [`IMMEDIATE_PLACE`] on, sign-extended, and `y` means nothing.
     pub const IMMEDIATE: u32 = 1 << 8;
     pub const IMMEDIATE_PLACE: u32 = 12;
@@ -129,9 +129,9 @@ impl FlagOrigin {
             _ => (x, 0),
         };
         let bit = |on: u64, flag: u64| if on != 0 { flag } else { 0 };
-        let cf = match self.word & KEEPS_CF {
+        let cf = match self.word & HAS_OWN_CF {
             0 => carries & sign,
-            _ => u64::from(self.word >> KEPT_CF_PLACE & 1),
+            _ => u64::from(self.word >> OWN_CF_PLACE & 1),
         };
         Some(
             bit(cf, CF)
@@ -605,9 +605,9 @@ mod tests {
         assert_eq!(status(SUB | longs | 1 << CARRY_PLACE, 3, 2), PF | ZF);
         assert_eq!(status(SUB | longs | 1 << CARRY_PLACE, 0, 0xffff_ffff), CF | PF | AF | ZF);
         assert_eq!(status(LOGIC | longs, 0x8000_0003, 0), SF | PF);
-        let decremented = SUB | longs | KEEPS_CF | immediate(1).expect("it is small");
+        let decremented = SUB | longs | HAS_OWN_CF | immediate(1).expect("it is small");
         assert_eq!(status(decremented, 0, 77), SF | PF | AF);
-        assert_eq!(status(decremented | 1 << KEPT_CF_PLACE, 1, 77), CF | ZF | PF);
+        assert_eq!(status(decremented | 1 << OWN_CF_PLACE, 1, 77), CF | ZF | PF);
         assert_eq!(status(BITS, CF | OF | 1 << PARITY_PLACE, 0), CF | OF);
     }
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use smallvec::SmallVec;
 use xlate_x86::decode::CodeSource;
 
 use super::GuestCode;
@@ -46,23 +47,41 @@ impl CodeSource for Fetch<'_> {
     }
 }
 
-/// The same for a block that is kept: what may follow it is looked at only where a change will be noticed, and noted.
+/// The same with a look at what may follow a block, where the guest can't write: by a store in between it could change
+/// that. The pages are noted.
 pub struct LookingAhead<'m> {
-    fetch: &'m Fetch<'m>,
+    memory: &'m dyn GuestCode,
+    fetch: Fetch<'m>,
     volatile: &'m Pages,
-    pages: RefCell<Vec<u64>>,
+    pages: RefCell<LookedAt>,
 }
 
+/// Addresses of pages.
+pub type LookedAt = SmallVec<[u64; 4]>;
+
 impl<'m> LookingAhead<'m> {
-    pub fn new(fetch: &'m Fetch<'m>, volatile: &'m Pages) -> Self {
-        Self { fetch, volatile, pages: RefCell::default() }
+    pub fn new(memory: &'m dyn GuestCode, volatile: &'m Pages) -> Self {
+        Self { memory, fetch: Fetch::new(memory), volatile, pages: RefCell::default() }
     }
 
     /// The pages that were looked at, but for those of the block itself.
-    pub fn pages_beside(self, start: u64, end: u64) -> Vec<u64> {
+    pub fn pages_beside(self, start: u64, end: u64) -> LookedAt {
         let mut pages = self.pages.into_inner();
-        pages.retain(|page| page + host_page_size() <= start || *page >= end);
+        pages.retain(|page| *page + host_page_size() <= start || *page >= end);
         pages
+    }
+
+    /// Whether a page may be looked at.
+    fn admits(&self, page: u64) -> bool {
+        let mut pages = self.pages.borrow_mut();
+        if pages.contains(&page) {
+            return true;
+        }
+        let fixed = is_fixed(self.memory, page) && !self.volatile.is_volatile(page, page + 1);
+        if fixed {
+            pages.push(page);
+        }
+        fixed
     }
 }
 
@@ -73,16 +92,17 @@ impl CodeSource for LookingAhead<'_> {
 
     fn fetch_ahead(&self, pc: u64, buffer: &mut [u8]) -> usize {
         let page = pc & !(host_page_size() - 1);
-        if self.volatile.is_volatile(pc, pc + 1) {
+        if !self.admits(page) {
             return 0;
         }
         let n = (buffer.len() as u64).min(page + host_page_size() - pc) as usize;
-        let mut pages = self.pages.borrow_mut();
-        if !pages.contains(&page) {
-            pages.push(page);
-        }
         self.fetch.fetch(pc, &mut buffer[..n])
     }
+}
+
+/// Whether the guest can't write to the code at an address.
+pub fn is_fixed(memory: &dyn GuestCode, address: u64) -> bool {
+    memory.fetch_fixed(address, &mut [0]) != 0
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ use crate::memory::Memory;
 use background::Background;
 use baseline::Compiler;
 use cache::CodeCache;
-use fetch::{Fetch, LookingAhead};
+use fetch::{LookedAt, LookingAhead};
 use kept::Kept;
 use pace::Pace;
 use pages::Pages;
@@ -90,6 +90,10 @@ impl Exit {
 pub trait GuestCode {
     /// Copies executable bytes at `addr`, as many as there are; 0 if a fetch there faults.
     fn fetch(&self, addr: u64, buffer: &mut [u8]) -> usize;
+    /// The same as far as the guest can't write to it.
+    fn fetch_fixed(&self, addr: u64, buffer: &mut [u8]) -> usize {
+        self.fetch(addr, buffer)
+    }
     /// Copies bytes at `addr` that the guest can read and not write, as many as there are.
     fn constants(&self, _addr: u64, _buffer: &mut [u8]) -> usize {
         0
@@ -103,6 +107,10 @@ pub trait GuestCode {
 impl GuestCode for Memory {
     fn fetch(&self, addr: u64, buffer: &mut [u8]) -> usize {
         Memory::fetch(self, addr, buffer)
+    }
+
+    fn fetch_fixed(&self, addr: u64, buffer: &mut [u8]) -> usize {
+        Memory::fetch_fixed(self, addr, buffer)
     }
 
     fn constants(&self, addr: u64, buffer: &mut [u8]) -> usize {
@@ -412,15 +420,17 @@ impl Engine {
             return Some(Rc::clone(decoded));
         }
         let (len, row) = (entry.len, entry.kept);
-        let decoded = DecodedBlock::new(self.decode_block(memory, pc));
-        if decoded.block.len != len {
+        let (block, looked_at) = self.decode_block(memory, pc);
+        if block.len != len {
             return None;
         }
+        let decoded = DecodedBlock::new(block);
         self.stats.blocks_decoded += 1;
         row.into_iter().flat_map(|row| self.kept_targets(row)).for_each(|target| decoded.saw(target));
         decoded.turn.set(0);
         let decoded = Rc::new(decoded);
         self.table.block(pc)?.decoded = Some(Rc::clone(&decoded));
+        self.depend_on(pc, &looked_at, memory);
         Some(decoded)
     }
 
@@ -435,16 +445,24 @@ impl Engine {
         }
     }
 
-    /// A block that nothing is made of that lasts: what it depends on isn't watched.
-    fn decode_block(&self, memory: &dyn GuestCode, pc: u64) -> Block {
-        decode_block(&Fetch::new(memory), pc, MAX_BLOCK, self.precise)
+    /// The block at `pc`, and the pages beside its own where code was looked at that follows.
+    fn decode_block(&self, memory: &dyn GuestCode, pc: u64) -> (Block, LookedAt) {
+        let source = LookingAhead::new(memory, &self.pages);
+        let block = decode_block(&source, pc, MAX_BLOCK, self.precise);
+        let looked_at = source.pages_beside(pc, block.end());
+        (block, looked_at)
+    }
+
+    /// Has a block dropped with code that was looked at for it.
+    fn depend_on(&mut self, pc: u64, looked_at: &[u64], memory: &dyn GuestCode) {
+        for &page in looked_at {
+            memory.watch_code(page, 1);
+            self.table.depends_on(pc, page);
+        }
     }
 
     fn decode(&mut self, pc: u64, memory: &dyn GuestCode) -> Result<(), BlockEnd> {
-        let fetch = Fetch::new(memory);
-        let source = LookingAhead::new(&fetch, &self.pages);
-        let block = decode_block(&source, pc, MAX_BLOCK, self.precise);
-        let looked_at = source.pages_beside(pc, block.end());
+        let (block, looked_at) = self.decode_block(memory, pc);
         // Nothing is remembered about addresses without code: code may come to be there.
         if block.is_empty() {
             return Err(block.exit);
@@ -462,10 +480,7 @@ impl Engine {
         let decoded = DecodedBlock::new(block);
         decoded.turn.set(self.first_turn());
         self.table.insert_block(pc, Entry::decoded(Rc::new(decoded), snapshot), calls);
-        for page in looked_at {
-            memory.watch_code(page, 1);
-            self.table.depends_on(pc, page);
-        }
+        self.depend_on(pc, &looked_at, memory);
         Ok(())
     }
 

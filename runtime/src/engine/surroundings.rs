@@ -26,7 +26,7 @@ const MOST_ENTRIES: usize = 1024;
 /// Most bytes of guest code in a region whose entry is compiled once more as a part of another one.
 const MAX_REPEATED: u64 = 400;
 /// Bytes of code that are sent of each block behind those.
-const AHEAD: u64 = 48;
+const AHEAD: usize = 48;
 
 /// The code around an entry.
 #[derive(Default)]
@@ -98,6 +98,15 @@ impl Surroundings {
         }
     }
 
+    /// Takes code along by which it is seen what flags are needed: only such as the guest can't write to, because a store of
+    /// the region's may come in between.
+    fn look_at(&mut self, pc: u64, memory: &dyn GuestCode) {
+        let there = memory.fetch_fixed(pc, &mut [0; AHEAD]);
+        if there > 0 {
+            self.ranges.push((pc, pc + there as u64));
+        }
+    }
+
     /// Takes a table along, or more of it.
     fn take_data(&mut self, data: CodeBytes) {
         match self.data.iter_mut().find(|known| known.address == data.address) {
@@ -154,7 +163,7 @@ impl Engine {
             && let Some((ran, _, at)) = found.hottest.pop()
         {
             if ran < cold || at != pc && self.is_gone_to(at, grows) {
-                around.ranges.push((at, at + AHEAD));
+                around.look_at(at, memory);
                 continue;
             }
             let known = self.decoded(at, memory);
@@ -162,12 +171,12 @@ impl Engine {
             let block = match &known {
                 Some(known) => &known.block,
                 None if unknown == MAX_UNKNOWN => {
-                    around.ranges.push((at, at + AHEAD));
+                    around.look_at(at, memory);
                     continue;
                 }
                 None => {
                     unknown += 1;
-                    decoded = self.decode_block(memory, at);
+                    (decoded, _) = self.decode_block(memory, at);
                     &decoded
                 }
             };
@@ -183,7 +192,7 @@ impl Engine {
         }
         // For the look at what flags the code behind the region's exits needs.
         let rest = found.hottest.into_iter().take(MAX_BLOCKS);
-        around.ranges.extend(rest.map(|(_, _, pc)| (pc, pc + AHEAD)));
+        rest.for_each(|(_, _, pc)| around.look_at(pc, memory));
         around
     }
 

@@ -10,6 +10,7 @@ use xlate_x86::Block;
 use xlate_x86::decode::{CodeSource, MAX_BLOCK, decode_block};
 
 use crate::engine::GuestCode;
+use crate::engine::fetch::is_fixed;
 
 /// Guest memory, and the pages of it that were looked at.
 struct Looked<'m> {
@@ -23,6 +24,10 @@ impl CodeSource for Looked<'_> {
         // Where no code is any more decides, too.
         self.pages.borrow_mut().extend((pc / PAGE_LEN..=last / PAGE_LEN).map(|page| page * PAGE_LEN));
         self.memory.fetch(pc, buffer)
+    }
+
+    fn fetch_ahead(&self, pc: u64, buffer: &mut [u8]) -> usize {
+        if is_fixed(self.memory, pc) { self.fetch(pc, buffer) } else { 0 }
     }
 }
 
