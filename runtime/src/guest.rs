@@ -1,6 +1,6 @@
 //! The guest process: its parts, and the loop that runs it.
 
-use xlate_abi::state::{CpuState, ExitReason, RAX, Trap};
+use xlate_abi::state::{CpuState, ExitReason, Trap};
 
 use crate::config::Config;
 use crate::engine::{Engine, Exit};
@@ -24,6 +24,7 @@ impl Guest {
     pub fn run(&mut self) -> ! {
         signal::attach(self);
         loop {
+            self.drop_written_code();
             let exit = self.engine.run(&mut self.state, &self.memory);
             self.handle(exit);
         }
@@ -74,14 +75,7 @@ impl Guest {
     /// Makes the system call the guest asks for, and delivers the signals that waited for its end.
     fn syscall(&mut self) {
         match linux::dispatch(self) {
-            Outcome::Done => {
-                if self.state.gpr[RAX] as i64 == -i64::from(libc::EFAULT) && self.release_watched() {
-                    // The kernel itself had to write to a page that is write-protected only because
-                    // translations were made from it.
-                    linux::restart(self);
-                }
-                self.deliver(None);
-            }
+            Outcome::Done => self.deliver(None),
             Outcome::Interrupted { restart } => self.deliver(Some(restart)),
             Outcome::RegistersReplaced => self.deliver(None),
             Outcome::Exited(status) => self.exit(status),
@@ -104,15 +98,26 @@ impl Guest {
         }
     }
 
-    /// Gives all pages that are write-protected for translated code back to the guest, dropping the
-    /// translations. Says whether there were any.
-    fn release_watched(&mut self) -> bool {
-        let pages = self.memory.watched_pages();
-        for &page in &pages {
-            self.memory.unwatch_code(page);
-            self.engine.invalidate(page, self.memory.page_size());
+    /// Drops the translations of pages that the kernel or the runtime has been given to write to.
+    fn drop_written_code(&mut self) {
+        for page in self.memory.take_opened() {
+            self.engine.code_written(page);
         }
-        !pages.is_empty()
+    }
+
+    /// The kernel or a device will write to this range at some time after the call. Where code may lie there, its pages
+    /// aren't watched from now on, and blocks compare their bytes.
+    pub(crate) fn expect_writes(&mut self, start: u64, len: u64) {
+        if self.memory.executable_within(start, len) {
+            self.memory.open(start, len);
+            self.engine.expect_writes(start, len);
+        }
+    }
+
+    /// Code in this range changes now, whatever its protection.
+    pub(crate) fn code_changes(&mut self, start: u64, len: u64) {
+        self.memory.open(start, len);
+        self.engine.invalidate(start, len);
     }
 
     fn name_unimplemented(&self) {
@@ -124,6 +129,8 @@ impl Guest {
 
     /// At the program's end: fills the cache, as far as that is wanted.
     pub(crate) fn fill_cache(&mut self) {
+        self.kernel.open_robust_list(&self.memory);
+        self.drop_written_code();
         if self.config.warm {
             self.engine.warm_up(&self.memory);
         } else {

@@ -32,6 +32,7 @@ guests! {
     features switches [];
     features checksums [];
     features migrate ["3"];
+    features kernel_writes ["memory"];
 }
 
 /// Baseline alone, and all tiers with waiting.
