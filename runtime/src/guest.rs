@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::engine::{Engine, Exit};
 use crate::linux::{self, Kernel, Outcome};
 use crate::memory::Memory;
-use crate::signal::{self, Signals};
+use crate::signal::{self, Notice, Signals};
 
 /// One guest process with its only thread.
 pub struct Guest {
@@ -88,8 +88,9 @@ impl Guest {
         if !self.signals.wants_attention(&self.state) {
             return;
         }
+        let disturbed = self.take_notices();
         if let Some(restart) = interrupted
-            && self.signals.restarts_call(restart)
+            && self.signals.restarts_call(restart, disturbed)
         {
             linux::restart(self);
         }
@@ -118,6 +119,19 @@ impl Guest {
     pub(crate) fn code_changes(&mut self, start: u64, len: u64) {
         self.memory.open(start, len);
         self.engine.invalidate(start, len);
+    }
+
+    /// Does what other guests, which write to this one's memory, have asked for; says whether there was anything.
+    fn take_notices(&mut self) -> bool {
+        let mut taken = false;
+        while let Some(notice) = Notice::take() {
+            match notice {
+                Notice::Written => self.code_changes(0, u64::MAX),
+                Notice::WillBeWritten { start, len } => self.expect_writes(start, len),
+            }
+            taken = true;
+        }
+        taken
     }
 
     fn name_unimplemented(&self) {

@@ -624,6 +624,57 @@ static void memory_file(const char *name) {
     close(fd), close(copy);
 }
 
+/* Code of a child that is running it. */
+static void into_child(int by_file) {
+    int ready[2];
+    if (pipe(ready)) exit(1);
+    uint8_t *p = fresh();
+    if (by_file) mprotect(p, SIZE, PROT_READ | PROT_EXEC);
+    pid_t child = fork();
+    if (!child) {
+        run(p);
+        alarm(60);
+        if (write(ready[1], "x", 1) != 1) _exit(1);
+        while (((function *)p)() == 1) {}
+        _exit(((function *)p)());
+    }
+    char byte;
+    if (read(ready[0], &byte, 1) != 1) exit(1);
+    usleep(20000);
+    if (by_file) {
+        char name[32];
+        snprintf(name, sizeof name, "/proc/%d/mem", (int)child);
+        int fd = open(name, O_WRONLY);
+        SHOW("into a child, by its file", pwrite(fd, code_of(2), 6, (off_t)p));
+        close(fd);
+    } else {
+        static uint8_t code[6];
+        put(code, 3);
+        struct iovec local = {code, 6}, remote[2] = {{p, 2}, {p + 2, 4}};
+        SHOW("into a child", process_vm_writev(child, &local, 1, remote, 2, 0));
+    }
+    int status;
+    waitpid(child, &status, 0);
+    printf("child: code %d, signal %d; here: %d\n", WEXITSTATUS(status), WTERMSIG(status), run(p));
+    close(ready[0]), close(ready[1]);
+}
+
+/* This process's own, by its number. */
+static void into_itself(void) {
+    uint8_t *p = fresh();
+    static uint8_t code[6];
+    put(code, 4);
+    struct iovec local = {code, 6}, remote = {p, 6};
+    SHOW("into itself", process_vm_writev(getpid(), &local, 1, &remote, 1, 0));
+    printf("code %d\n", run(p));
+    uint8_t *q = fresh();
+    struct iovec into = {q, 6};
+    SHOW("from itself", process_vm_readv(getpid(), &into, 1, &remote, 1, 0));
+    printf("code %d\n", run(q));
+    mprotect(p, SIZE, PROT_READ | PROT_EXEC);
+    SHOW("read-only", process_vm_writev(getpid(), &local, 1, &remote, 1, 0));
+}
+
 int main(int argc, char **argv) {
     setvbuf(stdout, 0, _IONBF, 0);
     for (int i = 0; i < 2; i++) {
@@ -647,6 +698,9 @@ int main(int argc, char **argv) {
             char name[32];
             snprintf(name, sizeof name, "/proc/%d/mem", (int)getpid());
             memory_file(name);
+            into_itself();
+            into_child(0);
+            into_child(1);
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod convert;
 mod cpuinfo;
 pub mod descriptors;
 mod exec;
+mod foreign;
 mod fs;
 mod kernel;
 mod memory;

@@ -11,7 +11,7 @@ use syscalls::x86_64::Sysno;
 
 use super::writes::{self, NONE, Write, array, bits, bytes, fixed, size, sized, special, vector};
 use super::{Args, Outcome, SysResult};
-use super::{descriptors, exec, fs, memory, memory_files, misc, paths, poll, process, signal, time};
+use super::{descriptors, exec, foreign, fs, memory, memory_files, misc, paths, poll, process, signal, time};
 use crate::errno::Errno;
 use crate::guest::Guest;
 use syscalls::Sysno as HostSysno;
@@ -359,7 +359,7 @@ pub static TABLE: &[Row] = &[
     pass!(pidfd_getfd, 3, NONE, descriptors: FD0),
     pass!(pidfd_send_signal, 4, NONE, descriptors: FD0),
     pass!(process_vm_readv, 6, &[vector(1, 2)], pids: PID0),
-    pass!(process_vm_writev, 6, &[vector(3, 4)], pids: PID0),
+    emulate!(process_vm_writev, 6, &[vector(3, 4)], foreign::process_vm_writev),
     emulate!(process_madvise, 5, &[vector(1, 2)], memory::process_madvise, descriptors: FD0),
     pass!(process_mrelease, 2, NONE, descriptors: FD0),
     pass!(kcmp, 5, NONE, pids: PID0 | PID1),
