@@ -97,8 +97,10 @@ fn known_ioctl(request: u32) -> Option<u64> {
 
 /// prctl(2), as far as the handler passes it on.
 pub fn prctl(call: &mut Call<'_>) {
+    const PR_GET_AUXV: i32 = 0x4155_5856;
     const NAME: u64 = 16;
     let len = match call.args.int(0) {
+        PR_GET_AUXV => call.args.0[2],
         libc::PR_GET_NAME => NAME,
         libc::PR_GET_TID_ADDRESS => size::LONG,
         libc::PR_GET_PDEATHSIG | libc::PR_GET_CHILD_SUBREAPER | libc::PR_GET_TSC => size::INT,
