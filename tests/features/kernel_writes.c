@@ -4,7 +4,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <linux/futex.h>
+#include <mqueue.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
@@ -19,10 +21,13 @@
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/msg.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/select.h>
+#include <sys/sem.h>
 #include <sys/sendfile.h>
+#include <sys/shm.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -624,6 +629,93 @@ static void memory_file(const char *name) {
     close(fd), close(copy);
 }
 
+/* System V's and POSIX's queues. */
+static void queues(void) {
+    struct { long type; uint8_t code[6]; } message = {1, {0}}, *got = with_data(&message, sizeof message);
+    int queue = msgget(IPC_PRIVATE, IPC_CREAT | 0600);
+    for (int i = 2; i < 4; i++) {
+        memcpy(message.code, code_of(i), 6);
+        SHOW("msgsnd", msgsnd(queue, &message, 6, 0));
+    }
+    SHOW("msgrcv", msgrcv(queue, got, 6, 0, IPC_NOWAIT));
+    printf("type %ld, code %d\n", got->type, got->code[1]);
+    check("msgrcv", got);
+    got = with_data(&message, sizeof message);
+    SHOW("msgrcv", msgrcv(queue, got, 6, 0, IPC_NOWAIT));
+    printf("type %ld, code %d\n", got->type, got->code[1]);
+    SHOW("no more", msgrcv(queue, got, 6, 0, IPC_NOWAIT));
+    struct msqid_ds *state = with_data("", 1);
+    SHOW("msgctl", msgctl(queue, IPC_STAT, state));
+    printf("%d messages\n", (int)state->msg_qnum);
+    msgctl(queue, IPC_RMID, 0);
+    int set = semget(IPC_PRIVATE, 3, IPC_CREAT | 0600);
+    unsigned short *values = with_data((unsigned short[]){5, 6, 7}, 6);
+    SHOW("SETALL", semctl(set, 0, SETALL, values));
+    values = with_data("", 1);
+    SHOW("GETALL", semctl(set, 0, GETALL, values));
+    printf("%d %d %d\n", values[0], values[1], values[2]);
+    struct semid_ds *about = with_data("", 1);
+    SHOW("semctl", semctl(set, 0, IPC_STAT, about));
+    printf("%d\n", (int)about->sem_nsems);
+    semctl(set, 0, IPC_RMID);
+    int memory = shmget(IPC_PRIVATE, 12345, IPC_CREAT | 0600);
+    struct shmid_ds *size = with_data("", 1);
+    SHOW("shmctl", shmctl(memory, IPC_STAT, size));
+    printf("%d\n", (int)size->shm_segsz);
+    shmctl(memory, IPC_RMID, 0);
+
+    char name[40];
+    snprintf(name, sizeof name, "/xlate-test-%d", (int)getpid());
+    struct mq_attr form = {.mq_maxmsg = 4, .mq_msgsize = 16}, *attributes = with_data("", 1);
+    mqd_t posix = mq_open(name, O_CREAT | O_RDWR | O_NONBLOCK, 0600, &form);
+    mq_unlink(name);
+    SHOW("mq_getattr", mq_getattr(posix, attributes));
+    printf("%ld\n", attributes->mq_msgsize);
+    mq_send(posix, (const char *)code_of(2), 6, 3);
+    uint8_t *p = fresh();
+    unsigned *priority = with_data("", 1);
+    SHOW("mq_receive", mq_receive(posix, (char *)p, 16, priority));
+    printf("priority %u, code %d\n", *priority, run(p));
+    SHOW("no more", mq_receive(posix, (char *)p, 16, priority));
+    mq_close(posix);
+}
+
+/* Reads that may end after the call that asks for them. */
+static void asynchronous(void) {
+    aio_context_t *context = with_data(&(aio_context_t){0}, sizeof *context);
+    SHOW("io_setup", syscall(SYS_io_setup, 4, context));
+    int fd = file_with_code(2);
+    for (int i = 0; i < 12; i++) {
+        uint8_t *p = fresh();
+        struct iocb request = {.aio_lio_opcode = IOCB_CMD_PREAD, .aio_fildes = (unsigned)fd, .aio_buf = (uintptr_t)p, .aio_nbytes = 6};
+        struct iocb *in_page = with_data(&request, sizeof request), *list[] = {in_page};
+        struct io_event *event = with_data("", 1);
+        int submitted = (int)syscall(SYS_io_submit, *context, 1, list);
+        int got = (int)syscall(SYS_io_getevents, *context, 1, 1, event, 0);
+        printf("%d submitted, %d got: %d bytes, code %d\n", submitted, got, (int)event->res, run(p));
+        check("io_submit", in_page);
+    }
+    syscall(SYS_io_destroy, *context);
+    close(fd);
+}
+
+/* Answers behind addresses, and of a length that the request doesn't tell. */
+static void nested(void) {
+    uint8_t *p = fresh();
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    struct ifconf *list = with_data(&(struct ifconf){.ifc_len = 512, .ifc_buf = (char *)p + DATA}, sizeof *list);
+    SHOW("SIOCGIFCONF", ioctl(fd, SIOCGIFCONF, list));
+    printf("%d, code %d\n", list->ifc_len >= 0, run(p));
+    struct ifreq *name = with_data(&(struct ifreq){.ifr_ifindex = 1}, sizeof *name);
+    SHOW("SIOCGIFNAME", ioctl(fd, SIOCGIFNAME, name));
+    printf("%s\n", name->ifr_name);
+    close(fd);
+    SHOW("getgroups", getgroups(64, with_data("", 1)) >= 0);
+    SHOW("mincore", mincore(p, SIZE, with_data("", 1)));
+    SHOW("populate", madvise(p, SIZE, MADV_POPULATE_WRITE));
+    SHOW("sched_getattr", syscall(SYS_sched_getattr, 0, with_data("", 1), 56, 0));
+}
+
 /* Code of a child that is running it. */
 static void into_child(int by_file) {
     int ready[2];
@@ -692,7 +784,10 @@ int main(int argc, char **argv) {
         made_descriptors();
         system_values();
         own_page();
-        if (argc > 1 && !strcmp(argv[1], "memory")) {
+        if (argc > 1 && !strcmp(argv[1], "all")) {
+            queues();
+            asynchronous();
+            nested();
             memory_file("/proc/self/mem");
             memory_file("/proc/thread-self/mem");
             char name[32];

@@ -468,7 +468,7 @@ pub static TABLE: &[Row] = &[
     pass!(request_key, 4, NONE),
     pass!(keyctl, 5, &[special(writes::keyctl)]),
     // Asynchronous input and output (the guest maps the ring itself; layouts agree).
-    pass!(io_setup, 2, &[fixed(0, size::LONG)]),
+    pass!(io_setup, 2, &[fixed(1, size::LONG)]),
     pass!(io_destroy, 1, NONE),
     emulate!(io_submit, 3, &[special(writes::io_submit)], misc::io_submit),
     pass!(io_cancel, 3, &[fixed(2, size::IO_EVENT)]),
