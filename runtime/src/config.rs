@@ -6,7 +6,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, Command};
+use xlate_abi::image::notes::CpuTimes;
 use xlate_abi::protocol::{FlagRule, OptLevel};
+
+use crate::linux::cpu_time;
 
 /// Which tiers may run (`--engine`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,8 @@ pub struct Config {
     pub argv0: Option<OsString>,
     /// The process number the guest believes to have (resumed images).
     pub guest_pid: Option<i32>,
+    /// CPU time that the guest has used before its resume (its exec'd successors go on counting).
+    pub cpu_before: CpuTimes,
     /// Words put before the runtime's own path when it execs itself (an emulator's command line).
     pub exec_prefix: Vec<String>,
     /// The `xlate` command, to restart the service.
@@ -134,6 +139,7 @@ impl Default for Config {
             env: Vec::new(),
             argv0: None,
             guest_pid: None,
+            cpu_before: CpuTimes::default(),
             exec_prefix: Vec::new(),
             xlate: None,
             cache: None,
@@ -319,6 +325,15 @@ const TABLE: &[Row] = &[
         help: "The process number the guest is to see as its own",
         expected: NUMBER,
         set: |c, v| text(v)?.parse().ok().map(|pid| c.guest_pid = Some(pid)),
+        get: nothing,
+    },
+    Row {
+        name: "cpu-before",
+        short: None,
+        value: "NANOSECONDS",
+        help: "CPU time that the guest has used before: user, system, its children's user, its children's system",
+        expected: "four numbers separated by commas are needed",
+        set: |c, v| cpu_time::parse(text(v)?).map(|times| c.cpu_before = times),
         get: nothing,
     },
     Row {

@@ -241,7 +241,9 @@ fn load(config: Config, asked: &Path, resolved: &Resolved, env: Vec<OsString>) -
     tracing::debug!(path = %program_name, entry = format_args!("{:#x}", loaded.entry), "loaded");
     let mut engine = Engine::new(&config);
     engine.use_cache(&config, &program.exe);
-    Ok(Guest { engine, state, memory, signals: Signals::inherited(), kernel: Kernel::new(pids, program), config })
+    let mut kernel = Kernel::new(pids, program);
+    kernel.cpu_before = config.cpu_before;
+    Ok(Guest { engine, state, memory, signals: Signals::inherited(), kernel, config })
 }
 
 /// The process is called what the program's file is called, as after an execve (ps, /proc/PID/comm).

@@ -7,12 +7,18 @@
 use std::ffi::{CStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 
+use xlate_abi::marker::Marker;
 use xlate_runtime::config::{Config, ConfigError, Subject};
 use xlate_runtime::{layout, load, restore};
 
 /// The C library's allocator would use the program break, which is the guest's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Tells the capture of processes that this one runs a guest.
+#[used]
+#[unsafe(link_section = ".note.xlate")]
+static MARKER: Marker = Marker::runtime();
 
 /// Exit status for wrong usage and failures of the translator itself.
 const FAILED: i32 = 125;

@@ -98,6 +98,7 @@ pub fn image(path: &Path, config: Config) -> Result<Guest, RestoreError> {
     restore.reopen_files()?;
     let mut kernel = Kernel::new(pids, program);
     restore.register_thread(&thread, &mut kernel);
+    kernel.cpu_before = restore.image.timers.as_ref().and_then(|timers| timers.cpu).unwrap_or_default();
     restore.limits();
     let mut signals = Signals::inherited();
     restore.signals(&thread, &mut state, &mut signals);

@@ -30,6 +30,10 @@ pub enum CaptureError {
     AlreadyTraced { pid: i32, tracer: i32 },
     #[error("process {pid} ({name}) has {threads} threads; only single-threaded processes can be captured so far")]
     Threads { pid: i32, name: String, threads: u64 },
+    #[error(
+        "process {pid} ({name}) runs under xlate already; a translated process can't be captured so far, and goes on as it is"
+    )]
+    Translated { pid: i32, name: String },
     #[error("process {0} is a 32-bit process; only 64-bit x86-64 ones can be captured")]
     Not64Bit(i32),
     #[error("process {0} runs under seccomp, which forbids the calls that capture makes in it; run xlate as root")]

@@ -6,13 +6,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::unistd::Pid;
-use procfs::process::{MMPermissions, MMapPath, MemoryMap, MemoryMaps, Process, Status};
+use procfs::process::{LimitValue, MMPermissions, MMapPath, MemoryMap, MemoryMaps, Process, Status};
 use procfs::{ProcError, ProcResult};
 use xlate_abi::image::core_notes::{MappedFile, ProcessInfo};
 use xlate_abi::image::notes::{self, Limit, Name};
 
 use super::error::CaptureError;
 use super::sys;
+use super::translated::is_translated;
 
 /// A process as procfs shows it.
 pub struct Facts {
@@ -34,6 +35,10 @@ impl Facts {
         let process = Process::new(pid).map_err(missing)?;
         let status = process.status().map_err(missing)?;
         check_status(pid, &status)?;
+        if is_translated(&process) {
+            return Err(CaptureError::Translated { pid, name: status.name });
+        }
+        check_threads(pid, &status)?;
         Ok(Self { pid, process, status })
     }
 
@@ -127,11 +132,27 @@ impl Facts {
         Ok(stat.start_brk.unwrap_or(0))
     }
 
+    /// All resource limits. Read from procfs, because prlimit(2) asks for CAP_SYS_RESOURCE where the process is another user's.
     pub fn limits(&self) -> Result<Vec<Limit>, CaptureError> {
-        sys::limits(Pid::from_raw(self.pid)).map_err(|errno| CaptureError::Call {
+        Ok(resource_limits(&self.get("limits", self.process.limits())?))
+    }
+
+    /// CPU time used so far. The clock is exact; how it divides into user and system time is known in ticks.
+    pub fn cpu_times(&self) -> Result<notes::CpuTimes, CaptureError> {
+        let stat = self.get("stat", self.process.stat())?;
+        let tick = 1_000_000_000 / procfs::ticks_per_second();
+        let total = sys::cpu_clock(Pid::from_raw(self.pid)).map_err(|errno| CaptureError::Call {
             pid: self.pid,
-            what: "prlimit",
+            what: "clock_gettime",
             errno,
+        })?;
+        let user = (stat.utime * tick).min(total);
+        let of_children = |ticks: i64| ticks.max(0) as u64 * tick;
+        Ok(notes::CpuTimes {
+            user,
+            system: total - user,
+            children_user: of_children(stat.cutime),
+            children_system: of_children(stat.cstime),
         })
     }
 
@@ -163,8 +184,99 @@ impl Facts {
         if root.0 != b"/" {
             warnings.push(format!("its root directory {} isn't carried (chroot)", root.text()));
         }
+        warnings.extend(self.children()?);
+        warnings.extend(self.locks()?);
         Ok(warnings)
     }
+
+    /// Its children, which stay where they are.
+    fn children(&self) -> Result<Vec<String>, CaptureError> {
+        let task = self.get("task", self.process.task_from_tid(self.pid))?;
+        // Kernels without CHECKPOINT_RESTORE have no such file: then all processes are asked for their parent.
+        let children = match task.children() {
+            Ok(children) => children.into_iter().map(|pid| pid as i32).collect(),
+            Err(_) => self.children_by_parent()?,
+        };
+        let name = |pid: i32| {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            format!("its child {pid} ({}) isn't carried: a resumed process has no children", name.trim_end())
+        };
+        Ok(children.into_iter().map(name).collect())
+    }
+
+    fn children_by_parent(&self) -> Result<Vec<i32>, CaptureError> {
+        let all = self.get("processes", procfs::process::all_processes())?;
+        // One that has ended meanwhile is no child any more.
+        let stats = all.filter_map(|process| process.ok()?.stat().ok());
+        Ok(stats.filter(|stat| stat.ppid == self.pid).map(|stat| stat.pid).collect())
+    }
+
+    /// Its locks of files: advisory and mandatory ones, leases.
+    fn locks(&self) -> Result<Vec<String>, CaptureError> {
+        let dir = format!("/proc/{}/fdinfo", self.pid);
+        let mut warnings = Vec::new();
+        for entry in std::fs::read_dir(&dir).map_err(self.read_error(&dir))? {
+            let entry = entry.map_err(self.read_error(&dir))?;
+            let number = entry.file_name().to_string_lossy().into_owned();
+            let info =
+                std::fs::read_to_string(entry.path()).map_err(self.read_error(format!("descriptor {number}")))?;
+            for lock in info.lines().filter_map(|line| line.strip_prefix("lock:")) {
+                let path = self.link(&format!("fd/{number}"))?;
+                let (kind, path) = (lock_kind(lock), path.text());
+                warnings.push(format!(
+                    "the {kind} on descriptor {number} ({path}) isn't carried: a resumed process doesn't hold it"
+                ));
+            }
+        }
+        warnings.sort();
+        Ok(warnings)
+    }
+}
+
+/// What a lock is called, from fdinfo's line (`1: POSIX  ADVISORY  WRITE 7 00:30:5 0 EOF`; proc_locks(5)).
+fn lock_kind(line: &str) -> String {
+    let mut words = line.split_whitespace().skip_while(|word| word.ends_with(':') || *word == "->");
+    let kind = words.next().unwrap_or_default();
+    let access = words.nth(1).unwrap_or_default().to_ascii_lowercase();
+    match kind {
+        "LEASE" | "DELEG" => format!("{access} lease"),
+        "FLOCK" => format!("{access} lock (flock)"),
+        "OFDLCK" => format!("{access} lock (F_OFD_SETLK)"),
+        "POSIX" => format!("{access} lock (F_SETLK)"),
+        other => format!("{access} lock ({other})"),
+    }
+}
+
+/// The limits by their numbers on x86-64.
+fn resource_limits(limits: &procfs::process::Limits) -> Vec<Limit> {
+    let all = [
+        limits.max_cpu_time,
+        limits.max_file_size,
+        limits.max_data_size,
+        limits.max_stack_size,
+        limits.max_core_file_size,
+        limits.max_resident_set,
+        limits.max_processes,
+        limits.max_open_files,
+        limits.max_locked_memory,
+        limits.max_address_space,
+        limits.max_file_locks,
+        limits.max_pending_signals,
+        limits.max_msgqueue_size,
+        limits.max_nice_priority,
+        limits.max_realtime_priority,
+        limits.max_realtime_timeout,
+    ];
+    let value = |limit| match limit {
+        LimitValue::Unlimited => u64::MAX,
+        LimitValue::Value(value) => value,
+    };
+    let row = |(resource, l): (u32, procfs::process::Limit)| Limit {
+        resource,
+        soft: value(l.soft_limit),
+        hard: value(l.hard_limit),
+    };
+    (0..).zip(all).map(row).collect()
 }
 
 fn check_status(pid: i32, status: &Status) -> Result<(), CaptureError> {
@@ -181,7 +293,7 @@ fn check_status(pid: i32, status: &Status) -> Result<(), CaptureError> {
     if status.tracerpid != 0 {
         return Err(CaptureError::AlreadyTraced { pid, tracer: status.tracerpid });
     }
-    check_threads(pid, status)
+    Ok(())
 }
 
 fn check_threads(pid: i32, status: &Status) -> Result<(), CaptureError> {
@@ -224,4 +336,36 @@ pub fn is_anonymous_shared(map: &MemoryMap) -> bool {
 /// The kernel marks a file without a name so.
 pub fn is_deleted(path: &Path) -> bool {
     path.as_os_str().as_bytes().ends_with(b" (deleted)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_have_their_numbers() {
+        let limits = resource_limits(&Process::myself().and_then(|p| p.limits()).unwrap());
+        assert_eq!(limits.len(), 16);
+        for limit in limits {
+            let mut now = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: getrlimit writes the limit.
+            assert_eq!(unsafe { libc::getrlimit64(limit.resource, &raw mut now) }, 0);
+            assert_eq!((limit.soft, limit.hard), (now.rlim_cur, now.rlim_max), "{}", limit.resource);
+        }
+    }
+
+    #[test]
+    fn cpu_time_is_the_clock_s() {
+        let facts = Process::myself().and_then(|process| Ok((process.status()?, process))).unwrap();
+        let facts = Facts { pid: std::process::id() as i32, status: facts.0, process: facts.1 };
+        let times = facts.cpu_times().unwrap();
+        assert!(times.user + times.system > 0);
+    }
+
+    #[test]
+    fn locks_are_called_by_how_they_were_made() {
+        assert_eq!(lock_kind("\t1: POSIX  ADVISORY  WRITE 7 00:30:5 0 EOF"), "write lock (F_SETLK)");
+        assert_eq!(lock_kind("1: FLOCK  ADVISORY  READ 7 00:30:5 0 EOF"), "read lock (flock)");
+        assert_eq!(lock_kind("1: LEASE  ACTIVE    READ 7 00:30:5 0 EOF"), "read lease");
+    }
 }

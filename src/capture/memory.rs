@@ -29,6 +29,13 @@ pub fn mappings(maps: &MemoryMaps, warnings: &mut Vec<String>) -> Vec<MappingNot
         {
             warnings.push(format!("the mapping of a device at {:#x} isn't carried", m.address.0));
         }
+        if is_anonymous_shared(m) {
+            let name = file_path(m).map_or_else(String::new, |path| format!(" ({})", path.display()));
+            warnings.push(format!(
+                "the shared memory at {:#x}{name} is carried as a copy: a resumed process shares it with nobody else",
+                m.address.0
+            ));
+        }
     }
     noted
 }

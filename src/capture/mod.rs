@@ -4,6 +4,7 @@
 //! - [`facts`] reads what procfs and other system calls tell of it;
 //! - [`descriptors`] its open files;
 //! - [`memory`] its memory, into the image;
+//! - [`translated`] tells processes that already run under translation;
 //! - [`sys`] are the ptrace requests that nix doesn't have.
 
 mod descriptors;
@@ -12,6 +13,7 @@ mod facts;
 mod memory;
 mod sys;
 mod tracee;
+mod translated;
 
 use std::io::{Seek, Write};
 
@@ -115,18 +117,16 @@ impl Stopped {
         let ids = self.facts.process()?;
         thread.tid = ids.pid;
         thread.interrupted = self.registers().1;
-        let signals = notes::Signals {
-            actions: self.tracee.signal_actions()?,
-            mask: self.tracee.signal_mask(),
-            pending: self.tracee.pending_signals()?,
-            altstack: self.tracee.altstack()?,
-        };
+        let actions = self.tracee.signal_actions()?;
+        let altstack = self.tracee.altstack()?;
+        let (pending, interval) = self.tracee.signals_and_timers()?;
+        let signals = notes::Signals { actions, mask: self.tracee.signal_mask(), pending, altstack };
         let memory = notes::Memory {
             brk_start: self.facts.brk_start()?,
             brk: self.tracee.program_break()?,
             mappings: memory::mappings(&maps, &mut self.warnings),
         };
-        let timers = notes::Timers { interval: self.tracee.interval_timers()? };
+        let timers = notes::Timers { interval, cpu: Some(self.facts.cpu_times()?) };
         // Memory is read next: nothing of ours may be in it.
         self.tracee.settle()?;
         let limits = notes::Limits { limits: self.facts.limits()? };

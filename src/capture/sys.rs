@@ -8,14 +8,12 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 use xlate_abi::image::XsaveComponent;
 use xlate_abi::image::core_notes::{NT_X86_XSTATE, Registers};
-use xlate_abi::image::notes::{Limit, Rseq};
+use xlate_abi::image::notes::Rseq;
 
 /// The kernel's `siginfo_t`.
 pub const SIGINFO_SIZE: usize = 128;
 /// Larger than any XSAVE area so far (AMX makes it 11 KiB).
 const XSTATE_MAX: usize = 64 << 10;
-/// Number of resource limits (`include/uapi/asm-generic/resource.h`, RLIM_NLIMITS).
-const LIMIT_COUNT: u32 = 16;
 /// Pending signals to ask for at once.
 const PEEK_MAX: usize = 64;
 
@@ -120,17 +118,18 @@ pub fn robust_list(pid: Pid) -> Result<(u64, u64), Errno> {
     Ok((head, len))
 }
 
-/// All resource limits.
-pub fn limits(pid: Pid) -> Result<Vec<Limit>, Errno> {
-    (0..LIMIT_COUNT)
-        .map(|resource| {
-            let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
-            // SAFETY: with no new limit, prlimit only writes the old one.
-            let result = unsafe { libc::prlimit64(pid.as_raw(), resource, std::ptr::null(), &raw mut limit) };
-            Errno::result(result)?;
-            Ok(Limit { resource, soft: limit.rlim_cur, hard: limit.rlim_max })
-        })
-        .collect()
+/// A process's CPU time, nanoseconds: clock_getcpuclockid(3)'s clock.
+pub fn cpu_clock(pid: Pid) -> Result<u64, Errno> {
+    let mut clock = 0;
+    // SAFETY: both functions write to a place of their result's type; the first returns an error number.
+    match unsafe { libc::clock_getcpuclockid(pid.as_raw(), &raw mut clock) } {
+        0 => {}
+        errno => return Err(Errno::from_raw(errno)),
+    }
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: as above.
+    Errno::result(unsafe { libc::clock_gettime(clock, &raw mut time) })?;
+    Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
 /// Whether two descriptors of a process share one open file description; `None` where the kernel lacks kcmp(2).

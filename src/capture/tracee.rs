@@ -380,7 +380,7 @@ impl Tracee {
         sys::xstate(self.pid).map_err(|e| self.failed("GETREGSET NT_X86_XSTATE", e))
     }
 
-    pub fn pending_signals(&self) -> Result<Vec<PendingSignal>, CaptureError> {
+    fn pending_signals(&self) -> Result<Vec<PendingSignal>, CaptureError> {
         let mut all = Vec::new();
         for to_process in [false, true] {
             let infos = sys::pending_signals(self.pid, to_process).map_err(|e| self.failed("PEEKSIGINFO", e))?;
@@ -422,20 +422,27 @@ impl Tracee {
         Ok(AlternateStack { address, flags: flags as i32, size })
     }
 
+    /// Signals that wait, and timers that run, as they were at one moment. Timers go on while the process is stopped: where
+    /// a signal has come meanwhile, both are read again. All signals are blocked, so there are only so many to come.
+    pub fn signals_and_timers(&mut self) -> Result<(Vec<PendingSignal>, Vec<IntervalTimer>), CaptureError> {
+        let mut pending = self.pending_signals()?;
+        loop {
+            let timers = self.interval_timers()?;
+            let after = self.pending_signals()?;
+            if after == pending {
+                return Ok((pending, timers));
+            }
+            pending = after;
+        }
+    }
+
     /// Timers that run.
-    pub fn interval_timers(&mut self) -> Result<Vec<IntervalTimer>, CaptureError> {
+    fn interval_timers(&mut self) -> Result<Vec<IntervalTimer>, CaptureError> {
         let mut timers = Vec::new();
         for which in 0..3 {
             let bytes = self.call_with_memory("getitimer", call::GETITIMER, &[], |at| [which as u64, at, 0, 0])?;
             let [interval_s, interval_us, value_s, value_us] = words(&bytes);
-            let timer = IntervalTimer {
-                which,
-                value: value_s * 1_000_000 + value_us,
-                interval: interval_s * 1_000_000 + interval_us,
-            };
-            if timer.value != 0 {
-                timers.push(timer);
-            }
+            timers.extend(running_timer(which, value_s * 1_000_000 + value_us, interval_s * 1_000_000 + interval_us));
         }
         Ok(timers)
     }
@@ -493,7 +500,28 @@ fn refused(pid: Pid, errno: Errno) -> CaptureError {
     }
 }
 
+/// A timer as it is to be started again; `None` if it doesn't run. One that has expired stands still until its signal is
+/// delivered, and only then begins its next interval (Linux, `posixtimer_rearm_itimer`): its time left is zero meanwhile.
+fn running_timer(which: i32, value: u64, interval: u64) -> Option<IntervalTimer> {
+    let value = if value == 0 { interval } else { value };
+    (value != 0).then_some(IntervalTimer { which, value, interval })
+}
+
 /// The first words of a call's result.
 fn words<const N: usize>(bytes: &[u8; SCRATCH_SIZE]) -> [u64; N] {
     std::array::from_fn(|i| u64::from_le_bytes(std::array::from_fn(|b| bytes[i * 8 + b])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expired_timer_begins_its_next_interval() {
+        let timer = |value, interval| Some(IntervalTimer { which: 0, value, interval });
+        assert_eq!(running_timer(0, 0, 20_000), timer(20_000, 20_000));
+        assert_eq!(running_timer(0, 7, 20_000), timer(7, 20_000));
+        assert_eq!(running_timer(0, 7, 0), timer(7, 0));
+        assert_eq!(running_timer(0, 0, 0), None);
+    }
 }

@@ -304,6 +304,98 @@ fn a_sigsuspend_ends_by_the_carried_timer() {
     wait_is_restarted("suspend", "1500", "suspend: -1, errno 4, alarms 1\n");
 }
 
+/// A process is captured and killed while it waits; resumed, its clocks and timers go on.
+fn goes_on_in(mode: &Mode, kind: &str, shows: &str) {
+    let program = compile("guests", "holds", &["-O2"]);
+    let mut native = Native::start(&program, &[kind, "3000"]);
+    sleep_ms(1500);
+    let output = native.checkpoint(&["--kill"]);
+    assert!(output.status.success(), "{}", message(&output));
+    assert_eq!((native.wait(), native.text("stdout").as_str()), (-1, ""), "captured in its wait");
+    let mut command = Command::new(xlate());
+    command.args(["run", "--no-cache"]).args(mode.options).arg(native.path("image"));
+    let (shown, stderr) = run(&mut command, LIMIT);
+    assert_eq!((shown.end, native.text("stdout").as_str()), (0, shows), "{}: {stderr}", mode.name);
+}
+
+#[test]
+fn a_timer_whose_signal_waits_goes_on() {
+    for mode in MODES.iter().take(1).chain(ARM_MODES.iter().take(1)) {
+        goes_on_in(mode, "timer", "timer: goes on\n");
+    }
+}
+
+#[test]
+fn cpu_time_goes_on() {
+    let all: String = (0..5).map(|clock| format!("clock {clock}: goes on\n")).collect();
+    for mode in MODES.iter().take(1).chain(ARM_MODES.iter().take(1)) {
+        goes_on_in(mode, "cpu", &all);
+    }
+}
+
+#[test]
+fn what_is_not_carried_is_named() {
+    let program = compile("guests", "holds", &["-O2"]);
+    let native = Native::start(&program, &["resources", "4000"]);
+    sleep_ms(800);
+    let shown = native.text("stdout");
+    let words: Vec<&str> = shown.split_whitespace().collect();
+    let (shared, child) = (words[1], words[3]);
+    let output = native.checkpoint(&[]);
+    assert!(output.status.success(), "{}", message(&output));
+    let text = message(&output);
+    let wanted = [
+        format!("shared memory at {shared}"),
+        format!("its child {child} (guests-holds"),
+        "the read lock (flock) on descriptor 3".to_owned(),
+        "the write lock (F_SETLK) on descriptor 3".to_owned(),
+    ];
+    for words in &wanted {
+        assert!(text.contains(words), "{words:?} in {text}");
+    }
+    assert_eq!(text.lines().count(), wanted.len(), "{text}");
+}
+
+#[test]
+fn another_users_process_needs_no_right_to_change_limits() {
+    // Only root may capture another user's process at all.
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: not root");
+        return;
+    }
+    let mut sleep = Command::new("/bin/sleep").arg("30").uid(65534).gid(65534).spawn().unwrap();
+    sleep_ms(100);
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new("setpriv")
+        .args(["--bounding-set=-sys_resource", "--inh-caps=-sys_resource"])
+        .arg(xlate())
+        .args(["checkpoint", &sleep.id().to_string(), "-o"])
+        .arg(dir.path().join("image"))
+        .output()
+        .expect("util-linux is there");
+    let _ = sleep.kill();
+    let _ = sleep.wait();
+    assert!(output.status.success(), "{}", message(&output));
+}
+
+#[test]
+fn a_translated_process_is_refused() {
+    let program = compile("guests", "waits", &["-O2"]);
+    for mode in MODES.iter().take(1).chain(ARM_MODES.iter().take(1)) {
+        let dir = tempfile::tempdir().unwrap();
+        // Told by what it has mapped, not by its program's name.
+        let mut command = Command::new(xlate());
+        command.args(["run", "--no-cache"]).args(mode.options).arg(&program).args(["sleep", "3000"]);
+        let mut guest = command.stdout(Stdio::piped()).spawn().expect("it starts");
+        sleep_ms(1000);
+        let pid = guest.id().to_string();
+        let output = checkpoint(&pid, &dir.path().join("image"), &["--kill"]);
+        assert_refused(&output, 126, &["runs under xlate", &pid]);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_eq!(guest.wait().unwrap().code(), Some(0), "it goes on: {}", mode.name);
+    }
+}
+
 #[test]
 fn a_process_is_never_captured_in_the_vdso() {
     let program = compile("guests", "waits", &["-O2"]);

@@ -5,6 +5,7 @@
 pub mod blocks;
 pub mod cache;
 pub mod image;
+pub mod marker;
 pub mod names;
 pub mod protocol;
 #[cfg(target_arch = "x86_64")]

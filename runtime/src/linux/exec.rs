@@ -8,6 +8,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use xlate_abi::image::notes::CpuTimes;
+
+use super::cpu_time;
 use super::paths::{self, AT_FDCWD, Target};
 use super::{Args, SysResult};
 use crate::errno::Errno;
@@ -136,6 +139,10 @@ fn plan(guest: &Guest, program: &Path, argv: u64, envp: u64) -> Result<Plan, Err
     if pids.guest != pids.host {
         // An exec keeps the number, the resumed one too; options follow the runtime's own path.
         line.insert(guest.config.exec_prefix.len() + 1, format!("--guest-pid={}", pids.guest).into());
+    }
+    if guest.kernel.cpu_before != CpuTimes::default() {
+        let before = cpu_time::text(guest.kernel.cpu_before);
+        line.insert(guest.config.exec_prefix.len() + 1, format!("--cpu-before={before}").into());
     }
     let file = find_command(&line[0]);
     Ok(Plan {

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use xlate_abi::image::notes::CpuTimes;
+
 use crate::memory::Memory;
 
 /// The process's number as the guest knows it and as the host does. They differ after a migration;
@@ -79,6 +81,8 @@ pub struct Kernel {
     pub(super) exec: Option<super::exec::Plan>,
     /// Writes at a file's position may go to a process's memory ([`super::memory_files`]).
     pub(super) memory_files: bool,
+    /// CPU time that a resumed process has used before, on another machine perhaps.
+    pub cpu_before: CpuTimes,
     /// Number of the system call that was made last, for its restart.
     pub(super) number: u32,
     /// Unsupported calls that have been named.
@@ -97,6 +101,7 @@ impl Kernel {
             attached: Vec::new(),
             exec: None,
             memory_files: false,
+            cpu_before: CpuTimes::default(),
             number: 0,
             warned: HashSet::new(),
             warned_threads: false,

@@ -6,6 +6,7 @@
 //! translator, and whatever signals interrupt.
 
 pub mod convert;
+pub mod cpu_time;
 mod cpuinfo;
 pub mod descriptors;
 mod exec;

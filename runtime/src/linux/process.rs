@@ -1,6 +1,7 @@
 //! Processes: fork, vfork and clone, exit, and what a process is to itself (thread pointer, names, robust lists).
 
 use syscalls::Sysno as HostSysno;
+use xlate_abi::image::notes::CpuTimes;
 use xlate_abi::state::{CpuState, RAX, RSP};
 
 use super::kernel::Pids;
@@ -141,6 +142,7 @@ fn clone_order(flags: u64, parent_tid: u64, child_tid: u64) -> [u64; 6] {
 fn become_child(guest: &mut Guest, request: &Request) {
     guest.kernel.pids = guest.kernel.pids.child();
     guest.kernel.robust_list = (0, 0);
+    guest.kernel.cpu_before = CpuTimes::default();
     guest.signals.after_fork_child(&mut guest.state);
     if request.stack != 0 {
         guest.state.gpr[RSP] = request.stack;
@@ -156,6 +158,7 @@ struct Private {
     signals: Signals,
     pids: Pids,
     robust_list: (u64, u64),
+    cpu_before: CpuTimes,
     number: u32,
     engine: Parted,
 }
@@ -167,6 +170,7 @@ impl Private {
             signals: guest.signals.clone(),
             pids: guest.kernel.pids,
             robust_list: guest.kernel.robust_list,
+            cpu_before: guest.kernel.cpu_before,
             number: guest.kernel.number,
             engine: guest.engine.before_vfork(),
         }
@@ -177,6 +181,7 @@ impl Private {
         *guest.state = *self.state;
         guest.signals = self.signals;
         guest.kernel.pids = self.pids;
+        guest.kernel.cpu_before = self.cpu_before;
         guest.kernel.robust_list = self.robust_list;
         guest.kernel.number = self.number;
         guest.kernel.exec = None;

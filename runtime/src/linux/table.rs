@@ -11,7 +11,7 @@ use syscalls::x86_64::Sysno;
 
 use super::writes::{self, NONE, Write, array, bits, bytes, fixed, size, sized, special, vector};
 use super::{Args, Outcome, SysResult};
-use super::{descriptors, exec, foreign, fs, memory, memory_files, misc, paths, poll, process, signal, time};
+use super::{cpu_time, descriptors, exec, foreign, fs, memory, memory_files, misc, paths, poll, process, signal, time};
 use crate::errno::Errno;
 use crate::guest::Guest;
 use syscalls::Sysno as HostSysno;
@@ -390,8 +390,8 @@ pub static TABLE: &[Row] = &[
     pass!(getrlimit, 2, &[fixed(1, size::RLIMIT)]),
     pass!(setrlimit, 2, NONE),
     pass!(prlimit64, 4, &[fixed(3, size::RLIMIT)], pids: PID0),
-    pass!(getrusage, 2, &[fixed(1, size::RUSAGE)]),
-    pass!(times, 1, &[fixed(0, size::TMS)]),
+    emulate!(getrusage, 2, &[fixed(1, size::RUSAGE)], cpu_time::getrusage),
+    emulate!(times, 1, &[fixed(0, size::TMS)], cpu_time::times),
     pass!(getpriority, 2, NONE, pids: PID1),
     pass!(setpriority, 3, NONE, pids: PID1),
     pass!(ioprio_get, 2, NONE, pids: PID1),
@@ -429,7 +429,7 @@ pub static TABLE: &[Row] = &[
     native!(time, 1, &[fixed(0, size::LONG)], time::time),
     pass!(gettimeofday, 2, &[fixed(0, size::TIMEVAL), fixed(1, size::TIMEZONE)]),
     pass!(settimeofday, 2, NONE),
-    pass!(clock_gettime, 2, &[fixed(1, size::TIMESPEC)]),
+    emulate!(clock_gettime, 2, &[fixed(1, size::TIMESPEC)], cpu_time::clock_gettime),
     pass!(clock_settime, 2, NONE),
     pass!(clock_getres, 2, &[fixed(1, size::TIMESPEC)]),
     pass!(clock_adjtime, 2, &[fixed(1, size::TIMEX)]),

@@ -340,11 +340,24 @@ pub struct IntervalTimer {
     pub interval: u64,
 }
 
-/// Type `BASE_TYPE + 7`: timers that run.
+/// CPU time that a process has used, nanoseconds: its clocks go on from there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuTimes {
+    /// In user mode and in the kernel: together CLOCK_PROCESS_CPUTIME_ID.
+    pub user: u64,
+    pub system: u64,
+    /// Of its children that have ended and were waited for.
+    pub children_user: u64,
+    pub children_system: u64,
+}
+
+/// Type `BASE_TYPE + 7`: timers that run, and CPU clocks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Timers {
     pub interval: Vec<IntervalTimer>,
+    /// None in images of older versions: the clocks begin at zero.
+    pub cpu: Option<CpuTimes>,
 }
 
 impl XlateNote for Timers {
