@@ -1,12 +1,12 @@
 //! The guest process: its parts, and the loop that runs it.
 
-use xlate_abi::state::{CpuState, ExitReason, RAX, Trap};
+use xlate_abi::state::{CpuState, ExitReason, Trap};
 
 use crate::config::Config;
 use crate::engine::{Engine, Exit};
 use crate::linux::{self, Kernel, Outcome};
 use crate::memory::Memory;
-use crate::signal::{self, Signals};
+use crate::signal::{self, Notice, Signals};
 
 /// One guest process with its only thread.
 pub struct Guest {
@@ -24,6 +24,7 @@ impl Guest {
     pub fn run(&mut self) -> ! {
         signal::attach(self);
         loop {
+            self.drop_written_code();
             let exit = self.engine.run(&mut self.state, &self.memory);
             self.handle(exit);
         }
@@ -65,14 +66,7 @@ impl Guest {
     /// Makes the system call the guest asks for, and delivers the signals that waited for its end.
     fn syscall(&mut self) {
         match linux::dispatch(self) {
-            Outcome::Done => {
-                if self.state.gpr[RAX] as i64 == -i64::from(libc::EFAULT) && self.release_watched() {
-                    // The kernel itself had to write to a page that is write-protected only because
-                    // translations were made from it.
-                    linux::restart(self);
-                }
-                self.deliver(None);
-            }
+            Outcome::Done => self.deliver(None),
             Outcome::Interrupted { restart } => self.deliver(Some(restart)),
             Outcome::RegistersReplaced => self.deliver(None),
             Outcome::Exited(status) => self.exit(status),
@@ -85,8 +79,9 @@ impl Guest {
         if !self.signals.wants_attention(&self.state) {
             return;
         }
+        let disturbed = self.take_notices();
         if let Some(restart) = interrupted
-            && self.signals.restarts_call(restart)
+            && self.signals.restarts_call(restart, disturbed)
         {
             linux::restart(self);
         }
@@ -95,15 +90,39 @@ impl Guest {
         }
     }
 
-    /// Gives all pages that are write-protected for translated code back to the guest, dropping the
-    /// translations. Says whether there were any.
-    fn release_watched(&mut self) -> bool {
-        let pages = self.memory.watched_pages();
-        for &page in &pages {
-            self.memory.unwatch_code(page);
-            self.engine.invalidate(page, self.memory.page_size());
+    /// Drops the translations of pages that the kernel or the runtime has been given to write to.
+    fn drop_written_code(&mut self) {
+        for page in self.memory.take_opened() {
+            self.engine.code_written(page);
         }
-        !pages.is_empty()
+    }
+
+    /// The kernel or a device will write to this range at some time after the call. Where code may lie there, its pages
+    /// aren't watched from now on, and blocks compare their bytes.
+    pub(crate) fn expect_writes(&mut self, start: u64, len: u64) {
+        if self.memory.executable_within(start, len) {
+            self.memory.open(start, len);
+            self.engine.expect_writes(start, len);
+        }
+    }
+
+    /// Code in this range changes now, whatever its protection.
+    pub(crate) fn code_changes(&mut self, start: u64, len: u64) {
+        self.memory.open(start, len);
+        self.engine.invalidate(start, len);
+    }
+
+    /// Does what other guests, which write to this one's memory, have asked for; says whether there was anything.
+    fn take_notices(&mut self) -> bool {
+        let mut taken = false;
+        while let Some(notice) = Notice::take() {
+            match notice {
+                Notice::Written => self.code_changes(0, u64::MAX),
+                Notice::WillBeWritten { start, len } => self.expect_writes(start, len),
+            }
+            taken = true;
+        }
+        taken
     }
 
     fn name_unimplemented(&self) {
@@ -115,6 +134,8 @@ impl Guest {
 
     /// At the program's end: fills the cache, as far as that is wanted.
     pub(crate) fn fill_cache(&mut self) {
+        self.kernel.open_robust_list(&self.memory);
+        self.drop_written_code();
         if self.config.warm {
             self.engine.warm_up(&self.memory);
         } else {

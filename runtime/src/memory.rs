@@ -5,6 +5,7 @@
 //! MAP_FIXED_NOREPLACE first), and no guest page is executable for the host: guest code is data to us.
 
 mod copy;
+mod opened;
 mod region;
 
 use std::cell::RefCell;
@@ -87,6 +88,8 @@ pub struct Memory {
     brk: u64,
     /// Pages that are write-protected on the host because translations were made from them.
     watched: RefCell<BTreeSet<u64>>,
+    /// Pages that were opened to the kernel or the runtime, and whose translations aren't dropped yet.
+    opened: RefCell<Vec<u64>>,
 }
 
 /// The host page size at run time.
@@ -122,6 +125,7 @@ impl Memory {
             brk_start: 0,
             brk: 0,
             watched: RefCell::default(),
+            opened: RefCell::default(),
         }
     }
 
@@ -637,7 +641,7 @@ impl Memory {
         watched && self.protection(page).is_some_and(|p| protect(page, page + self.page, host_prot(p)).is_ok())
     }
 
-    /// The watched pages, for the case that the kernel itself has to write to one.
+    /// The watched pages.
     pub fn watched_pages(&self) -> Vec<u64> {
         self.watched.borrow().iter().copied().collect()
     }

@@ -8,6 +8,7 @@
 
 mod frame;
 mod host;
+mod notice;
 
 use std::collections::VecDeque;
 
@@ -18,6 +19,7 @@ use crate::memory::Memory;
 
 pub use frame::{FRAME_SIZE_MAX, FrameError};
 pub use host::{attach, catch_faults, die_by, take_host_fault};
+pub use notice::Notice;
 
 /// Number of signals (_NSIG).
 pub const SIGNALS: i32 = 64;
@@ -450,15 +452,16 @@ impl Signals {
     }
 
     /// Whether a system call that ended in EINTR is to be made again: not if a handler without SA_RESTART runs
-    /// now, nor if the call (`automatic` false) never restarts under a handler.
-    pub fn restarts_call(&mut self, automatic: bool) -> bool {
+    /// now, nor if the call (`automatic` false) never restarts under a handler. `disturbed` tells that it may have been
+    /// a notice to the runtime.
+    pub fn restarts_call(&mut self, automatic: bool, disturbed: bool) -> bool {
         self.take_from_host();
         match self.next_deliverable() {
             Some(at) => {
                 let action = self.actions[self.queue[at].signal() as usize];
                 !action.is_handler() || (automatic && action.flags & sa::RESTART != 0)
             }
-            None => false,
+            None => disturbed,
         }
     }
 

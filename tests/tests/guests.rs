@@ -45,6 +45,7 @@ guests! {
     features grows [];
     features checksums [];
     features migrate ["20"];
+    features kernel_writes ["all"];
 }
 
 /// A static program, an unoptimised one, and a static PIE load as well as the dynamic ones.

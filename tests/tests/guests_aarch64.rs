@@ -33,6 +33,7 @@ guests! {
     features switches [];
     features checksums [];
     features migrate ["3"];
+    features kernel_writes ["all"];
 }
 
 /// Baseline alone, and all tiers with waiting.

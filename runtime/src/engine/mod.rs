@@ -501,10 +501,17 @@ impl Engine {
     }
 
     /// A page was written to that translations are made from; it isn't watched any more.
-    fn code_written(&mut self, addr: u64) {
+    pub fn code_written(&mut self, addr: u64) {
         self.stats.code_writes += 1;
         let page = self.pages.written(addr);
         self.invalidate(page.start, page.end - page.start);
+    }
+
+    /// A range will be written to at a time that nobody tells of: its pages aren't to be watched from now on.
+    pub fn expect_writes(&mut self, start: u64, len: u64) {
+        for page in self.pages.make_volatile(start, start.saturating_add(len)) {
+            self.invalidate(page.start, page.end - page.start);
+        }
     }
 
     /// Whether registers and flags must be precise at every access that may fault. Code that isn't is dropped when it

@@ -27,6 +27,14 @@ impl Pages {
         start..start + page_size()
     }
 
+    /// Makes the pages of a range count as often changing; gives those that didn't before.
+    pub fn make_volatile(&mut self, start: u64, end: u64) -> Vec<Range<u64>> {
+        let first = start & !(page_size() - 1);
+        let pages = (first..end).step_by(page_size() as usize);
+        let quiet = pages.filter(|page| self.writes.insert(*page, VOLATILE).is_none_or(|writes| writes < VOLATILE));
+        quiet.map(|page| page..page + page_size()).collect()
+    }
+
     /// Whether a range of code touches a page that changes too often to be watched.
     pub fn is_volatile(&self, start: u64, end: u64) -> bool {
         let first = start & !(page_size() - 1);
@@ -51,5 +59,16 @@ mod tests {
         }
         assert!(pages.is_volatile(2 * size - 4, 2 * size + 4));
         assert!(!pages.is_volatile(size, 2 * size));
+    }
+
+    #[test]
+    fn a_page_is_made_volatile_once() {
+        let mut pages = Pages::default();
+        let size = page_size();
+        let mut made = |start, end| pages.make_volatile(start, end).iter().map(|page| page.start).collect::<Vec<_>>();
+        assert_eq!(made(size + 8, 2 * size + 1), [size, 2 * size]);
+        assert_eq!(made(size, 4 * size), [3 * size]);
+        assert!(pages.is_volatile(size + 1, size + 2));
+        assert!(!pages.is_volatile(4 * size, 5 * size));
     }
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use xlate_abi::image::notes::CpuTimes;
 
+use crate::memory::Memory;
+
 /// The process's number as the guest knows it and as the host does. They differ after a migration;
 /// a forked child gets the number the host gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +79,8 @@ pub struct Kernel {
     /// The exec that is being made: kept here and not by the call, for after a vfork the call never returns, and the
     /// parent frees it.
     pub(super) exec: Option<super::exec::Plan>,
+    /// Writes at a file's position may go to a process's memory ([`super::memory_files`]).
+    pub(super) memory_files: bool,
     /// CPU time that a resumed process has used before, on another machine perhaps.
     pub cpu_before: CpuTimes,
     /// Number of the system call that was made last, for its restart.
@@ -96,6 +100,7 @@ impl Kernel {
             robust_list: (0, 0),
             attached: Vec::new(),
             exec: None,
+            memory_files: false,
             cpu_before: CpuTimes::default(),
             number: 0,
             warned: HashSet::new(),
@@ -109,6 +114,14 @@ impl Kernel {
             // SAFETY: the kernel only notes the address, and checks what it reads there when the process ends.
             unsafe { libc::syscall(libc::SYS_set_robust_list, head, len) };
             self.robust_list = (head, len);
+        }
+    }
+
+    /// Before the process ends, or execs: the kernel marks the futexes that the thread still holds
+    /// (set_robust_list(2)), which matters where others share them.
+    pub fn open_robust_list(&self, memory: &Memory) {
+        if self.robust_list.0 != 0 {
+            memory.open_shared();
         }
     }
 

@@ -3,7 +3,7 @@
 
 use syscalls::Sysno as HostSysno;
 
-use super::{Args, SysResult, call};
+use super::{Args, SysResult, call, writes};
 use crate::errno::Errno;
 use crate::guest::Guest;
 use crate::memory::MapRequest;
@@ -71,11 +71,26 @@ pub(super) fn mremap(guest: &mut Guest, args: &Args) -> SysResult {
 pub(super) fn madvise(guest: &mut Guest, args: &Args) -> SysResult {
     let [start, len, ..] = args.0;
     let result = call(guest, HostSysno::madvise, args.0)?;
-    let advice = args.int(2);
-    if matches!(advice, libc::MADV_DONTNEED | libc::MADV_REMOVE | libc::MADV_FREE) {
+    if empties(args.int(2)) {
         guest.engine.invalidate(start, len);
     }
     Ok(result)
+}
+
+/// process_madvise(2): what is advised may be this process's own memory, and pages be emptied.
+pub(super) fn process_madvise(guest: &mut Guest, args: &Args) -> SysResult {
+    let [_, vector, count, ..] = args.0;
+    let result = call(guest, HostSysno::process_madvise, args.0)?;
+    if empties(args.int(3)) {
+        for [start, len] in writes::buffers(&guest.memory, vector, count).collect::<Vec<_>>() {
+            guest.engine.invalidate(start, len);
+        }
+    }
+    Ok(result)
+}
+
+fn empties(advice: i32) -> bool {
+    matches!(advice, libc::MADV_DONTNEED | libc::MADV_REMOVE | libc::MADV_FREE)
 }
 
 /// The size of a System V shared memory segment.

@@ -3,7 +3,7 @@
 use syscalls::Sysno as HostSysno;
 
 use super::convert::{SemidGeneric, SemidX86};
-use super::{Args, SysResult, call, call_now};
+use super::{Args, SysResult, call, call_now, writes};
 use crate::guest::Guest;
 
 /// Length of each of the six strings of `struct new_utsname`.
@@ -18,6 +18,15 @@ pub(super) fn uname(guest: &mut Guest, args: &Args) -> SysResult {
     names[MACHINE][..6].copy_from_slice(b"x86_64");
     guest.memory.write(args.0[0], &names)?;
     Ok(0)
+}
+
+/// io_submit(2): files that are read past the page cache are read by devices, when nobody tells.
+pub(super) fn io_submit(guest: &mut Guest, args: &Args) -> SysResult {
+    let [_, count, list, ..] = args.0;
+    for [start, len] in writes::submitted(&guest.memory, count, list) {
+        guest.expect_writes(start, len);
+    }
+    call(guest, HostSysno::io_submit, args.0)
 }
 
 /// semctl(2): `semid64_ds` differs, and is passed by these commands (include/uapi/linux/sem.h).

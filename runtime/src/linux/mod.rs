@@ -10,9 +10,11 @@ pub mod cpu_time;
 mod cpuinfo;
 pub mod descriptors;
 mod exec;
+mod foreign;
 mod fs;
 mod kernel;
 mod memory;
+mod memory_files;
 mod misc;
 mod paths;
 mod poll;
@@ -21,6 +23,7 @@ mod procfs;
 pub mod signal;
 pub mod table;
 mod time;
+pub mod writes;
 
 use std::sync::atomic::AtomicU32;
 
@@ -81,6 +84,7 @@ pub fn dispatch(guest: &mut Guest) -> Outcome {
     if names_own_descriptor(row, &args) {
         return finish(guest, Some(row), &args, Err(Errno(libc::EBADF)));
     }
+    writes::open(guest, row, &args);
     let result = match row.how {
         How::Pass(host) => pass(guest, row, host, &args),
         How::Call(handler) => handler(guest, &args),
@@ -122,6 +126,9 @@ fn finish(guest: &mut Guest, row: Option<&Row>, args: &Args, result: SysResult) 
         Err(NOT_BEGUN) => restart(guest),
         Err(error) => {
             guest.state.gpr[RAX] = error.to_result() as u64;
+            if error.0 == libc::EFAULT && guest.memory.is_watching() {
+                tracing::debug!(number = guest.kernel.number, "EFAULT, with pages of code write-protected");
+            }
             if error.0 == libc::EINTR {
                 let restart = row.is_some_and(|row| restarts(row, args));
                 return Outcome::Interrupted { restart };

@@ -5,6 +5,7 @@ use xlate_abi::image::notes::CpuTimes;
 use xlate_abi::state::{CpuState, RAX, RSP};
 
 use super::kernel::Pids;
+use super::writes::size;
 use super::{Args, Outcome, SysResult, call};
 use crate::engine::Parted;
 use crate::errno::Errno;
@@ -22,6 +23,7 @@ const CLONE_VFORK: u64 = libc::CLONE_VFORK as u64;
 const CLONE_THREAD: u64 = libc::CLONE_THREAD as u64;
 const CLONE_SETTLS: u64 = libc::CLONE_SETTLS as u64;
 const CLONE_PIDFD: u64 = libc::CLONE_PIDFD as u64;
+const CLONE_CHILD_CLEARTID: u64 = libc::CLONE_CHILD_CLEARTID as u64;
 const CLONE_PARENT_SETTID: u64 = libc::CLONE_PARENT_SETTID as u64;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
@@ -209,6 +211,9 @@ extern "C" fn vfork_child(handover: *mut libc::c_void) -> libc::c_int {
 /// vfork(2) and posix_spawn(3): the child runs in the very memory of its parent, which waits until the child has
 /// exec'd or exited. The runtime's own memory is shared likewise: code that the child translates stays.
 fn share(guest: &mut Guest, request: &Request) -> SysResult {
+    if request.flags & CLONE_CHILD_CLEARTID != 0 {
+        guest.expect_writes(request.child_tid, size::INT);
+    }
     let stack = memmap2::MmapOptions::new().len(CHILD_STACK).map_anon()?;
     // SAFETY: one past the end of the mapping, which is page-aligned.
     let top = unsafe { stack.as_ptr().add(stack.len()) }.cast_mut().cast();
@@ -250,7 +255,8 @@ pub(super) fn getpgrp(guest: &mut Guest, _: &Args) -> SysResult {
 }
 
 pub(super) fn set_tid_address(guest: &mut Guest, args: &Args) -> SysResult {
-    // The host clears the guest's word itself when the process ends.
+    // The host clears the guest's word itself when the process ends, if another one uses the memory.
+    guest.expect_writes(args.0[0], size::INT);
     call(guest, HostSysno::set_tid_address, args.0)?;
     Ok(guest.kernel.pids.guest as u64)
 }

@@ -51,11 +51,13 @@ impl Memory {
         if self.read_some(addr, buffer) == buffer.len() { Ok(()) } else { Err(FAULT) }
     }
 
-    /// Writes bytes to guest memory, or fails with EFAULT (some of them may have been written).
+    /// Writes bytes to guest memory, or fails with EFAULT (some of them may have been written). It counts as a write to
+    /// code where there is some.
     pub fn write_guest(&self, addr: u64, bytes: &[u8]) -> Result<(), Errno> {
         if !Self::is_guest_range(addr, bytes.len() as u64) {
             return Err(FAULT);
         }
+        self.open(addr, bytes.len() as u64);
         // SAFETY: the target lies in the guest's part of the address space, where no object of ours lives.
         let left = unsafe { guarded::copy(addr as *mut u8, bytes.as_ptr(), bytes.len()) };
         if left == 0 { Ok(()) } else { Err(FAULT) }

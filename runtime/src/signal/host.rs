@@ -10,7 +10,7 @@ use std::sync::Once;
 
 use xlate_abi::state::CpuState;
 
-use super::{Action, Fault, SIGNALS, SYNCHRONOUS, SigInfo, VECTOR_PAGE_FAULT, mask_of, sa};
+use super::{Action, Fault, Notice, SIGNALS, SYNCHRONOUS, SigInfo, VECTOR_PAGE_FAULT, mask_of, sa};
 use crate::engine::fault as engine;
 use crate::guarded;
 use crate::guest::Guest;
@@ -239,6 +239,9 @@ extern "C" fn on_signal(signal: i32, info: *mut SigInfo, context: *mut libc::uco
     // Kernel-made information has a positive code; what kill(2) and its like send has none.
     if mask_of(signal) & SYNCHRONOUS != 0 && info.code() > 0 {
         on_fault(signal, info, context);
+    } else if let Some(notice) = Notice::decode(info) {
+        notice.note();
+        ask_for_safepoint(context);
     } else {
         on_asynchronous(info, context);
     }
@@ -256,11 +259,16 @@ fn on_asynchronous(info: &SigInfo, context: &mut libc::ucontext_t) {
         }
         TAKEN.written.store(written.wrapping_add(1), Ordering::Release);
     }
+    set_context_mask(context, !SYNCHRONOUS);
+    ask_for_safepoint(context);
+}
+
+/// Makes guest code leave soon, and a system call that isn't begun not begin.
+fn ask_for_safepoint(context: &mut libc::ucontext_t) {
     let state = STATE.load(Ordering::Relaxed);
     if !state.is_null() {
         flag(state).store(1, Ordering::SeqCst);
     }
-    set_context_mask(context, !SYNCHRONOUS);
     if let Some(fixup) = guarded::fixup_interrupt(program_counter(context)) {
         set_program_counter(context, fixup);
     }
