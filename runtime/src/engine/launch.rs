@@ -119,13 +119,18 @@ pub(super) fn detached<F: FnOnce()>(input: Option<RawFd>, work: F) -> io::Result
 }
 
 /// The process in between: its child does the work, on a copy of this stack.
+///
+/// The guest's descriptors are closed here, before there is a child: once `detached` returns, no file is open any longer than
+/// the guest has it open (locks go with them).
 extern "C" fn fork_again<F: FnOnce()>(job: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `detached` passes a job of this type and waits. The descriptors are a copy for this process.
+    unsafe { leave_descriptors((*job.cast::<Job<F>>()).input) };
     match clone_process(0).or_else(|_| clone_process(libc::SIGCHLD)) {
         Ok(0) => {
             // SAFETY: `detached` passes a job of this type; this process has a copy of it for itself.
             let job = unsafe { &mut *job.cast::<Job<F>>() };
             let work = job.work.take().expect("there is one child");
-            stand_alone(job.input, work)
+            stand_alone(work)
         }
         Ok(_) => exit_now(0),
         Err(_) => exit_now(1),
@@ -160,8 +165,29 @@ fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// In the grandchild: gets rid of all that is the guest's, then does its work.
-fn stand_alone(input: Option<RawFd>, work: impl FnOnce()) -> ! {
+/// Puts `input` or nothing in the place of the standard input, nothing in that of the other standard streams, and
+/// closes all other descriptors.
+///
+/// # Safety
+/// Nothing in this process uses them any more.
+unsafe fn leave_descriptors(input: Option<RawFd>) {
+    // SAFETY: plain system calls; the caller's contract.
+    unsafe {
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+        for fd in 0..3 {
+            if Some(fd) != input {
+                libc::dup2(null, fd);
+            }
+        }
+        if let Some(input) = input {
+            libc::dup2(input, libc::STDIN_FILENO);
+        }
+        close_from(3);
+    }
+}
+
+/// In the grandchild: gets rid of the rest that is the guest's, then does its work.
+fn stand_alone(work: impl FnOnce()) -> ! {
     // SAFETY: async-signal-safe system calls in a process with one thread; handlers end with the exec anyway, ignored
     // signals and the mask must be put back by hand.
     unsafe {
@@ -175,14 +201,6 @@ fn stand_alone(input: Option<RawFd>, work: impl FnOnce()) -> ! {
         let mut none: libc::sigset_t = core::mem::zeroed();
         libc::sigemptyset(&mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &none, core::ptr::null_mut());
-        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
-        for fd in 0..3 {
-            libc::dup2(null, fd);
-        }
-        if let Some(input) = input {
-            libc::dup2(input, libc::STDIN_FILENO);
-        }
-        close_from(3);
     }
     work();
     exit_now(127)

@@ -157,7 +157,7 @@ pub static TABLE: &[Row] = &[
     pass!(sync_file_range, 4, descriptors: FD0),
     pass!(sync, 0),
     pass!(ftruncate, 2, descriptors: FD0),
-    pass!(truncate, 2),
+    emulate!(truncate, 2, fs::truncate),
     pass!(cachestat, 4, descriptors: FD0),
     // Descriptors.
     emulate!(close, 1, descriptors::close, descriptors: FD0),
