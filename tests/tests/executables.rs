@@ -248,7 +248,7 @@ fn written() -> (PathBuf, Vec<PathBuf>) {
     let root = std::env::temp_dir().join(format!("xlate-executables-{}-{:?}", std::process::id(), std::thread::current().id()));
     let folder = root.join("executables");
     fs::create_dir_all(&folder).unwrap();
-    let paths = files().iter().map(|(name, file)| {
+    let paths = files().into_iter().map(|(name, file)| {
         let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         let path = folder.join(name);
         let bytes = if path.ends_with("script") { b"#!/bin/true\n".to_vec() } else { file.bytes() };
