@@ -130,7 +130,7 @@ fn check(file: &File, file_name: &str) -> Result<(), LoadError> {
     if let Some(interpreter) = &image.interpreter {
         let wrap = |e| LoadError::Interpreter(file_name.to_owned(), name(interpreter), Box::new(e));
         let loader = open_named(interpreter).map_err(wrap)?;
-        Elf::parse(&loader.file, &name(interpreter)).map_err(wrap)?;
+        Elf::parse_loader(&loader.file, &name(interpreter)).map_err(wrap)?;
     }
     Ok(())
 }

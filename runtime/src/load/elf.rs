@@ -137,6 +137,15 @@ impl Elf {
         })
     }
 
+    /// Reads a dynamic loader's headers, which are nothing else; but its file must have room for the first of them.
+    pub fn parse_loader(file: &File, file_name: &str) -> Result<Self, LoadError> {
+        let (_, len) = read_head(file).map_err(|e| LoadError::File(file_name.to_owned(), e.into()))?;
+        if len < header64::SIZEOF_EHDR {
+            return Err(LoadError::File(file_name.to_owned(), Errno(libc::EIO)));
+        }
+        Self::parse(file, file_name)
+    }
+
     fn segments(&self) -> impl Iterator<Item = &program_header64::ProgramHeader> {
         self.headers.iter().filter(|h| h.p_type == PT_LOAD)
     }
@@ -233,7 +242,7 @@ pub fn load(memory: &mut Memory, file: &File, file_name: &str) -> Result<Loaded,
 fn load_loader(memory: &mut Memory, path: &Path) -> Result<(u64, u64), LoadError> {
     let file_name = name(path);
     let file = open_named(path)?.file;
-    let elf = Elf::parse(&file, &file_name)?;
+    let elf = Elf::parse_loader(&file, &file_name)?;
     let (start, end) = span(&elf, &file_name)?;
     let bias = if elf.relocatable { room_for(memory, &elf, start..end, &file_name)? } else { 0 };
     map(memory, &file, &elf, bias, &file_name)?;
