@@ -5,7 +5,6 @@
 mod folder;
 pub mod store;
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,6 +13,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use xlate_abi::protocol::{Blob, CompileRequest, KeepIn};
 
+use crate::run::GuestWords;
 use crate::status::{CommandError, CommandResult, Status};
 
 pub use folder::{Report, TEMPORARY, default_folder, report};
@@ -128,19 +128,16 @@ enum Action {
         #[command(flatten)]
         place: CacheArgs,
     },
-    /// Runs a program and keeps the code of everything in it that runs often, so that it starts fast from then on.
+    /// Runs a program, with all it does, and keeps the code of everything in it that runs often, so that it starts fast
+    /// from then on.
     Warm {
         #[command(flatten)]
         place: CacheArgs,
         /// Optimisation that later runs will ask for.
         #[arg(long, default_value = "O2", ignore_case = true)]
         opt: String,
-        /// An image, or a program as a shell would find it. It really runs, with all it does.
-        #[arg(value_name = "IMAGE|PROGRAM")]
-        guest: OsString,
-        /// The program's arguments.
-        #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<OsString>,
+        #[command(flatten)]
+        guest: GuestWords,
     },
 }
 
@@ -149,7 +146,7 @@ pub fn run(args: Args) -> CommandResult {
     match args.action {
         Action::Stats { place, json } => show(&place.some_folder()?, json),
         Action::Clear { place } => clear(&place.some_folder()?),
-        Action::Warm { place, opt, guest, args } => warm(&place, &opt, &guest, &args),
+        Action::Warm { place, opt, guest } => warm(&place, &opt, &guest),
     }
 }
 
@@ -194,14 +191,15 @@ fn clear(folder: &Path) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-fn warm(place: &CacheArgs, opt: &str, guest: &OsString, args: &[OsString]) -> CommandResult {
+fn warm(place: &CacheArgs, opt: &str, guest: &GuestWords) -> CommandResult {
     let folder = place.some_folder()?;
     let kept = || report(&folder).map_or((0, 0), |r| (r.regions, r.blocks));
     let before = kept();
     let me = std::env::current_exe().context("this command's own file")?;
+    let (program, args) = guest.split();
     let mut command = Command::new(&me);
     command.arg("run").arg("--warm").arg(format!("--opt={opt}")).arg("--cache").arg(&folder);
-    command.arg(format!("--cache-limit={}", place.cache_limit)).arg(guest).args(args);
+    command.arg(format!("--cache-limit={}", place.cache_limit)).arg("--").arg(program).args(args);
     let status = command.status().with_context(|| format!("can't run {}", me.display()))?;
     let after = kept();
     eprintln!(

@@ -57,12 +57,26 @@ pub struct Args {
     /// At its end, waits until everything that ran often is compiled and kept (see `xlate cache warm`).
     #[arg(long)]
     warm: bool,
-    /// An image made by `xlate checkpoint` (or a core file), or a program as a shell would find it.
-    #[arg(value_name = "IMAGE|PROGRAM")]
-    guest: OsString,
-    /// The program's arguments.
-    #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
-    args: Vec<OsString>,
+    #[command(flatten)]
+    guest: GuestWords,
+}
+
+/// What is to run: options of several subcommands.
+#[derive(clap::Args, Clone, Debug)]
+pub struct GuestWords {
+    /// An image made by `xlate checkpoint` (or a core file), or a program as a shell would find it; then the program's
+    /// arguments, whatever they look like.
+    // One list and not a word and a list: only from the first word of a trailing list on does clap leave `--` and
+    // what looks like its own options alone.
+    #[arg(value_names = ["IMAGE|PROGRAM", "ARGS"], trailing_var_arg = true, required = true, num_args = 1..)]
+    words: Vec<OsString>,
+}
+
+impl GuestWords {
+    /// The image or program, and its arguments.
+    pub fn split(&self) -> (&OsStr, &[OsString]) {
+        self.words.split_first().map_or((OsStr::new(""), &[]), |(guest, args)| (guest.as_os_str(), args))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -151,9 +165,10 @@ impl From<RunError> for CommandError {
 
 /// Runs the subcommand; returns only on failure.
 pub fn run(args: Args, log: Option<&str>) -> CommandResult {
-    let path = find(&args.guest)?;
+    let (guest, words) = args.guest.split();
+    let path = find(guest)?;
     let kind = classify(&path)?;
-    if kind == Kind::Image && !(args.args.is_empty() && args.env.is_empty()) {
+    if kind == Kind::Image && !(words.is_empty() && args.env.is_empty()) {
         return Err(RunError::ImageWithArguments(name(&path)).into());
     }
     let launcher = Launcher::find(args.target.unwrap_or(Target::HOST))?;
@@ -351,10 +366,11 @@ fn command_line(
             command.push(path.into());
         }
         Kind::Program => {
-            command.push(option("argv0", &args.guest));
+            let (guest, words) = args.guest.split();
+            command.push(option("argv0", guest));
             command.push("--".into());
             command.push(path.into());
-            command.extend(args.args.iter().cloned());
+            command.extend(words.iter().cloned());
         }
     }
     Ok(command)
@@ -418,6 +434,43 @@ mod tests {
         assert!(matches!(of(&head(1, 1, 2, 3)), RunError::OtherMachine(..)));
         assert!(matches!(of(&head(2, 2, 2, 62)), RunError::OtherMachine(..)));
         assert!(matches!(of(&head(2, 1, 1, 62)), RunError::OtherType(_, 1)));
+    }
+
+    /// The options that stand before the program, with the words from the program on.
+    fn parsed(words: &[&str]) -> Result<(Args, Vec<OsString>), clap::Error> {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let line = <Line as clap::Parser>::try_parse_from(std::iter::once(&"run").chain(words))?;
+        let words = line.args.guest.words.clone();
+        Ok((line.args, words))
+    }
+
+    #[test]
+    fn words_after_the_program_are_its_own() {
+        for words in [&["p"][..], &["p", "-E", "foo"], &["p", "--help"], &["p", "-h", "--opt=O1"], &["p", "--", "--", "x"]] {
+            let (args, kept) = parsed(words).unwrap();
+            assert_eq!((args.opt, args.env.len()), (Opt::O2, 0));
+            assert_eq!(kept, words);
+        }
+        let (args, kept) = parsed(&["--opt=O3", "-E", "A=b", "--", "p", "--opt=O1", "--", "-E"]).unwrap();
+        assert_eq!((args.opt, args.env), (Opt::O3, vec!["A=b".into()]));
+        assert_eq!(kept, ["p", "--opt=O1", "--", "-E"]);
+        let (_, kept) = parsed(&["--", "-p", "x"]).unwrap();
+        assert_eq!(kept, ["-p", "x"], "a name that begins with a dash");
+    }
+
+    #[test]
+    fn wrong_options_before_the_program_are_refused() {
+        use clap::error::ErrorKind;
+        let of = |words: &[&str]| parsed(words).unwrap_err().kind();
+        assert_eq!(of(&["--optt=O1", "p"]), ErrorKind::UnknownArgument);
+        assert_eq!(of(&["-x", "p"]), ErrorKind::UnknownArgument);
+        assert_eq!(of(&["--opt=O9", "p"]), ErrorKind::InvalidValue);
+        assert_eq!(of(&["--help", "p"]), ErrorKind::DisplayHelp);
+        assert_eq!(of(&["--opt=O1"]), ErrorKind::MissingRequiredArgument);
     }
 
     #[test]

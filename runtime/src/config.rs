@@ -2,6 +2,7 @@
 //! successor are made.
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -86,7 +87,59 @@ pub struct Config {
     /// Set by the layout stage: the runtime's own executable (`/proc/self/exe` is the dynamic loader then) and the
     /// process attributes to give back to the guest.
     pub placed: Option<Placed>,
+    /// Set after an exec of the guest's: what the runtime of the program before leaves to this one.
+    pub handed: Option<Handed>,
     pub subject: Subject,
+}
+
+/// What an exec hands over (hidden option `--handed=PROGRAM,ENVIRONMENT,RIGHTS,TASK/ASKED`): descriptors, for a name may
+/// lead elsewhere or nowhere by now, and the guest's environment isn't to be the translator's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handed {
+    /// The program, opened to be executed.
+    pub program: RawFd,
+    /// A file with the guest's environment: strings that each end in a zero.
+    pub environment: RawFd,
+    /// Linux would give the program more rights than its caller has.
+    pub gains_rights: bool,
+    /// The process's name, which never has a slash.
+    pub task_name: OsString,
+    /// The program's name as it was asked for (AT_EXECFN).
+    pub asked: OsString,
+}
+
+impl Handed {
+    fn parse(value: &OsStr) -> Option<Self> {
+        let mut parts = value.as_bytes().splitn(4, |&b| b == b',');
+        let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse::<RawFd>().ok();
+        let (program, environment, rights) = (number()?, number()?, number()?);
+        let names = parts.next()?;
+        let slash = names.iter().position(|&b| b == b'/')?;
+        let text = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+        let (task_name, asked) = (text(&names[..slash]), text(&names[slash + 1..]));
+        Some(Self { program, environment, gains_rights: rights != 0, task_name, asked })
+    }
+
+    fn value(&self) -> OsString {
+        let rights = u8::from(self.gains_rights);
+        let mut text = OsString::from(format!("{},{},{rights},", self.program, self.environment));
+        text.push(&self.task_name);
+        text.push("/");
+        text.push(&self.asked);
+        text
+    }
+}
+
+/// The program that takes this one's place, for [`Config::successor_args`].
+#[derive(Debug)]
+pub struct Successor<'a> {
+    /// Where its file is, for those who look at the process from outside.
+    pub program: &'a Path,
+    /// All its arguments; there is at least one.
+    pub args: &'a [OsString],
+    /// Options for what the process keeps.
+    pub kept: Vec<(&'static str, OsString)>,
+    pub handed: Handed,
 }
 
 /// What the first stage of the layout hands to the second (hidden option `--placed=SOFT,PERSONALITY,PATH`).
@@ -151,6 +204,7 @@ impl Default for Config {
             hot_baseline: HOT_BASELINE,
             hot_optimized: HOT_OPTIMIZED,
             placed: None,
+            handed: None,
             subject: Subject::Program(Vec::new()),
         }
     }
@@ -426,6 +480,15 @@ const TABLE: &[Row] = &[
         set: |c, v| placed(v).map(|p| c.placed = Some(p)),
         get: nothing,
     },
+    Row {
+        name: "handed",
+        short: None,
+        value: "STATE",
+        help: "",
+        expected: "only the runtime itself passes this option",
+        set: |c, v| Handed::parse(v).map(|h| c.handed = Some(h)),
+        get: nothing,
+    },
 ];
 
 fn yes_or_no(v: &OsStr) -> Option<bool> {
@@ -517,9 +580,8 @@ impl Config {
         }
     }
 
-    /// The command line with which this process is replaced by a successor that runs `program` with `args`
-    /// (argv[1] and on) under the name `argv0`: the word to exec comes first.
-    pub fn successor_args(&self, program: &Path, argv0: &OsStr, args: &[OsString]) -> Vec<OsString> {
+    /// The command line with which this process is replaced by its successor: the word to exec comes first.
+    pub fn successor_args(&self, successor: &Successor<'_>) -> Vec<OsString> {
         let mut line: Vec<OsString> = self.exec_prefix.iter().map(Into::into).collect();
         line.push(self.runtime_path().into());
         for row in TABLE {
@@ -527,9 +589,12 @@ impl Config {
                 line.push(option(row.name, &value));
             }
         }
+        line.extend(successor.kept.iter().map(|(name, value)| option(name, value)));
+        line.push(option("handed", &successor.handed.value()));
+        let (argv0, args) = successor.args.split_first().map_or((OsStr::new(""), &[][..]), |(a, r)| (a.as_os_str(), r));
         line.push(option("argv0", argv0));
         line.push("--".into());
-        line.push(program.into());
+        line.push(successor.program.into());
         line.extend_from_slice(args);
         line
     }
@@ -589,7 +654,20 @@ mod tests {
             "/bin/sh",
         ])
         .unwrap();
-        let line = c.successor_args(Path::new("/bin/ls"), OsStr::new("ls"), &["-l".into()]);
+        let handed = Handed {
+            program: 7,
+            environment: 8,
+            gains_rights: true,
+            task_name: "a,b".into(),
+            asked: "/dev/fd/5/a,b".into(),
+        };
+        let successor = Successor {
+            program: Path::new("/bin/ls"),
+            args: &["ls".into(), "-l".into(), "--".into(), "--help".into()],
+            kept: vec![("guest-pid", "12".into())],
+            handed: handed.clone(),
+        };
+        let line = c.successor_args(&successor);
         let words: Vec<&str> = line.iter().map(|w| w.to_str().unwrap()).collect();
         assert_eq!(words[..4], ["qemu-aarch64", "-cpu", "max", "/opt/xlate-runtime"]);
         let again = Config::parse(&line[3..]).unwrap();
@@ -598,6 +676,7 @@ mod tests {
         assert!(again.env.is_empty());
         assert_eq!(again.argv0, Some("ls".into()));
         assert_eq!(again.exec_prefix, c.exec_prefix);
-        assert_eq!(again.subject, Subject::Program(vec!["/bin/ls".into(), "-l".into()]));
+        assert_eq!((again.guest_pid, again.handed), (Some(12), Some(handed)));
+        assert_eq!(again.subject, Subject::Program(["/bin/ls", "-l", "--", "--help"].map(Into::into).to_vec()));
     }
 }

@@ -13,4 +13,5 @@ pub mod load;
 pub mod memory;
 pub mod restore;
 pub mod signal;
+mod vdso;
 pub mod xstate;

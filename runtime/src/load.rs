@@ -1,28 +1,34 @@
 //! Loads an x86-64 program the way Linux's binfmt_elf and binfmt_script do, at the addresses it would use with
 //! address randomisation off: position-independent executables at 0x5555_5555_4000, the dynamic loader at the
-//! top of the mmap area, the stack below 0x7fff_ffff_f000, the heap behind the executable.
+//! top of the mmap area with the vdso below it, the stack below 0x7fff_ffff_f000, the heap behind the executable.
+//!
+//! Finding out what a file is ([`resolve`]) stands apart from loading it, because execve(2) must have found all
+//! that can be wrong while there is still a program to tell.
 
 mod elf;
+pub mod open;
+mod script;
 mod stack;
 
 pub(crate) use elf::Elf;
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::os::fd::FromRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use xlate_abi::state::{CpuState, RSP};
 
-use crate::config::{Config, Subject};
+use crate::config::{Config, Handed, Subject};
 use crate::engine::Engine;
 use crate::errno::Errno;
 use crate::guest::Guest;
-use crate::linux::{Kernel, Pids, Program};
+use crate::linux::{Executable, Kernel, Pids, Program};
 use crate::memory::{MapError, Memory};
 use crate::signal::Signals;
+use open::Program as Opened;
+use script::Script;
 
 /// Why a program can't be run.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +41,17 @@ pub enum LoadError {
     NotExecutable(String),
     #[error("{0}: not an x86-64 ELF executable (it is: {1})")]
     NotX86(String, String),
+    #[error("{0}: not a regular file")]
+    NotRegular(String),
     #[error("{0}: damaged ELF file: {1}")]
     Damaged(String, &'static str),
-    #[error("{0}: more than four #! scripts in a row")]
+    /// As [`LoadError::Damaged`], but Linux finds it out only when the old program is gone.
+    #[error("{0}: damaged ELF file: {1}")]
+    Unmappable(String, &'static str),
+    #[error("{0}: more than five #! scripts in a row")]
     ScriptDepth(String),
+    #[error("{0}: a #! script without a name for the program that runs it")]
+    ScriptUnnamed(String),
     #[error("{0}: its interpreter {1}: {2}")]
     Interpreter(String, String, Box<LoadError>),
     #[error("{0}: {1}")]
@@ -61,8 +74,9 @@ impl LoadError {
         match self {
             Self::File(_, errno) => *errno,
             Self::NotFound(_) => Errno(libc::ENOENT),
-            Self::NotExecutable(_) => Errno(libc::EACCES),
-            Self::NotX86(..) | Self::Damaged(..) => Errno(libc::ENOEXEC),
+            Self::NotExecutable(_) | Self::NotRegular(_) => Errno(libc::EACCES),
+            Self::NotX86(..) | Self::Damaged(..) | Self::Unmappable(..) => Errno(libc::ENOEXEC),
+            Self::ScriptUnnamed(_) => Errno(libc::ENOENT),
             Self::ScriptDepth(_) => Errno(libc::ELOOP),
             Self::Interpreter(_, _, inner) => match inner.errno() {
                 Errno(libc::ENOEXEC) => Errno(libc::ELIBBAD),
@@ -75,80 +89,64 @@ impl LoadError {
 }
 
 /// A program that may be executed: what `execve` finds out before it gives the old one up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Resolved {
     /// The ELF file: the program, or the interpreter of the script.
-    pub path: PathBuf,
+    pub program: Opened,
     /// All arguments, argv[0] included, with what `#!` lines put before them.
     pub args: Vec<OsString>,
 }
 
-/// Longest `#!` line (BINPRM_BUF_SIZE), and how many scripts may run each other.
-const SCRIPT_LINE: usize = 256;
+/// How many scripts may run each other (fs/exec.c, exec_binprm).
 const SCRIPT_DEPTH: usize = 5;
 
-/// Follows `#!` lines to an x86-64 ELF executable (binfmt_script), or says why there is none.
-pub fn resolve(path: &Path, args: &[OsString]) -> Result<Resolved, LoadError> {
-    let mut path = path.to_owned();
-    let mut args = args.to_vec();
-    for _ in 0..SCRIPT_DEPTH {
-        let file = open_executable(&path)?;
-        let head = elf::read_head(&file).map_err(|e| LoadError::File(name(&path), e.into()))?;
-        let Some(line) = head.strip_prefix(b"#!") else {
-            let image = Elf::parse(&file, &name(&path))?;
-            if let Some(interpreter) = &image.interpreter {
-                let wrap = |e| LoadError::Interpreter(name(&path), name(interpreter), Box::new(e));
-                let file = open_executable(interpreter).map_err(wrap)?;
-                Elf::parse(&file, &name(interpreter)).map_err(wrap)?;
-            }
-            return Ok(Resolved { path, args });
-        };
-        let (interpreter, argument) = parse_script(line)
-            .ok_or_else(|| LoadError::NotX86(name(&path), "a #! script without interpreter".into()))?;
+/// Follows `#!` lines to an x86-64 ELF executable, or says why there is none. `path` is the name that the program was
+/// asked for by; it is `None` if the interpreter of a script couldn't open it by that name any more.
+pub fn resolve(opened: Opened, path: Option<&Path>, args: Vec<OsString>) -> Result<Resolved, LoadError> {
+    let mut called: Option<PathBuf> = path.map(Path::to_owned);
+    let (mut program, mut args) = (opened, args);
+    for _ in 0..=SCRIPT_DEPTH {
+        let file_name = called.as_deref().map_or_else(|| shown(&program.file), name);
+        let (head, _) = elf::read_head(&program.file).map_err(|e| LoadError::File(file_name.clone(), e.into()))?;
+        if !head.starts_with(b"#!") {
+            check(&program.file, &file_name)?;
+            return Ok(Resolved { program, args });
+        }
+        let script = Script::parse(&head)
+            .ok_or_else(|| LoadError::NotX86(file_name.clone(), "a #! script without interpreter".into()))?;
+        let path = called.ok_or(LoadError::ScriptUnnamed(file_name))?;
         // argv[0] gives way to the interpreter, its argument and the script's path.
-        let mut new = vec![interpreter.as_os_str().to_owned()];
-        new.extend(argument);
-        new.push(path.clone().into());
-        new.extend(args.into_iter().skip(1));
-        args = new;
-        path = interpreter;
+        let first = [script.interpreter.clone().into_os_string()].into_iter().chain(script.argument);
+        args = first.chain([path.into_os_string()]).chain(args.into_iter().skip(1)).collect();
+        program = open_named(&script.interpreter)?;
+        called = Some(script.interpreter);
     }
-    Err(LoadError::ScriptDepth(name(&path)))
+    Err(LoadError::ScriptDepth(called.as_deref().map_or_else(String::new, name)))
 }
 
-/// Takes a `#!` line apart: the interpreter and, as one word, the rest.
-fn parse_script(line: &[u8]) -> Option<(PathBuf, Option<OsString>)> {
-    let line = &line[..line.len().min(SCRIPT_LINE - 2)];
-    let line = line.split(|&b| b == b'\n').next()?;
-    let line = line.trim_ascii();
-    let end = line.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(line.len());
-    let (interpreter, rest) = line.split_at(end);
-    if interpreter.is_empty() {
-        return None;
+/// What binfmt_elf checks before the point of no return: the file's own headers, and those of its dynamic loader.
+fn check(file: &File, file_name: &str) -> Result<(), LoadError> {
+    let image = Elf::parse(file, file_name)?;
+    if let Some(interpreter) = &image.interpreter {
+        let wrap = |e| LoadError::Interpreter(file_name.to_owned(), name(interpreter), Box::new(e));
+        let loader = open_named(interpreter).map_err(wrap)?;
+        Elf::parse_loader(&loader.file, &name(interpreter)).map_err(wrap)?;
     }
-    let rest = rest.trim_ascii();
-    let argument = (!rest.is_empty()).then(|| OsStr::from_bytes(rest).to_owned());
-    Some((OsStr::from_bytes(interpreter).into(), argument))
+    Ok(())
 }
 
-/// Opens a file as execve(2) would: a regular one with permission to execute.
-fn open_executable(path: &Path) -> Result<File, LoadError> {
-    let failed = |e: io::Error| LoadError::File(name(path), e.into());
-    let metadata = std::fs::metadata(path).map_err(failed)?;
-    if metadata.is_dir() {
-        return Err(LoadError::File(name(path), Errno(libc::EISDIR)));
-    }
-    let text = c_path(path).ok_or_else(|| LoadError::File(name(path), Errno(libc::ENOENT)))?;
-    // SAFETY: the path is a C string. The effective user's permission counts.
-    let allowed = unsafe { libc::faccessat(libc::AT_FDCWD, text.as_ptr(), libc::X_OK, libc::AT_EACCESS) } == 0;
-    if !metadata.is_file() || !allowed || metadata.permissions().mode() & 0o111 == 0 {
-        return Err(LoadError::NotExecutable(name(path)));
-    }
-    File::open(path).map_err(failed)
+/// Opens a file as execve(2) would.
+fn open_named(path: &Path) -> Result<Opened, LoadError> {
+    open::path(path).map_err(|errno| match (errno, std::fs::metadata(path)) {
+        (Errno(libc::EACCES), Ok(found)) if !found.is_file() => LoadError::NotRegular(name(path)),
+        (Errno(libc::EACCES), Ok(_)) => LoadError::NotExecutable(name(path)),
+        _ => LoadError::File(name(path), errno),
+    })
 }
 
-fn c_path(path: &Path) -> Option<CString> {
-    CString::new(path.as_os_str().as_bytes()).ok()
+/// An open file's path, for messages and for the cache.
+fn shown(file: &File) -> String {
+    open::shown_path(file).map_or_else(|_| "the program".to_owned(), |path| name(&path))
 }
 
 fn name(path: &Path) -> String {
@@ -157,6 +155,12 @@ fn name(path: &Path) -> String {
 
 unsafe extern "C" {
     static environ: *const *const libc::c_char;
+}
+
+/// The process's own environment, as execve(2) takes it.
+pub fn own_environment() -> *const *const libc::c_char {
+    // SAFETY: the C library's variable, which is only changed while the process is placed.
+    unsafe { environ }
 }
 
 /// The environment exactly as it was passed, entries without a `=` included.
@@ -201,54 +205,95 @@ fn find(program: &OsStr, env: &[OsString]) -> Result<PathBuf, LoadError> {
         env.iter().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH=")).unwrap_or(b"/usr/local/bin:/usr/bin:/bin");
     std::env::split_paths(OsStr::from_bytes(path))
         .map(|dir| dir.join(program))
-        .find(|candidate| open_executable(candidate).is_ok())
+        .find(|candidate| open_named(candidate).is_ok())
         .ok_or_else(|| LoadError::NotFound(program.to_string_lossy().into_owned()))
 }
 
+/// A program with all that it is started with.
+struct Start {
+    program: Opened,
+    args: Vec<OsString>,
+    env: Vec<OsString>,
+    /// AT_EXECFN: the file as it was asked for (a script's own path).
+    asked: OsString,
+    /// The name of the process, of which the kernel takes 15 bytes.
+    task_name: OsString,
+}
+
 /// Makes the guest that the command line asks for.
-pub fn program(config: Config) -> Result<Guest, LoadError> {
+pub fn program(mut config: Config) -> Result<Guest, LoadError> {
     let words = match &config.subject {
         Subject::Program(words) => words.clone(),
         _ => Vec::new(),
     };
+    let start = match config.handed.take() {
+        Some(handed) => handed_over(handed, &config, words)?,
+        None => named(&config, words)?,
+    };
+    load(config, start)
+}
+
+/// The program of the command line that a user wrote.
+fn named(config: &Config, words: Vec<OsString>) -> Result<Start, LoadError> {
     let mut env = environment();
     change_environment(&mut env, &config.env);
-    let word = words.first().cloned().unwrap_or_default();
-    let path = find(&word, &env)?;
-    let mut args = words;
-    if let (Some(first), Some(argv0)) = (args.first_mut(), &config.argv0) {
+    let path = find(words.first().map_or(OsStr::new(""), OsString::as_os_str), &env)?;
+    let resolved = resolve(open_named(&path)?, Some(&path), with_first(words, config))?;
+    let task_name = path.file_name().unwrap_or_default().to_owned();
+    Ok(Start { program: resolved.program, args: resolved.args, env, asked: path.into(), task_name })
+}
+
+/// The program that this process's last one has opened and resolved: only descriptors lead to it for sure.
+fn handed_over(handed: Handed, config: &Config, words: Vec<OsString>) -> Result<Start, LoadError> {
+    // SAFETY: the last program's runtime left these descriptors open for this, and nothing else knows them.
+    let own = |fd| unsafe { File::from_raw_fd(fd) };
+    let (file, env) = (own(handed.program), own(handed.environment));
+    let failed = |e: std::io::Error| LoadError::File("the environment".to_owned(), e.into());
+    let env = crate::linux::read_strings(&env).map_err(failed)?;
+    let program = Opened { file, gains_rights: handed.gains_rights };
+    let args = with_first(words, config);
+    Ok(Start { program, args, env, asked: handed.asked, task_name: handed.task_name })
+}
+
+/// The arguments: the first word is the program's path, and argv[0] unless that was given by itself.
+fn with_first(mut words: Vec<OsString>, config: &Config) -> Vec<OsString> {
+    if let (Some(first), Some(argv0)) = (words.first_mut(), &config.argv0) {
         first.clone_from(argv0);
     }
-    let resolved = resolve(&path, &args)?;
-    load(config, &path, &resolved, env)
+    words
 }
 
 /// Maps the executable, builds its stack and sets the registers as the kernel would.
-fn load(config: Config, asked: &Path, resolved: &Resolved, env: Vec<OsString>) -> Result<Guest, LoadError> {
-    let program_name = name(&resolved.path);
+fn load(config: Config, start: Start) -> Result<Guest, LoadError> {
+    let Start { program, args, env, asked, task_name } = start;
+    let file_name = shown(&program.file);
+    if program.gains_rights {
+        eprintln!("xlate: {file_name} has a set-ID bit or capabilities, which have no effect here: it keeps the caller's rights");
+    }
     let mut memory = Memory::new();
     let mut state = Box::<CpuState>::default();
-    let loaded = elf::load(&mut memory, &resolved.path)?;
+    let loaded = elf::load(&mut memory, &program.file, &file_name)?;
     memory.set_brk(loaded.brk, loaded.brk);
-    let layout = stack::Contents { loaded: &loaded, path: asked, args: &resolved.args, env: &env };
-    let stack = layout.build(&mut memory, &program_name)?;
+    let layout = stack::Contents { loaded: &loaded, path: Path::new(&asked), args: &args, env: &env };
+    let stack = layout.build(&mut memory, &file_name)?;
     state.gpr[RSP] = stack.pointer;
     state.rip = loaded.entry;
-    set_thread_name(&resolved.path);
-    let exe = std::fs::canonicalize(&resolved.path).unwrap_or_else(|_| resolved.path.clone());
-    let program = Program { exe, args: resolved.args.clone(), env, auxv: stack.auxv };
-    let pids = config.guest_pid.map_or_else(Pids::own, Pids::resumed);
-    tracing::debug!(path = %program_name, entry = format_args!("{:#x}", loaded.entry), "loaded");
+    set_task_name(&task_name);
+    tracing::debug!(path = %file_name, entry = format_args!("{:#x}", loaded.entry), "loaded");
     let mut engine = Engine::new(&config);
-    engine.use_cache(&config, &program.exe);
+    engine.use_cache(&config, Path::new(&file_name));
+    let exe = Executable::running(&program.file).map_err(|e| LoadError::File(file_name, e.into()))?;
+    let program = Program { exe, args, env, auxv: stack.auxv };
+    let pids = config.guest_pid.map_or_else(Pids::own, Pids::resumed);
     let mut kernel = Kernel::new(pids, program);
     kernel.cpu_before = config.cpu_before;
     Ok(Guest { engine, state, memory, signals: Signals::inherited(), kernel, config })
 }
 
-/// The process is called what the program's file is called, as after an execve (ps, /proc/PID/comm).
-fn set_thread_name(path: &Path) {
-    if let Some(text) = path.file_name().and_then(|n| CString::new(n.as_bytes()).ok()) {
+/// The process is called what the file was called that was executed, a script's own name included (ps,
+/// /proc/PID/comm).
+fn set_task_name(task_name: &OsStr) {
+    if let Ok(text) = CString::new(task_name.as_bytes()) {
         // SAFETY: a C string; the kernel takes its first 15 bytes.
         unsafe {
             libc::prctl(libc::PR_SET_NAME, text.as_ptr());

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use xlate_abi::marker::Marker;
 use xlate_runtime::config::{Config, ConfigError, Subject};
-use xlate_runtime::{layout, load, restore};
+use xlate_runtime::{layout, load, restore, signal};
 
 /// The C library's allocator would use the program break, which is the guest's.
 #[global_allocator]
@@ -59,9 +59,15 @@ fn fail(status: i32, error: &dyn std::fmt::Display) -> i32 {
 /// The process in its final place.
 fn run(config: Config) -> ! {
     start_log(&config);
+    let follows_an_exec = config.handed.is_some();
     let status = match config.subject.clone() {
         Subject::Program(_) => match load::program(config) {
             Ok(mut guest) => guest.run(),
+            Err(error) if follows_an_exec => {
+                // The program that could be told is gone (fs/exec.c, bprm_execve).
+                fail(error.status(), &error);
+                signal::die_by(libc::SIGSEGV)
+            }
             Err(error) => fail(error.status(), &error),
         },
         Subject::Image(image) => match restore::image(&image, config) {

@@ -23,7 +23,7 @@ use crate::engine::Engine;
 use crate::errno::Errno;
 use crate::guest::Guest;
 use crate::linux::descriptors::Own;
-use crate::linux::{Kernel, Pids, Program};
+use crate::linux::{Executable, Kernel, Pids, Program};
 use crate::memory::{MapError, Memory};
 use crate::signal::{Action, AltStack, Signals};
 
@@ -196,7 +196,7 @@ impl Restore<'_> {
             (words.split(|b| *b == b' ').map(|w| process_path(w).into()).collect(), Vec::new())
         });
         let exe = self.image.process.as_ref().map(|p| process_path(&p.exe.0)).unwrap_or_default();
-        Program { exe, args, env, auxv }
+        Program { exe: Executable::Named(exe), args, env, auxv }
     }
 
     /// What the thread has registered with the kernel: lists that the host's kernel can walk itself.

@@ -147,13 +147,18 @@ fn detached<F: FnOnce()>(inherited: Inherited, work: F) -> io::Result<()> {
 }
 
 /// The process in between: its child does the work, on a copy of this stack.
+///
+/// The guest's descriptors are closed here, before there is a child: once `detached` returns, no file is open any longer than
+/// the guest has it open (locks go with them).
 extern "C" fn fork_again<F: FnOnce()>(job: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `detached` passes a job of this type and waits. The descriptors are a copy for this process.
+    unsafe { leave_descriptors((*job.cast::<Job<F>>()).inherited) };
     match clone_process(0).or_else(|_| clone_process(libc::SIGCHLD)) {
         Ok(0) => {
             // SAFETY: `detached` passes a job of this type; this process has a copy of it for itself.
             let job = unsafe { &mut *job.cast::<Job<F>>() };
             let work = job.work.take().expect("there is one child");
-            stand_alone(job.inherited, work)
+            stand_alone(work)
         }
         Ok(_) => exit_now(0),
         Err(_) => exit_now(1),
@@ -188,21 +193,14 @@ fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// In the grandchild: gets rid of all that is the guest's, then does its work.
-fn stand_alone([input, lock]: Inherited, work: impl FnOnce()) -> ! {
-    // SAFETY: async-signal-safe system calls in a process with one thread; handlers end with the exec anyway, ignored
-    // signals and the mask must be put back by hand.
+/// Puts the inherited descriptors, or nothing, in their places, nothing in those of the other standard streams, and closes all
+/// others.
+///
+/// # Safety
+/// Nothing in this process uses them any more.
+unsafe fn leave_descriptors([input, lock]: Inherited) {
+    // SAFETY: plain system calls; the caller's contract.
     unsafe {
-        libc::setsid();
-        libc::chdir(c"/".as_ptr());
-        for signal in 1..=64 {
-            if signal != libc::SIGKILL && signal != libc::SIGSTOP {
-                libc::signal(signal, libc::SIG_DFL);
-            }
-        }
-        let mut none: libc::sigset_t = core::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, core::ptr::null_mut());
         // Out of the way of the numbers that they are to have.
         let [input, lock] = [input, lock].map(|fd| fd.map(|fd| libc::fcntl(fd, libc::F_DUPFD, LOCK + 1)));
         let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
@@ -219,6 +217,24 @@ fn stand_alone([input, lock]: Inherited, work: impl FnOnce()) -> ! {
             }
             None => close_from(LOCK as u32),
         }
+    }
+}
+
+/// In the grandchild: gets rid of the rest that is the guest's, then does its work.
+fn stand_alone(work: impl FnOnce()) -> ! {
+    // SAFETY: async-signal-safe system calls in a process with one thread; handlers end with the exec anyway, ignored
+    // signals and the mask must be put back by hand.
+    unsafe {
+        libc::setsid();
+        libc::chdir(c"/".as_ptr());
+        for signal in 1..=64 {
+            if signal != libc::SIGKILL && signal != libc::SIGSTOP {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+        }
+        let mut none: libc::sigset_t = core::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, core::ptr::null_mut());
     }
     work();
     exit_now(127)

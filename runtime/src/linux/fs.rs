@@ -1,11 +1,13 @@
 //! Files by name: calls AArch64 has only in their `*at` forms, layouts of `stat`, flags of `open`, and names in
 //! /proc that the guest must see differently (through [`super::paths`]).
 
+use std::os::unix::ffi::OsStringExt;
+
 use syscalls::Sysno as HostSysno;
 
 use super::convert::{StatGeneric, StatX86, dirents_from_dirents64, open_flags_to_host};
-use super::paths::{self, AT_FDCWD, Target, locate};
-use super::{Args, SysResult, call, procfs};
+use super::paths::{self, AT_FDCWD, Located, Target, locate};
+use super::{Args, SysResult, busy, call, procfs};
 use crate::errno::Errno;
 use crate::guest::Guest;
 
@@ -23,8 +25,11 @@ fn open_at(guest: &Guest, directory: u64, path: u64, flags: u64, mode: u64) -> S
         return procfs::open(guest, file, flags);
     }
     let at = locate(guest, directory, path, flags & GUEST_O_NOFOLLOW == 0)?;
-    let flags = open_flags_to_host(flags);
-    call(guest, HostSysno::openat, [at.directory, at.path, flags, mode, 0, 0])
+    let host = open_flags_to_host(flags);
+    if busy::opens_to_write(flags) && busy::is_executed(&at, flags & GUEST_O_NOFOLLOW == 0) {
+        return Err(Errno(libc::ETXTBSY));
+    }
+    call(guest, HostSysno::openat, [at.directory, at.path, host, mode, 0, 0])
 }
 
 pub(super) fn open(guest: &mut Guest, args: &Args) -> SysResult {
@@ -41,6 +46,14 @@ pub(super) fn creat(guest: &mut Guest, args: &Args) -> SysResult {
     let [path, mode, ..] = args.0;
     let flags = (libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC) as u64;
     open_at(guest, AT_FDCWD, path, flags, mode)
+}
+
+pub(super) fn truncate(guest: &mut Guest, args: &Args) -> SysResult {
+    let at = locate(guest, AT_FDCWD, args.0[0], true)?;
+    if busy::is_executed(&at, true) {
+        return Err(Errno(libc::ETXTBSY));
+    }
+    call(guest, HostSysno::truncate, [at.path, args.0[1], 0, 0, 0, 0])
 }
 
 pub(super) fn openat2(guest: &mut Guest, args: &Args) -> SysResult {
@@ -62,6 +75,10 @@ pub(super) fn openat2(guest: &mut Guest, args: &Args) -> SysResult {
         && let Target::Generated(file, _) = paths::target(guest, directory as i32, path)
     {
         return procfs::open(guest, file, flags);
+    }
+    let follow = flags & GUEST_O_NOFOLLOW == 0;
+    if busy::opens_to_write(flags) && busy::is_executed(&Located::as_given(directory, path), follow) {
+        return Err(Errno(libc::ETXTBSY));
     }
     if cfg!(target_arch = "x86_64") {
         return call(guest, HostSysno::openat2, args.0);
@@ -137,7 +154,7 @@ fn read_link_at(guest: &Guest, directory: u64, path: u64, buffer: u64, size: u64
         return Err(Errno(libc::EINVAL));
     }
     let text = match paths::target(guest, directory as i32, path) {
-        Target::Exe(_) => paths::exe(guest)?.into_bytes(),
+        Target::Exe(_) => guest.kernel.program.exe.shown()?.into_os_string().into_vec(),
         Target::Link(text) => text.into_bytes(),
         _ => {
             let at = locate(guest, directory, path, false)?;

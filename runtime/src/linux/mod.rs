@@ -5,6 +5,7 @@
 //! layouts AArch64 doesn't have, the process's memory map and identity, files in /proc that would show the
 //! translator, and whatever signals interrupt.
 
+mod busy;
 pub mod convert;
 pub mod cpu_time;
 mod cpuinfo;
@@ -30,7 +31,8 @@ use std::sync::atomic::AtomicU32;
 use syscalls::Sysno as HostSysno;
 use xlate_abi::state::{R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI};
 
-pub use kernel::{Kernel, Pids, Program};
+pub use exec::read_strings;
+pub use kernel::{Executable, Kernel, Pids, Program};
 
 use crate::errno::Errno;
 use crate::guarded;

@@ -124,7 +124,8 @@ fn path_or_given(path: Vec<u8>, make: impl FnOnce(CString) -> Target) -> Target 
 
 /// The guest's program as a path for the host.
 pub fn exe(guest: &Guest) -> Result<CString, Errno> {
-    CString::new(guest.kernel.program.exe.as_os_str().as_bytes()).map_err(|_| Errno(libc::ENOENT))
+    let path = guest.kernel.program.exe.host_path();
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno(libc::ENOENT))
 }
 
 /// A path argument for a host call.
@@ -134,12 +135,19 @@ pub struct Located {
     _owner: Option<CString>,
 }
 
+impl Located {
+    /// What the host finds under the guest's own argument.
+    pub fn as_given(directory: u64, path: u64) -> Self {
+        Self { directory, path, _owner: None }
+    }
+}
+
 /// The path argument with which the host finds what the guest means; `follow` tells whether the call follows
 /// a link at the path's end.
 pub fn locate(guest: &Guest, directory: u64, path: u64, follow: bool) -> Result<Located, Errno> {
     let host = match target(guest, directory as i32, path) {
         Target::AsGiven | Target::Link(_) => {
-            return Ok(Located { directory, path, _owner: None });
+            return Ok(Located::as_given(directory, path));
         }
         Target::Exe(_) if follow => exe(guest)?,
         Target::Path(path) | Target::Exe(path) | Target::Generated(_, path) => path,

@@ -163,7 +163,7 @@ pub static TABLE: &[Row] = &[
     pass!(sync_file_range, 4, NONE, descriptors: FD0),
     pass!(sync, 0, NONE),
     pass!(ftruncate, 2, NONE, descriptors: FD0),
-    pass!(truncate, 2, NONE),
+    emulate!(truncate, 2, NONE, fs::truncate),
     pass!(cachestat, 4, &[fixed(2, size::CACHESTAT)], descriptors: FD0),
     // Descriptors.
     emulate!(close, 1, NONE, descriptors::close, descriptors: FD0),

@@ -2,16 +2,23 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use goblin::elf::header::{EM_X86_64, ET_DYN, ET_EXEC, header64, machine_to_str};
-use goblin::elf::program_header::{PF_R, PF_W, PF_X, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_PHDR, program_header64};
+use goblin::elf::program_header::{PF_R, PF_W, PF_X, PT_GNU_STACK, PT_INTERP, PT_LOAD, program_header64};
 
-use super::{LoadError, name, open_executable};
+use super::script::HEAD;
+use super::{LoadError, name, open_named};
+use crate::errno::Errno;
 use crate::memory::{GUEST_PAGE, MapError, MapRequest, Memory, PIE_BASE};
+use crate::vdso;
+
+/// Most bytes that the program headers may take (fs/binfmt_elf.c, load_elf_phdrs).
+const HEADERS_MAX: usize = 65536;
 
 /// The part of an ELF file that loading needs.
 pub struct Elf {
@@ -36,17 +43,18 @@ pub struct Loaded {
     pub header_count: u64,
     /// Where the dynamic loader was mapped (AT_BASE); 0 without one.
     pub loader_base: u64,
+    /// Where the vdso was mapped (AT_SYSINFO_EHDR).
+    pub vdso: u64,
     /// Beginning of the heap.
     pub brk: u64,
     pub executable_stack: bool,
 }
 
-/// The first bytes of a file.
-pub fn read_head(file: &File) -> io::Result<Vec<u8>> {
-    let mut head = vec![0; 256];
+/// The first bytes of a file, followed by zeros if it has no more, and how many they are.
+pub fn read_head(file: &File) -> io::Result<([u8; HEAD], usize)> {
+    let mut head = [0; HEAD];
     let len = read_up_to(file, &mut head, 0)?;
-    head.truncate(len);
-    Ok(head)
+    Ok((head, len))
 }
 
 fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -84,50 +92,62 @@ fn what_it_is(head: &[u8]) -> String {
 }
 
 impl Elf {
-    /// Reads header and program headers; `file_name` is for messages.
+    /// Reads header and program headers; `file_name` is for messages. What isn't right here is ENOEXEC to the caller of
+    /// execve (fs/binfmt_elf.c, load_elf_binary up to begin_new_exec); what shows only when it is mapped comes too
+    /// late for that.
     pub fn parse(file: &File, file_name: &str) -> Result<Self, LoadError> {
         let failed = |e: io::Error| LoadError::File(file_name.to_owned(), e.into());
         let damaged = |what| LoadError::Damaged(file_name.to_owned(), what);
-        let head = read_head(file).map_err(failed)?;
-        let header = head
-            .get(..header64::SIZEOF_EHDR)
-            .and_then(|bytes| <&[u8; header64::SIZEOF_EHDR]>::try_from(bytes).ok())
-            .map(header64::Header::from_bytes)
-            .filter(|h| {
-                h.e_ident[..6] == [0x7f, b'E', b'L', b'F', 2, 1]
-                    && h.e_machine == EM_X86_64
-                    && matches!(h.e_type, ET_EXEC | ET_DYN)
-            })
-            .ok_or_else(|| LoadError::NotX86(file_name.to_owned(), what_it_is(&head)))?;
+        let (head, len) = read_head(file).map_err(failed)?;
+        let mut fields = [0; header64::SIZEOF_EHDR];
+        fields.copy_from_slice(&head[..header64::SIZEOF_EHDR]);
+        let header = header64::Header::from_bytes(&fields);
+        // The kernel looks at the machine alone, and takes the class and byte order for granted: every machine's files
+        // have but one of each.
+        let fits = header.e_ident[..6] == [0x7f, b'E', b'L', b'F', 2, 1]
+            && header.e_machine == EM_X86_64
+            && matches!(header.e_type, ET_EXEC | ET_DYN);
+        if !fits {
+            return Err(LoadError::NotX86(file_name.to_owned(), what_it_is(&head[..len])));
+        }
         const ENTRY: usize = program_header64::SIZEOF_PHDR;
         let count = usize::from(header.e_phnum);
-        if usize::from(header.e_phentsize) != ENTRY || count == 0 {
+        if usize::from(header.e_phentsize) != ENTRY || count == 0 || count * ENTRY > HEADERS_MAX {
             return Err(damaged("no program headers of the right size"));
         }
         let mut table = vec![0; count * ENTRY];
-        if read_up_to(file, &mut table, header.e_phoff).map_err(failed)? != table.len() {
+        if read_up_to(file, &mut table, header.e_phoff).map_err(|_| damaged("its program headers can't be read"))?
+            != table.len()
+        {
             return Err(damaged("its program headers are cut off"));
         }
         let headers = program_header64::ProgramHeader::from_bytes(&table, count);
-        if !headers.iter().any(|h| h.p_type == PT_LOAD) {
-            return Err(damaged("nothing to load"));
-        }
         let interpreter = match headers.iter().find(|h| h.p_type == PT_INTERP) {
-            Some(h) => Some(read_interpreter(file, h).ok_or_else(|| damaged("its PT_INTERP isn't a path"))?),
+            Some(h) => Some(read_interpreter(file, h, file_name)?),
             None => None,
         };
+        let stack = headers.iter().rfind(|h| h.p_type == PT_GNU_STACK);
         Ok(Self {
             entry: header.e_entry,
             relocatable: header.e_type == ET_DYN,
-            executable_stack: headers.iter().any(|h| h.p_type == PT_GNU_STACK && h.p_flags & PF_X != 0),
+            executable_stack: stack.is_some_and(|h| h.p_flags & PF_X != 0),
             headers_offset: header.e_phoff,
             headers,
             interpreter,
         })
     }
 
+    /// Reads a dynamic loader's headers, which are nothing else; but its file must have room for the first of them.
+    pub fn parse_loader(file: &File, file_name: &str) -> Result<Self, LoadError> {
+        let (_, len) = read_head(file).map_err(|e| LoadError::File(file_name.to_owned(), e.into()))?;
+        if len < header64::SIZEOF_EHDR {
+            return Err(LoadError::File(file_name.to_owned(), Errno(libc::EIO)));
+        }
+        Self::parse(file, file_name)
+    }
+
     fn segments(&self) -> impl Iterator<Item = &program_header64::ProgramHeader> {
-        self.headers.iter().filter(|h| h.p_type == PT_LOAD && h.p_memsz != 0)
+        self.headers.iter().filter(|h| h.p_type == PT_LOAD)
     }
 
     /// Extent of all segments, page-aligned.
@@ -145,25 +165,35 @@ impl Elf {
         self.segments().map(|h| h.p_align).filter(|a| a.is_power_of_two()).max().unwrap_or(1).max(GUEST_PAGE)
     }
 
-    /// Address of the program headers before relocation (AT_PHDR).
+    /// Address of the program headers before relocation (AT_PHDR): where the last segment that holds them has them.
     fn headers_address(&self) -> u64 {
-        if let Some(h) = self.headers.iter().find(|h| h.p_type == PT_PHDR) {
-            return h.p_vaddr;
-        }
         let offset = self.headers_offset;
         self.segments()
-            .find(|h| h.p_offset <= offset && offset < h.p_offset.saturating_add(h.p_filesz))
-            .map_or(0, |h| offset - h.p_offset + h.p_vaddr)
+            .filter(|h| h.p_offset <= offset && offset < h.p_offset.saturating_add(h.p_filesz))
+            .last()
+            .map_or(0, |h| (offset - h.p_offset).wrapping_add(h.p_vaddr))
     }
 }
 
-fn read_interpreter(file: &File, header: &program_header64::ProgramHeader) -> Option<PathBuf> {
-    let len = usize::try_from(header.p_filesz).ok().filter(|l| (2..=4096).contains(l))?;
-    let mut text = vec![0; len];
-    if read_up_to(file, &mut text, header.p_offset).ok()? != len || text.pop() != Some(0) {
-        return None;
+/// The path in PT_INTERP, as far as its first zero.
+fn read_interpreter(
+    file: &File,
+    header: &program_header64::ProgramHeader,
+    file_name: &str,
+) -> Result<PathBuf, LoadError> {
+    let damaged = || LoadError::Damaged(file_name.to_owned(), "its PT_INTERP isn't a path");
+    let len = usize::try_from(header.p_filesz).ok().filter(|l| (2..=libc::PATH_MAX as usize).contains(l));
+    let mut text = vec![0; len.ok_or_else(damaged)?];
+    let read = read_up_to(file, &mut text, header.p_offset);
+    let read = read.map_err(|e| LoadError::File(file_name.to_owned(), e.into()))?;
+    if read != text.len() {
+        return Err(LoadError::File(file_name.to_owned(), Errno(libc::EIO)));
     }
-    Some(Path::new(std::ffi::OsStr::from_bytes(&text)).to_owned())
+    if text.pop() != Some(0) {
+        return Err(damaged());
+    }
+    let path = text.split(|&b| b == 0).next().unwrap_or_default();
+    Ok(Path::new(std::ffi::OsStr::from_bytes(path)).to_owned())
 }
 
 fn page_down(value: u64) -> u64 {
@@ -174,56 +204,59 @@ fn page_up(value: u64) -> Option<u64> {
     Some(value.checked_add(GUEST_PAGE - 1)? & !(GUEST_PAGE - 1))
 }
 
-/// Loads the program and the dynamic loader it names.
-pub fn load(memory: &mut Memory, path: &Path) -> Result<Loaded, LoadError> {
-    let file_name = name(path);
-    let file = open_executable(path)?;
-    let elf = Elf::parse(&file, &file_name)?;
-    let (start, end) = span(&elf, &file_name)?;
-    let bias = if elf.relocatable {
-        let alignment = elf.alignment();
-        (PIE_BASE.div_ceil(alignment) * alignment).wrapping_sub(start)
-    } else {
-        0
+/// Where the heap begins if the program lies among the mappings and has no room behind it: not at the very place
+/// of position-independent executables, so that nobody takes the one for the other.
+const HEAP_OF_LOADERS: u64 = PIE_BASE + GUEST_PAGE;
+
+/// Loads a program and the dynamic loader it names.
+pub fn load(memory: &mut Memory, file: &File, file_name: &str) -> Result<Loaded, LoadError> {
+    let elf = Elf::parse(file, file_name)?;
+    let (start, end) = span(&elf, file_name)?;
+    let bias = match (elf.relocatable, &elf.interpreter) {
+        (false, _) => 0,
+        (true, Some(_)) => (PIE_BASE & !(elf.alignment() - 1)).wrapping_sub(start),
+        // A dynamic loader that is run by itself would be in the way of what it loads; a static program looks the same.
+        (true, None) => room_for(memory, &elf, start..end, file_name)?,
     };
-    map(memory, &file, &elf, bias, &file_name)?;
+    map(memory, file, &elf, bias, file_name)?;
+    let among_mappings = elf.relocatable && elf.interpreter.is_none();
     let mut loaded = Loaded {
         entry: elf.entry.wrapping_add(bias),
         program_entry: elf.entry.wrapping_add(bias),
         headers: elf.headers_address().wrapping_add(bias),
         header_count: elf.headers.len() as u64,
         loader_base: 0,
-        brk: end.wrapping_add(bias),
+        vdso: 0,
+        brk: if among_mappings { HEAP_OF_LOADERS } else { end.wrapping_add(bias) },
         executable_stack: elf.executable_stack,
     };
     if let Some(loader) = &elf.interpreter {
-        let (base, entry) =
-            load_loader(memory, loader).map_err(|e| LoadError::Interpreter(file_name, name(loader), Box::new(e)))?;
-        loaded.loader_base = base;
-        loaded.entry = entry;
+        let wrap = |e| LoadError::Interpreter(file_name.to_owned(), name(loader), Box::new(e));
+        (loaded.loader_base, loaded.entry) = load_loader(memory, loader).map_err(wrap)?;
     }
+    loaded.vdso = map_vdso(memory).map_err(|e| LoadError::Map(file_name.to_owned(), e))?;
     Ok(loaded)
 }
 
 /// Loads the dynamic loader where there is room below the stack; returns its base and entry.
 fn load_loader(memory: &mut Memory, path: &Path) -> Result<(u64, u64), LoadError> {
     let file_name = name(path);
-    let file = open_executable(path)?;
-    let elf = Elf::parse(&file, &file_name)?;
+    let file = open_named(path)?.file;
+    let elf = Elf::parse_loader(&file, &file_name)?;
     let (start, end) = span(&elf, &file_name)?;
-    let bias = if elf.relocatable {
-        find_room(memory, end - start, elf.alignment())
-            .map_err(|e| LoadError::Map(file_name.clone(), e))?
-            .wrapping_sub(start)
-    } else {
-        0
-    };
+    let bias = if elf.relocatable { room_for(memory, &elf, start..end, &file_name)? } else { 0 };
     map(memory, &file, &elf, bias, &file_name)?;
     Ok((bias, elf.entry.wrapping_add(bias)))
 }
 
 fn span(elf: &Elf, file_name: &str) -> Result<(u64, u64), LoadError> {
-    elf.span().ok_or_else(|| LoadError::Damaged(file_name.to_owned(), "its segments' addresses make no sense"))
+    elf.span().ok_or_else(|| LoadError::Unmappable(file_name.to_owned(), "its segments' addresses make no sense"))
+}
+
+/// What is to be added to the addresses of a file that may go anywhere.
+fn room_for(memory: &mut Memory, elf: &Elf, span: Range<u64>, file_name: &str) -> Result<u64, LoadError> {
+    let room = find_room(memory, span.end - span.start, elf.alignment());
+    Ok(room.map_err(|e| LoadError::Map(file_name.to_owned(), e))?.wrapping_sub(span.start))
 }
 
 /// Finds room by mapping and unmapping it: there is one thread.
@@ -240,10 +273,25 @@ fn find_room(memory: &mut Memory, len: u64, alignment: u64) -> Result<u64, MapEr
     Ok(at.next_multiple_of(alignment))
 }
 
+/// Maps the vdso where there is room; returns its address.
+fn map_vdso(memory: &mut Memory) -> Result<u64, MapError> {
+    let image = vdso::image();
+    let len = page_up(image.len() as u64).unwrap_or(GUEST_PAGE);
+    let at = find_room(memory, len, GUEST_PAGE)?;
+    let failed = |errno| MapError::System { start: at, end: at + len, errno };
+    memory.map_named(at, len, libc::PROT_READ | libc::PROT_WRITE, vdso::NAME)?;
+    memory.write_guest(at, &image).map_err(failed)?;
+    memory.mprotect(at, len, libc::PROT_READ | libc::PROT_EXEC).map_err(failed)?;
+    Ok(at)
+}
+
 fn map(memory: &mut Memory, file: &File, elf: &Elf, bias: u64, file_name: &str) -> Result<(), LoadError> {
     for header in elf.segments() {
         if header.p_filesz > header.p_memsz {
-            return Err(LoadError::Damaged(file_name.to_owned(), "a segment is larger in the file than in memory"));
+            return Err(LoadError::Unmappable(
+                file_name.to_owned(),
+                "a segment is larger in the file than in memory",
+            ));
         }
         map_segment(memory, file, header, bias).map_err(|e| LoadError::Map(file_name.to_owned(), e))?;
     }
@@ -256,7 +304,8 @@ fn protection(flags: u32) -> i32 {
     bit(PF_R, libc::PROT_READ) | bit(PF_W, libc::PROT_WRITE) | bit(PF_X, libc::PROT_EXEC)
 }
 
-/// Maps one segment: its bytes from the file, the rest zero.
+/// Maps one segment as fs/binfmt_elf.c's elf_load does: its bytes from the file; what is left of the last page is cleared
+/// if the segment may be written to; whole pages beyond are zeros, and may be written to in any case.
 fn map_segment(
     memory: &mut Memory,
     file: &File,
@@ -266,8 +315,9 @@ fn map_segment(
     let prot = protection(header.p_flags);
     let vaddr = header.p_vaddr.wrapping_add(bias);
     let start = page_down(vaddr);
-    let file_end = vaddr + header.p_filesz;
-    let end = vaddr + header.p_memsz;
+    let invalid = MapError::System { start, end: vaddr, errno: Errno(libc::EINVAL) };
+    // The span of all segments has been found to have an end.
+    let (file_end, end) = (vaddr.wrapping_add(header.p_filesz), vaddr.wrapping_add(header.p_memsz));
     let whole = |at: u64| page_up(at).unwrap_or(u64::MAX);
     // Segments may share a page (the later one wins, as with the kernel's MAP_FIXED), so what the guest has is
     // replaced; what isn't the guest's never is.
@@ -276,16 +326,16 @@ fn map_segment(
     if header.p_filesz != 0 {
         memory.mmap(&MapRequest {
             addr: start,
-            len: file_end - start,
+            len: file_end.wrapping_sub(start),
             prot,
             flags,
             fd: file.as_raw_fd(),
-            offset: header.p_offset - (vaddr - start),
+            offset: header.p_offset.checked_sub(vaddr - start).ok_or(invalid)?,
             ..MapRequest::default()
         })?;
         zero_from = whole(file_end);
         if end > file_end && prot & libc::PROT_WRITE != 0 {
-            let zeros = vec![0; (zero_from.min(whole(end)) - file_end) as usize];
+            let zeros = vec![0; (zero_from - file_end) as usize];
             memory.write_guest(file_end, &zeros).map_err(|errno| MapError::System {
                 start: file_end,
                 end: zero_from,
@@ -293,11 +343,11 @@ fn map_segment(
             })?;
         }
     }
-    if whole(end) > zero_from {
+    if end > file_end && whole(end) > zero_from {
         memory.mmap(&MapRequest {
             addr: zero_from,
             len: whole(end) - zero_from,
-            prot,
+            prot: libc::PROT_READ | libc::PROT_WRITE | prot & libc::PROT_EXEC,
             flags: flags | libc::MAP_ANONYMOUS,
             fd: -1,
             ..MapRequest::default()

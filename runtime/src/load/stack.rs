@@ -31,7 +31,10 @@ mod at {
     pub const SECURE: u64 = 23;
     pub const RANDOM: u64 = 25;
     pub const HWCAP2: u64 = 26;
+    pub const RSEQ_FEATURE_SIZE: u64 = 27;
+    pub const RSEQ_ALIGN: u64 = 28;
     pub const EXECFN: u64 = 31;
+    pub const SYSINFO_EHDR: u64 = 33;
     pub const MINSIGSTKSZ: u64 = 51;
 }
 
@@ -41,6 +44,10 @@ const MAX_SIZE: u64 = 120 << 20;
 
 /// USER_HZ on x86-64.
 const CLOCK_TICKS: u64 = 100;
+
+/// Size and alignment of `struct rseq` up to its last field, as the kernel says them whether or not a thread can have
+/// such an area (include/uapi/linux/rseq.h: up to mm_cid).
+const RSEQ: (u64, u64) = (28, 32);
 
 /// What goes onto the stack.
 pub struct Contents<'a> {
@@ -96,8 +103,7 @@ impl Contents<'_> {
         let size = stack_size();
         let random = random_bytes();
         let (bytes, _) = self.lay_out(STACK_TOP, &random);
-        // Linux lets arguments and environment take a quarter of the stack (execve(2)).
-        if bytes.len() as u64 > size / 4 {
+        if bytes.len() as u64 > size - GUEST_PAGE {
             return Err(LoadError::ArgumentsTooLong(program.to_owned()));
         }
         let exec = if self.loaded.executable_stack { libc::PROT_EXEC } else { 0 };
@@ -138,12 +144,12 @@ impl Contents<'_> {
         (b.bytes(), Stack { pointer, auxv })
     }
 
-    /// No AT_SYSINFO_EHDR: without a vdso the C library makes real system calls, which the runtime sees.
     fn auxv(&self, exec_name: u64, platform: u64, random: u64) -> Vec<(u64, u64)> {
         let loaded = self.loaded;
         // SAFETY: these calls only return the process's identity.
         let (uid, euid, gid, egid) = unsafe { (libc::getuid(), libc::geteuid(), libc::getgid(), libc::getegid()) };
         vec![
+            (at::SYSINFO_EHDR, loaded.vdso),
             (at::MINSIGSTKSZ, signal::FRAME_SIZE_MAX),
             (at::HWCAP, u64::from(engine::cpuid::leaf(1, 0)[3])),
             (at::PAGESZ, GUEST_PAGE),
@@ -158,11 +164,13 @@ impl Contents<'_> {
             (at::EUID, euid.into()),
             (at::GID, gid.into()),
             (at::EGID, egid.into()),
-            (at::SECURE, 0),
+            (at::SECURE, u64::from(uid != euid || gid != egid)),
             (at::RANDOM, random),
             (at::HWCAP2, 0),
             (at::EXECFN, exec_name),
             (at::PLATFORM, platform),
+            (at::RSEQ_FEATURE_SIZE, RSEQ.0),
+            (at::RSEQ_ALIGN, RSEQ.1),
             (at::NULL, 0),
         ]
     }
@@ -224,6 +232,7 @@ mod tests {
             headers: 0x40,
             header_count: 9,
             loader_base: 0x6000,
+            vdso: 0x9000,
             brk: 0,
             executable_stack: false,
         }

@@ -5,18 +5,9 @@ use goblin::elf::Elf;
 use xlate_abi::image::notes::Backing;
 
 use super::Restore;
+use crate::vdso::{self, call_stub};
 
-/// x86-64 numbers of the calls behind the vdso's functions.
-const CALLS: [(&str, u32); 5] =
-    [("clock_gettime", 228), ("gettimeofday", 96), ("time", 201), ("clock_getres", 229), ("getcpu", 309)];
 const GETRANDOM: u32 = 318;
-
-/// `mov eax, NUMBER; syscall; ret`: the arguments are in the registers where the call expects them, for none of
-/// these has a fourth.
-fn call_stub(number: u32) -> Vec<u8> {
-    let [a, b, c, d] = number.to_le_bytes();
-    vec![0xb8, a, b, c, d, 0x0f, 0x05, 0xc3]
-}
 
 /// `__vdso_getrandom(buffer, length, flags, state, state_size)`: with a state of size -1 it is asked for its
 /// parameters, and answers that there is no such thing (Linux, `lib/vdso/getrandom.c`); else it is the call.
@@ -30,11 +21,10 @@ fn getrandom_stub() -> Vec<u8> {
 
 /// What replaces the function of this name (with or without `__vdso_`).
 fn stub(name: &str) -> Option<Vec<u8>> {
-    let name = name.strip_prefix("__vdso_").unwrap_or(name);
-    if name == "getrandom" {
-        return Some(getrandom_stub());
+    match name {
+        "getrandom" | "__vdso_getrandom" => Some(getrandom_stub()),
+        _ => vdso::function(name),
     }
-    CALLS.iter().find(|(call, _)| *call == name).map(|(_, number)| call_stub(*number))
 }
 
 /// Offsets in the vdso, with the code for each.
@@ -108,7 +98,8 @@ mod tests {
             + u64::from_le_bytes(std::array::from_fn(|i| bytes[0x28 + i])) as usize;
         // SAFETY: the section headers are the vdso's last part, so it reaches that far.
         let all = unsafe { std::slice::from_raw_parts(bytes.as_ptr(), size) };
-        assert!(patches(all).len() >= CALLS.len() * 2, "{:?}", patches(all));
+        // Five functions with two names each, and perhaps getrandom.
+        assert!(patches(all).len() >= 10, "{:?}", patches(all));
     }
 
     /// Runs the stub for getrandom's question after its parameters.
