@@ -178,7 +178,7 @@ pub fn run(args: Args, log: Option<&str>) -> CommandResult {
 /// Replaces this process by the runtime in its place, which saves it an `execve` of its own.
 #[cfg(target_arch = "x86_64")]
 fn become_runtime(runtime: &Path, args: &[OsString]) -> CommandResult {
-    let Err(error) = xlate_abi::start::become_placed(runtime, args);
+    let Err(error) = xlate_abi::start::become_placed(runtime, args, xlate_abi::start::Place::Top);
     Err(CommandError::new(Status::Failed, error))
 }
 

@@ -20,8 +20,8 @@ use crate::config::{Config, Subject};
 use crate::engine::Engine;
 use crate::errno::Errno;
 use crate::guest::Guest;
-use crate::linux::{Kernel, Pids, Program};
-use crate::memory::{MapError, Memory};
+use crate::linux::{Kernel, Pids, Program, descriptors};
+use crate::memory::{Limits, MapError, Memory};
 use crate::signal::Signals;
 
 /// Why a program can't be run.
@@ -227,6 +227,8 @@ pub fn program(config: Config) -> Result<Guest, LoadError> {
 fn load(config: Config, asked: &Path, resolved: &Resolved, env: Vec<OsString>) -> Result<Guest, LoadError> {
     let program_name = name(&resolved.path);
     let mut memory = Memory::new();
+    memory.set_limits(Limits::take_over());
+    memory.leave_stack_room(stack::limit());
     let mut state = Box::<CpuState>::default();
     let loaded = elf::load(&mut memory, &resolved.path)?;
     memory.set_brk(loaded.brk, loaded.brk);
@@ -241,6 +243,9 @@ fn load(config: Config, asked: &Path, resolved: &Resolved, env: Vec<OsString>) -
     tracing::debug!(path = %program_name, entry = format_args!("{:#x}", loaded.entry), "loaded");
     let mut engine = Engine::new(&config);
     engine.use_cache(&config, &program.exe);
+    if let Some((soft, hard)) = config.descriptors {
+        descriptors::give_limit_back(soft, hard);
+    }
     let mut kernel = Kernel::new(pids, program);
     kernel.cpu_before = config.cpu_before;
     Ok(Guest { engine, state, memory, signals: Signals::inherited(), kernel, config })

@@ -46,6 +46,10 @@ guests! {
     features switches [];
     features grows [];
     features checksums [];
+    features stacks [];
+    features spaces ["all"];
+    features numbers [];
+    features identity [];
     features migrate ["20"];
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use xlate_abi::image::notes::CpuTimes;
 
 use super::cpu_time;
+use super::descriptors::{self, RaisedLimit};
 use super::paths::{self, AT_FDCWD, Target};
 use super::{Args, SysResult};
 use crate::errno::Errno;
@@ -122,7 +123,7 @@ fn find_command(word: &OsStr) -> PathBuf {
 }
 
 /// Checks the program and makes the vectors.
-fn plan(guest: &Guest, program: &Path, argv: u64, envp: u64) -> Result<Plan, Errno> {
+fn plan(guest: &Guest, program: &Path, argv: u64, envp: u64, room: Option<&RaisedLimit>) -> Result<Plan, Errno> {
     if program.as_os_str().is_empty() {
         return Err(Errno(libc::ENOENT));
     }
@@ -144,6 +145,9 @@ fn plan(guest: &Guest, program: &Path, argv: u64, envp: u64) -> Result<Plan, Err
         let before = cpu_time::text(guest.kernel.cpu_before);
         line.insert(guest.config.exec_prefix.len() + 1, format!("--cpu-before={before}").into());
     }
+    if let Some((soft, hard)) = room.map(RaisedLimit::before) {
+        line.insert(guest.config.exec_prefix.len() + 1, format!("--descriptors={soft},{hard}").into());
+    }
     let file = find_command(&line[0]);
     Ok(Plan {
         file: CString::new(file.into_os_string().into_vec()).map_err(|_| Errno(libc::ENOENT))?,
@@ -161,10 +165,12 @@ fn carry_out(guest: &mut Guest, plan: Plan) -> SysResult {
     };
     let (args, env) = (vector(&plan.args), vector(&plan.env));
     guest.signals.before_exec();
+    guest.memory.limits().give_back();
     // SAFETY: both vectors end in null pointers, and their strings live in the plan.
     unsafe { libc::execve(plan.file.as_ptr(), args.as_ptr(), env.as_ptr()) };
     let error = Errno::last();
     guest.signals.after_failed_exec();
+    guest.memory.limits().lift();
     guest.kernel.exec = None;
     Err(error)
 }
@@ -183,8 +189,9 @@ fn program_at(guest: &Guest, directory: u64, path: u64) -> Result<PathBuf, Errno
 
 pub(super) fn execve(guest: &mut Guest, args: &Args) -> SysResult {
     let [path, argv, envp, ..] = args.0;
+    let room = descriptors::room_for_start();
     let program = program_at(guest, AT_FDCWD, path)?;
-    let plan = plan(guest, &program, argv, envp)?;
+    let plan = plan(guest, &program, argv, envp, room.as_ref())?;
     carry_out(guest, plan)
 }
 
@@ -194,6 +201,7 @@ pub(super) fn execveat(guest: &mut Guest, args: &Args) -> SysResult {
     if flags & !(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) != 0 {
         return Err(Errno(libc::EINVAL));
     }
+    let room = descriptors::room_for_start();
     let mut program = program_at(guest, directory, path)?;
     if program.as_os_str().is_empty() {
         if flags & libc::AT_EMPTY_PATH == 0 {
@@ -207,7 +215,7 @@ pub(super) fn execveat(guest: &mut Guest, args: &Args) -> SysResult {
     if flags & libc::AT_SYMLINK_NOFOLLOW != 0 && program.is_symlink() {
         return Err(Errno(libc::ELOOP));
     }
-    let plan = plan(guest, &program, argv, envp)?;
+    let plan = plan(guest, &program, argv, envp, room.as_ref())?;
     carry_out(guest, plan)
 }
 

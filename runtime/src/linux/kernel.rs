@@ -81,6 +81,9 @@ pub struct Kernel {
     pub cpu_before: CpuTimes,
     /// Number of the system call that was made last, for its restart.
     pub(super) number: u32,
+    /// READ_IMPLIES_EXEC, if it is set: all of the personality that isn't the host's. An exec clears it
+    /// (arch/x86/kernel/process_64.c, set_personality_64bit).
+    pub(super) implied_exec: u32,
     /// Unsupported calls that have been named.
     warned: HashSet<u32>,
     /// Threads have been said to be unsupported.
@@ -98,9 +101,17 @@ impl Kernel {
             exec: None,
             cpu_before: CpuTimes::default(),
             number: 0,
+            implied_exec: 0,
             warned: HashSet::new(),
             warned_threads: false,
         }
+    }
+
+    /// The personality (personality(2)).
+    pub(super) fn personality(&self) -> u32 {
+        // SAFETY: only asks.
+        let host = unsafe { libc::personality(libc::c_ulong::from(u32::MAX)) } as u32;
+        host | self.implied_exec
     }
 
     /// For image restore: the robust list the thread had registered, which the host's kernel walks where it can.
