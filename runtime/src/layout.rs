@@ -148,12 +148,7 @@ mod x86_64 {
     }
 
     /// Second stage: checks the placement, gives the process attributes back and leaves the initial stack.
-    pub fn arrive(
-        config: Config,
-        args: Vec<OsString>,
-        placed: &Placed,
-        main: Main,
-    ) -> Result<Infallible, LayoutError> {
+    pub fn arrive(config: Config, args: Vec<OsString>, placed: &Placed, main: Main) -> Result<Infallible, LayoutError> {
         let here = arrive as *const () as u64;
         if !TOP_AREA.contains(&here) && !MIDDLE_AREA.contains(&here) {
             return Err(LayoutError::NotPlaced(here));

@@ -11,8 +11,21 @@ const SCRIPT: &str = "ulimit -Sa; ulimit -Ha; grep -v 'file\\|realtime' /proc/se
 
 /// Arguments of the shell's ulimit: soft and hard at once unless it says otherwise.
 const LIMITS: [&str; 15] = [
-    "-s 8192", "-s 1024", "-s unlimited", "-Ss unlimited", "-Ss 65536", "-Ss 262144", "-v 524288", "-Sv 524288", "-v 1048576",
-    "-d 262144", "-Sd 131072", "-l 0", "-n 64", "-Sn 16", "-c 0",
+    "-s 8192",
+    "-s 1024",
+    "-s unlimited",
+    "-Ss unlimited",
+    "-Ss 65536",
+    "-Ss 262144",
+    "-v 524288",
+    "-Sv 524288",
+    "-v 1048576",
+    "-d 262144",
+    "-Sd 131072",
+    "-l 0",
+    "-n 64",
+    "-Sn 16",
+    "-c 0",
 ];
 
 /// Runs the shell under a limit, by itself or under the translator.
@@ -38,7 +51,10 @@ fn limits_before_the_start_are_the_programs() {
         for options in [&[][..], &["--engine=interpreter"], &["--hot-baseline=1"]] {
             let (shown, errors) = limited(limit, Some(options));
             if shown != native {
-                failures.push(format!("{limit} {options:?}: {} {:?}\n{}\ninstead of\n{}", shown.end, errors, shown.stdout, native.stdout));
+                failures.push(format!(
+                    "{limit} {options:?}: {} {:?}\n{}\ninstead of\n{}",
+                    shown.end, errors, shown.stdout, native.stdout
+                ));
             }
         }
     }

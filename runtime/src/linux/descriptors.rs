@@ -16,7 +16,6 @@ use syscalls::Sysno as HostSysno;
 
 use super::convert::{open_flags_from_host, open_flags_to_host};
 use super::{Args, SysResult, call, call_now};
-use crate::errno::Errno;
 use crate::guest::Guest;
 
 /// Where the runtime's own descriptors are where the guest's limit is high.
@@ -49,7 +48,12 @@ impl<T: From<OwnedFd> + Into<OwnedFd>> Own<T> {
     /// Moves `descriptor` to a number of the runtime's (close-on-exec) and hides it.
     pub fn new(descriptor: T) -> io::Result<Self> {
         let descriptor: OwnedFd = descriptor.into();
-        let moved = duplicate_above(descriptor.as_raw_fd(), base())?;
+        Self::duplicate(descriptor.as_raw_fd())
+    }
+
+    /// A descriptor of the runtime's for what another one stands for.
+    pub fn duplicate(descriptor: RawFd) -> io::Result<Self> {
+        let moved = duplicate_above(descriptor, base())?;
         let number = OWN.iter().find(|place| exchange(place, FREE, moved.as_raw_fd()));
         let number = number.ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))?;
         LOWEST.fetch_min(moved.as_raw_fd(), Ordering::Relaxed);
@@ -119,7 +123,6 @@ impl RaisedLimit {
     pub(super) fn before(&self) -> (u64, u64) {
         (self.0.rlim_cur, self.0.rlim_max)
     }
-
 }
 
 impl Drop for RaisedLimit {
@@ -190,11 +193,15 @@ pub(super) fn keep_apart() {
 
 /// The guest has no number left: gives up the runtime's descriptors that take one. Says whether there were any.
 pub(super) fn give_up() -> bool {
-    let soft = limit().rlim_cur;
+    give_up_from(0, limit().rlim_cur)
+}
+
+/// Gives up the runtime's descriptors with numbers in `first..end`.
+fn give_up_from(first: RawFd, end: u64) -> bool {
     let mut any = false;
     for place in &OWN {
         let number = place.load(Ordering::Relaxed);
-        if number >= 0 && (number as u64) < soft && exchange(place, number, GIVEN_UP) {
+        if number >= first && (number as u64) < end && exchange(place, number, GIVEN_UP) {
             close_number(number);
             any = true;
         }
@@ -319,14 +326,12 @@ pub(super) fn dup3(guest: &mut Guest, args: &Args) -> SysResult {
     dup_to(guest, old, new, flags)
 }
 
-/// A number that the guest chooses isn't the runtime's any more, if it is one that the guest can have.
+/// A number that the guest chooses isn't the runtime's any more. (At its limit or above, the kernel refuses it.)
 fn dup_to(guest: &Guest, old: u64, new: u64, flags: u64) -> SysResult {
     let number = new as RawFd;
     if (number as u64) < limit().rlim_cur {
         keep_above(number);
-    }
-    if is_own(number) {
-        return Err(Errno(libc::EBADF));
+        give_up_from(number, number as u64 + 1);
     }
     call(guest, HostSysno::dup3, [old, new, flags, 0, 0, 0])
 }

@@ -1,7 +1,9 @@
 //! Files of /proc that are made up, for the host's would show the translator.
 
 use std::fmt::Write;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::fs::File;
+use std::io::{Seek, Write as _};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 use syscalls::Sysno as HostSysno;
@@ -171,24 +173,39 @@ pub fn open(guest: &Guest, file: ProcFile, flags: u64) -> SysResult {
         return Err(Errno(libc::EACCES));
     }
     let contents = file.contents(guest)?;
-    let memory = call_now(HostSysno::memfd_create, [c"proc".as_ptr() as u64, libc::MFD_CLOEXEC.into(), 0, 0, 0, 0])?;
-    // SAFETY: made just now; nobody else knows it. Moved away, so that the guest's last number is enough.
-    let memory = Own::new(unsafe { OwnedFd::from_raw_fd(memory as RawFd) })?;
-    fill_and_reopen(memory.as_raw_fd() as u64, &contents, flags)
-}
-
-fn fill_and_reopen(memory: u64, contents: &[u8], flags: u64) -> SysResult {
-    let mut done = 0;
-    while done < contents.len() {
-        let rest = &contents[done..];
-        let place = rest.as_ptr() as u64;
-        done += call_now(HostSysno::write, [memory, place, rest.len() as u64, 0, 0, 0])? as usize;
-    }
-    call_now(HostSysno::fchmod, [memory, 0o444, 0, 0, 0, 0])?;
-    let name = format!("/proc/self/fd/{memory}\0");
+    let kind = u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
+    let memory = call_now(HostSysno::memfd_create, [c"proc".as_ptr() as u64, kind, 0, 0, 0, 0])?;
+    // SAFETY: made just now; nobody else knows it.
+    let mut memory = File::from(unsafe { OwnedFd::from_raw_fd(memory as RawFd) });
+    memory.write_all(&contents)?;
+    call_now(HostSysno::fchmod, [memory.as_raw_fd() as u64, 0o444, 0, 0, 0, 0])?;
     let keep = (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
     let flags = open_flags_to_host(flags) & keep;
+    // Moved away, so that the guest gets the number that is its next.
+    match Own::<File>::duplicate(memory.as_raw_fd()) {
+        Ok(moved) => {
+            drop(memory);
+            reopen(moved.as_raw_fd(), flags)
+        }
+        Err(_) => seal(memory, flags),
+    }
+}
+
+/// The file once more, read-only.
+fn reopen(memory: RawFd, flags: u64) -> SysResult {
+    let name = format!("/proc/self/fd/{memory}\0");
     call_now(HostSysno::openat, [super::paths::AT_FDCWD, name.as_ptr() as u64, flags, 0, 0, 0])
+}
+
+/// The guest has no other number: it gets this descriptor, through which nothing can be written any more.
+fn seal(mut memory: File, flags: u64) -> SysResult {
+    memory.rewind()?;
+    let fd = memory.as_raw_fd() as u64;
+    let seals = (libc::F_SEAL_WRITE | libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL) as u64;
+    call_now(HostSysno::fcntl, [fd, libc::F_ADD_SEALS as u64, seals, 0, 0, 0])?;
+    let descriptor = if flags & libc::O_CLOEXEC as u64 != 0 { libc::FD_CLOEXEC } else { 0 };
+    call_now(HostSysno::fcntl, [fd, libc::F_SETFD as u64, descriptor as u64, 0, 0, 0])?;
+    Ok(memory.into_raw_fd() as u64)
 }
 
 #[cfg(test)]
