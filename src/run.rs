@@ -184,7 +184,7 @@ pub fn run(args: Args, log: Option<&str>) -> CommandResult {
 /// Replaces this process by the runtime in its place, which saves it an `execve` of its own.
 #[cfg(target_arch = "x86_64")]
 fn become_runtime(runtime: &Path, args: &[OsString]) -> CommandResult {
-    let Err(error) = xlate_abi::start::become_placed(runtime, args);
+    let Err(error) = xlate_abi::start::become_placed(runtime, args, xlate_abi::start::Place::Top);
     Err(CommandError::new(Status::Failed, error))
 }
 
@@ -450,7 +450,9 @@ mod tests {
 
     #[test]
     fn words_after_the_program_are_its_own() {
-        for words in [&["p"][..], &["p", "-E", "foo"], &["p", "--help"], &["p", "-h", "--opt=O1"], &["p", "--", "--", "x"]] {
+        for words in
+            [&["p"][..], &["p", "-E", "foo"], &["p", "--help"], &["p", "-h", "--opt=O1"], &["p", "--", "--", "x"]]
+        {
             let (args, kept) = parsed(words).unwrap();
             assert_eq!((args.opt, args.env.len()), (Opt::O2, 0));
             assert_eq!(kept, words);

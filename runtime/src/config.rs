@@ -66,6 +66,8 @@ pub struct Config {
     pub guest_pid: Option<i32>,
     /// CPU time that the guest has used before its resume (its exec'd successors go on counting).
     pub cpu_before: CpuTimes,
+    /// The limits on descriptors that the guest has, where they were raised for its start.
+    pub descriptors: Option<(u64, u64)>,
     /// Words put before the runtime's own path when it execs itself (an emulator's command line).
     pub exec_prefix: Vec<String>,
     /// The `xlate` command, to restart the service.
@@ -194,6 +196,7 @@ impl Default for Config {
             argv0: None,
             guest_pid: None,
             cpu_before: CpuTimes::default(),
+            descriptors: None,
             exec_prefix: Vec::new(),
             xlate: None,
             cache: None,
@@ -378,6 +381,19 @@ const TABLE: &[Row] = &[
         help: "CPU time that the guest has used before: user, system, its children's user, its children's system",
         expected: "four numbers separated by commas are needed",
         set: |c, v| cpu_time::parse(text(v)?).map(|times| c.cpu_before = times),
+        get: nothing,
+    },
+    Row {
+        name: "descriptors",
+        short: None,
+        value: "SOFT,HARD",
+        help: "",
+        expected: "only the runtime itself passes this option",
+        set: |c, v| {
+            let (soft, hard) = text(v)?.split_once(',')?;
+            c.descriptors = Some((soft.parse().ok()?, hard.parse().ok()?));
+            Some(())
+        },
         get: nothing,
     },
     Row {

@@ -39,14 +39,26 @@ impl Guest {
                 self.name_unimplemented();
                 self.fault(signal::Fault::trap(Trap::InvalidOpcode, &self.state));
             }
-            Exit::FetchFault => {
-                let mapped = self.memory.protection(self.state.rip).is_some();
-                self.fault(signal::Fault::fetch(self.state.rip, mapped));
-            }
+            Exit::FetchFault => self.fetch_fault(),
             Exit::HostFault => {
                 if let Some(fault) = signal::take_host_fault(self.state.rip) {
                     self.fault(fault);
                 }
+            }
+        }
+    }
+
+    fn fetch_fault(&mut self) {
+        // The code may be on a stack that has grown since.
+        if self.memory.catch_up() {
+            return;
+        }
+        match linux::vsyscall::emulate(self) {
+            Some(Ok(())) => self.deliver(None),
+            Some(Err(fault)) => self.fault(fault),
+            None => {
+                let mapped = self.memory.protection(self.state.rip).is_some();
+                self.fault(signal::Fault::fetch(self.state.rip, mapped));
             }
         }
     }

@@ -1,17 +1,23 @@
 //! Gets the translator out of the addresses where guests live.
 //!
 //! On AArch64 there is nothing to do: the kernel puts a process above 0xaaaa_0000_0000, guests live below
-//! 0x8000_0000_0000. On x86-64 the translator is started through the dynamic loader ([`xlate_abi::start`]), with a soft
-//! RLIMIT_STACK of 64 TiB and without address randomisation: the kernel then leaves that much room below the stack, so
-//! that the translator, its libraries, the vdso and every later mapping come to lie just below
-//! 0x4000_0000_0000 ([`crate::memory::RUNTIME_AREA`]). What the kernel still puts among the guest's addresses is
-//! the initial stack, so the translator moves to a stack of its own and unmaps that one, and the program break,
-//! which nobody uses (the allocator, C code's included, never calls brk).
+//! 0x8000_0000_0000. On x86-64 the translator is started through the dynamic loader ([`xlate_abi::start`]), without address
+//! randomisation: the kernel then puts it, its libraries, the vdso and later mappings where every native program has
+//! its libraries, just below 0x7fff_f7ff_f000. The guest's stack and libraries come to lie below that ([`own_area`]), as they
+//! would with address randomisation, which moves a stack down by up to 16 GiB: nobody may count on the addresses above his
+//! own stack, and no shadow memory, heap or program is made for them. That needs no rights and no limits.
+//!
+//! The translator moves to a stack of its own in the room that the kernel keeps for the initial one, which goes. The program
+//! break nobody uses (the allocator, C code's included, never calls brk). An image may have memory at the top itself,
+//! for it was captured with such a stack: then the translator is started below 0x4000_0000_0000.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
+use std::ops::Range;
 
 use crate::config::Config;
+use crate::memory::GUEST_END;
 
 /// The translator can't be placed.
 #[derive(Debug, thiserror::Error)]
@@ -29,28 +35,62 @@ pub enum LayoutError {
     Stack(io::Error),
 }
 
+/// Where the translator is on x86-64: the upper end of the address space, above the guest's stack.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+pub const TOP_AREA: Range<u64> = 0x7fff_f040_0000..GUEST_END;
+/// Where it is for images that have memory in the other place.
+pub const MIDDLE_AREA: Range<u64> = 0x3000_0000_0000..0x4000_0000_0000;
+
+/// Part of [`TOP_AREA`] above the kernel's own choice of addresses: its room for the initial stack. The translator's
+/// stack is at its start, the memory for translated code follows.
+#[cfg(target_arch = "x86_64")]
+const STACK_ROOM: u64 = 0x7fff_f800_0000;
 /// Size of the translator's own stack; only touched pages cost anything.
 #[cfg(target_arch = "x86_64")]
-const STACK_SIZE: usize = 64 << 20;
+const STACK_SIZE: u64 = 16 << 20;
+/// Where memory for translated code goes, as far as there is room up to the end of the area.
+#[cfg(target_arch = "x86_64")]
+const CODE: Range<u64> = STACK_ROOM + STACK_SIZE..GUEST_END & !0x1f_ffff;
+/// Where mappings go that are too large for the area: away from where the guest's next ones would be placed.
+#[cfg(target_arch = "x86_64")]
+const OVERFLOW: Range<u64> = 0x7f5a_4000_0000..0x7f7a_4000_0000;
+
+/// The addresses that are the translator's and never a guest's.
+pub fn own_area() -> Range<u64> {
+    let here = own_area as *const () as u64;
+    if MIDDLE_AREA.contains(&here) { MIDDLE_AREA } else { TOP_AREA }
+}
+
+/// What goes on in the process's final place: with the options and the whole command line.
+pub type Main = fn(Config, Vec<OsString>) -> !;
 
 /// Places the process and goes on in `main` on a stack that isn't in the guest's way. `args` is the whole command
 /// line, to start anew with.
-pub fn settle(
-    config: Config,
-    args: &[OsString],
-    main: fn(Config) -> !,
-) -> Result<std::convert::Infallible, LayoutError> {
+pub fn settle(config: Config, args: Vec<OsString>, main: Main) -> Result<Infallible, LayoutError> {
     #[cfg(target_arch = "x86_64")]
     {
         match config.placed.clone() {
-            None => x86_64::restart(args),
-            Some(placed) => x86_64::arrive(config, &placed, main),
+            None => x86_64::restart(&args),
+            Some(placed) => x86_64::arrive(config, args, &placed, main),
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        let _ = args;
-        main(config)
+        main(config, args)
+    }
+}
+
+/// Starts the translator anew where it leaves the top of the address space to the image.
+pub fn move_away(config: &Config, args: &[OsString]) -> Result<Infallible, LayoutError> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let rest = args.iter().skip(1).filter(|word| !word.as_encoded_bytes().starts_with(b"--placed="));
+        Ok(xlate_abi::start::become_placed(&config.runtime_path(), rest, xlate_abi::start::Place::Middle)?)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (config, args);
+        unreachable!("images have nothing above 0x8000_0000_0000")
     }
 }
 
@@ -66,21 +106,28 @@ pub fn misplaced() -> Vec<String> {
         .collect()
 }
 
-/// Where mimalloc puts further arenas (MI_HINT_BASE to MI_HINT_MAX in its os.c). A guest gets there only by asking
-/// for just these addresses, and is told then.
-const ALLOCATOR_AREA: std::ops::Range<u64> = 0x0200_0000_0000..0x1f00_0000_0000;
-
 /// Whether a mapping that begins here is in a guest's way. An AArch64 translator under emulation has low
 /// addresses of its own, away from those that Linux uses on x86-64.
 fn in_the_way(start: u64) -> bool {
-    if ALLOCATOR_AREA.contains(&start) {
-        false
-    } else if cfg!(target_arch = "x86_64") {
-        start < crate::memory::GUEST_END && !crate::memory::RUNTIME_AREA.contains(&start)
+    if cfg!(target_arch = "x86_64") {
+        start < GUEST_END && !own_area().contains(&start)
     } else {
         (0x5555_5555_4000..0x5600_0000_0000).contains(&start) || (0x7fff_0000_0000..0x8000_0000_0000).contains(&start)
     }
 }
+
+/// Address for `size` bytes of translated code, or null for the kernel's choice.
+pub fn place_for_code(size: usize) -> *mut libc::c_void {
+    #[cfg(target_arch = "x86_64")]
+    if own_area() == TOP_AREA && size as u64 <= CODE.end - CODE.start {
+        return CODE.start as *mut libc::c_void;
+    }
+    let _ = size;
+    core::ptr::null_mut()
+}
+
+#[cfg(target_arch = "x86_64")]
+pub use x86_64::map;
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64 {
@@ -89,30 +136,29 @@ mod x86_64 {
     use std::io;
     use std::os::unix::ffi::OsStringExt;
 
-    use xlate_abi::start::{become_placed, personality, set_stack_limit, stack_limit};
+    use xlate_abi::start::{Place, become_placed, personality, set_stack_limit, stack_limit};
 
-    use super::{LayoutError, STACK_SIZE};
+    use super::{LayoutError, MIDDLE_AREA, Main, OVERFLOW, STACK_ROOM, STACK_SIZE, TOP_AREA, own_area};
     use crate::config::{Config, Placed};
-    use crate::memory::RUNTIME_AREA;
 
     /// First stage, where the command hasn't done it: starts this program anew in its place.
     pub fn restart(args: &[OsString]) -> Result<Infallible, LayoutError> {
         let runtime = std::env::current_exe().map_err(LayoutError::Itself)?;
-        Ok(become_placed(&runtime, args.iter().skip(1))?)
+        Ok(become_placed(&runtime, args.iter().skip(1), Place::Top)?)
     }
 
     /// Second stage: checks the placement, gives the process attributes back and leaves the initial stack.
-    pub fn arrive(config: Config, placed: &Placed, main: fn(Config) -> !) -> Result<Infallible, LayoutError> {
+    pub fn arrive(config: Config, args: Vec<OsString>, placed: &Placed, main: Main) -> Result<Infallible, LayoutError> {
         let here = arrive as *const () as u64;
-        if !RUNTIME_AREA.contains(&here) {
+        if !TOP_AREA.contains(&here) && !MIDDLE_AREA.contains(&here) {
             return Err(LayoutError::NotPlaced(here));
         }
         let limit = stack_limit();
         set_stack_limit(placed.stack_limit, limit.rlim_max).map_err(LayoutError::Stack)?;
-        personality(placed.personality);
+        personality(placed.personality & !(libc::READ_IMPLIES_EXEC as u32));
         move_environment();
         let top = own_stack().map_err(LayoutError::Stack)?;
-        let start = Box::into_raw(Box::new(Start { config, main }));
+        let start = Box::into_raw(Box::new(Start { config, args, main }));
         // SAFETY: the stack is mapped and unused; `on_own_stack` never returns to this one.
         unsafe {
             core::arch::asm!(
@@ -130,15 +176,16 @@ mod x86_64 {
 
     struct Start {
         config: Config,
-        main: fn(Config) -> !,
+        args: Vec<OsString>,
+        main: Main,
     }
 
     extern "C" fn on_own_stack(start: *mut Start) -> ! {
         // SAFETY: `arrive` made it from a box and hands it over.
         let start = unsafe { Box::from_raw(start) };
         unmap_initial_stack();
-        let Start { config, main } = *start;
-        main(config)
+        let Start { config, args, main } = *start;
+        main(config, args)
     }
 
     unsafe extern "C" {
@@ -162,11 +209,12 @@ mod x86_64 {
 
     /// Maps the translator's stack with a guard page below; returns its top.
     fn own_stack() -> io::Result<u64> {
+        let place = if own_area() == TOP_AREA { STACK_ROOM } else { 0 };
         // SAFETY: a new private mapping, replacing nothing.
         unsafe {
             let base = libc::mmap(
-                core::ptr::null_mut(),
-                STACK_SIZE,
+                place as *mut libc::c_void,
+                STACK_SIZE as usize,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK,
                 -1,
@@ -175,8 +223,52 @@ mod x86_64 {
             if base == libc::MAP_FAILED || libc::mprotect(base, 4096, libc::PROT_NONE) != 0 {
                 return Err(io::Error::last_os_error());
             }
-            Ok(base as u64 + STACK_SIZE as u64)
+            Ok(base as u64 + STACK_SIZE)
         }
+    }
+
+    /// mmap(2) for everything in this process that calls the C library's function: what has no fixed address comes to
+    /// lie in [`own_area`], whatever the allocator's hints say.
+    ///
+    /// # Safety
+    /// As for the system call.
+    pub unsafe fn map(
+        at: *mut libc::c_void,
+        len: usize,
+        prot: i32,
+        flags: i32,
+        fd: i32,
+        offset: i64,
+    ) -> *mut libc::c_void {
+        // SAFETY: the caller's contract.
+        let system =
+            |at: u64, flags: i32| unsafe { libc::syscall(libc::SYS_mmap, at, len, prot, flags, fd, offset) as u64 };
+        let fixed = flags & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) != 0;
+        let at_the_top = TOP_AREA.contains(&(map as *const () as u64));
+        let place = if fixed || !at_the_top || TOP_AREA.contains(&(at as u64)) {
+            system(at as u64, flags)
+        } else {
+            map_in_area(len, |at| system(at, if at == 0 { flags } else { flags | libc::MAP_FIXED_NOREPLACE }))
+        };
+        place as *mut libc::c_void
+    }
+
+    /// Finds room at the top. The kernel gives the highest there is, which may lie among the guest's mappings once the
+    /// area is full. A heap's first part goes to the area's start, which has the alignment that allocators want.
+    fn map_in_area(len: usize, map: impl Fn(u64) -> u64) -> u64 {
+        const LARGE: usize = 32 << 20;
+        const FAILED: u64 = u64::MAX;
+        if len >= LARGE && map(TOP_AREA.start) == TOP_AREA.start {
+            return TOP_AREA.start;
+        }
+        let place = map(0);
+        if place == FAILED || TOP_AREA.contains(&place) {
+            return place;
+        }
+        // SAFETY: just mapped, and known to nobody.
+        unsafe { libc::munmap(place as *mut libc::c_void, len) };
+        let step = len.next_multiple_of(LARGE);
+        OVERFLOW.step_by(step).find(|at| map(*at) == *at).unwrap_or_else(|| map(0))
     }
 
     fn unmap_initial_stack() {

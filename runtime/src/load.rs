@@ -24,8 +24,8 @@ use crate::config::{Config, Handed, Subject};
 use crate::engine::Engine;
 use crate::errno::Errno;
 use crate::guest::Guest;
-use crate::linux::{Executable, Kernel, Pids, Program};
-use crate::memory::{MapError, Memory};
+use crate::linux::{Executable, Kernel, Pids, Program, descriptors};
+use crate::memory::{Limits, MapError, Memory};
 use crate::signal::Signals;
 use open::Program as Opened;
 use script::Script;
@@ -268,9 +268,13 @@ fn load(config: Config, start: Start) -> Result<Guest, LoadError> {
     let Start { program, args, env, asked, task_name } = start;
     let file_name = shown(&program.file);
     if program.gains_rights {
-        eprintln!("xlate: {file_name} has a set-ID bit or capabilities, which have no effect here: it keeps the caller's rights");
+        eprintln!(
+            "xlate: {file_name} has a set-ID bit or capabilities, which have no effect here: it keeps the caller's rights"
+        );
     }
     let mut memory = Memory::new();
+    memory.set_limits(Limits::take_over());
+    memory.leave_stack_room(stack::limit());
     let mut state = Box::<CpuState>::default();
     let loaded = elf::load(&mut memory, &program.file, &file_name)?;
     memory.set_brk(loaded.brk, loaded.brk);
@@ -282,6 +286,9 @@ fn load(config: Config, start: Start) -> Result<Guest, LoadError> {
     tracing::debug!(path = %file_name, entry = format_args!("{:#x}", loaded.entry), "loaded");
     let mut engine = Engine::new(&config);
     engine.use_cache(&config, Path::new(&file_name));
+    if let Some((soft, hard)) = config.descriptors {
+        descriptors::give_limit_back(soft, hard);
+    }
     let exe = Executable::running(&program.file).map_err(|e| LoadError::File(file_name, e.into()))?;
     let program = Program { exe, args, env, auxv: stack.auxv };
     let pids = config.guest_pid.map_or_else(Pids::own, Pids::resumed);

@@ -20,6 +20,61 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[unsafe(link_section = ".note.xlate")]
 static MARKER: Marker = Marker::runtime();
 
+/// The C library's mmap for all that is linked into this program, the allocator above all (`layout` says why).
+///
+/// # Safety
+/// As for mmap(2).
+#[cfg(target_arch = "x86_64")]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn mmap(
+    at: *mut libc::c_void,
+    len: usize,
+    prot: libc::c_int,
+    flags: libc::c_int,
+    fd: libc::c_int,
+    offset: libc::off_t,
+) -> *mut libc::c_void {
+    // SAFETY: the caller's contract.
+    unsafe { layout::map(at, len, prot, flags, fd, offset) }
+}
+
+/// The same under the name that it has for 64-bit offsets.
+///
+/// # Safety
+/// As for mmap(2).
+#[cfg(target_arch = "x86_64")]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn mmap64(
+    at: *mut libc::c_void,
+    len: usize,
+    prot: libc::c_int,
+    flags: libc::c_int,
+    fd: libc::c_int,
+    offset: libc::off_t,
+) -> *mut libc::c_void {
+    // SAFETY: the caller's contract.
+    unsafe { layout::map(at, len, prot, flags, fd, offset) }
+}
+
+/// The allocator reserves memory in pieces of 64 MiB and not of a gigabyte, so that the first one fits into the
+/// translator's area and into a limit on address space.
+#[cfg(target_arch = "x86_64")]
+extern "C" fn reserve_small_arenas() {
+    unsafe extern "C" {
+        fn mi_option_set(option: libc::c_int, value: libc::c_long);
+    }
+    /// `mi_option_arena_reserve`, in KiB (mimalloc.h).
+    const ARENA_RESERVE: libc::c_int = 23;
+    // SAFETY: sets a variable of the allocator's, before its first use.
+    unsafe { mi_option_set(ARENA_RESERVE, 32 << 10) };
+}
+
+/// Runs before any other code of this program, so before the first allocation.
+#[cfg(target_arch = "x86_64")]
+#[used]
+#[unsafe(link_section = ".preinit_array")]
+static BEFORE_ALL: extern "C" fn() = reserve_small_arenas;
+
 /// Exit status for wrong usage and failures of the translator itself.
 const FAILED: i32 = 125;
 
@@ -45,7 +100,7 @@ extern "C" fn main(argc: libc::c_int, argv: *const *const libc::c_char) -> libc:
         start_log(&config);
         return work.run();
     }
-    match layout::settle(config, &args, run) {
+    match layout::settle(config, args, run) {
         Ok(never) => match never {},
         Err(error) => fail(FAILED, &error),
     }
@@ -57,7 +112,7 @@ fn fail(status: i32, error: &dyn std::fmt::Display) -> i32 {
 }
 
 /// The process in its final place.
-fn run(config: Config) -> ! {
+fn run(config: Config, args: Vec<OsString>) -> ! {
     start_log(&config);
     let follows_an_exec = config.handed.is_some();
     let status = match config.subject.clone() {
@@ -70,8 +125,12 @@ fn run(config: Config) -> ! {
             }
             Err(error) => fail(error.status(), &error),
         },
-        Subject::Image(image) => match restore::image(&image, config) {
+        Subject::Image(image) => match restore::image(&image, config.clone()) {
             Ok(mut guest) => guest.run(),
+            Err(restore::RestoreError::Occupied(_)) => match layout::move_away(&config, &args) {
+                Ok(never) => match never {},
+                Err(error) => fail(FAILED, &error),
+            },
             Err(error) => fail(error.status(), &error),
         },
         Subject::LayoutTest => test_layout(),

@@ -5,6 +5,8 @@
 //! MAP_FIXED_NOREPLACE first), and no guest page is executable for the host: guest code is data to us.
 
 mod copy;
+mod growth;
+mod limits;
 mod opened;
 mod region;
 
@@ -14,21 +16,26 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use copy::Plain;
+pub use limits::{Limit, Limits};
 pub use region::{Backing, Region};
 
 use crate::errno::Errno;
 
 /// End of an x86-64 process's address space (TASK_SIZE with 4-level tables).
 pub const GUEST_END: u64 = 0x7fff_ffff_f000;
-/// Where new mappings go when the guest asks for no address, top-down (Linux's mmap_base for the default stack
-/// limit without randomisation).
-pub const MMAP_TOP: u64 = 0x7fff_f7ff_f000;
-/// End of the initial stack.
-pub const STACK_TOP: u64 = GUEST_END;
+/// End of the initial stack. What is above it on x86-64 hosts is the translator's ([`crate::layout::own_area`]); with
+/// address randomisation, Linux leaves as much and more there.
+pub const STACK_TOP: u64 = 0x7fff_efff_f000;
+/// What Linux keeps free below the stack's top at least, and below a stack at its limit (arch/x86/mm/mmap.c, mmap_base;
+/// stack_guard_gap).
+const STACK_ROOM: u64 = 128 << 20;
+pub const STACK_GUARD_GAP: u64 = 1 << 20;
+/// Where new mappings go when the guest asks for no address, top-down, for the default stack limit.
+pub const MMAP_TOP: u64 = STACK_TOP - STACK_ROOM;
+/// The most room that a stack gets.
+const STACK_ROOM_MAX: u64 = 1 << 40;
 /// Where position-independent executables go (Linux's ELF_ET_DYN_BASE without randomisation).
 pub const PIE_BASE: u64 = 0x5555_5555_4000;
-/// The translator's own mappings on x86-64 hosts lie in here (see `layout`): not for guests.
-pub const RUNTIME_AREA: Range<u64> = 0x3000_0000_0000..0x4000_0000_0000;
 /// x86-64's page size; the host's must not be larger.
 pub const GUEST_PAGE: u64 = 4096;
 
@@ -78,6 +85,14 @@ pub struct MapRequest {
     pub low: bool,
 }
 
+impl MapRequest {
+    /// Whether it counts against RLIMIT_DATA.
+    fn is_data(&self) -> bool {
+        let private = self.flags & libc::MAP_TYPE == libc::MAP_PRIVATE;
+        private && self.flags & libc::MAP_GROWSDOWN == 0 && self.prot & libc::PROT_WRITE != 0
+    }
+}
+
 /// The guest's mappings and program break.
 pub struct Memory {
     page: u64,
@@ -86,6 +101,17 @@ pub struct Memory {
     foreign: BTreeMap<u64, (u64, String)>,
     brk_start: u64,
     brk: u64,
+    /// Starts of the regions that grow.
+    growing: BTreeSet<u64>,
+    /// Where mappings without an address begin, top-down.
+    mmap_top: u64,
+    /// What is kept free for the stack.
+    stack_room: u64,
+    limits: Limits,
+    /// READ_IMPLIES_EXEC of personality(2).
+    read_implies_exec: bool,
+    /// mlockall(2) with MCL_FUTURE.
+    lock_future: bool,
     /// Pages that are write-protected on the host because translations were made from them.
     watched: RefCell<BTreeSet<u64>>,
     /// Pages that were opened to the kernel or the runtime, and whose translations aren't dropped yet.
@@ -99,10 +125,15 @@ pub fn host_page_size() -> u64 {
     u64::try_from(size).unwrap_or(GUEST_PAGE)
 }
 
+/// The addresses that are the translator's on an x86-64 host. On AArch64 it lies above all guests.
+fn own_area() -> Option<Range<u64>> {
+    cfg!(target_arch = "x86_64").then(crate::layout::own_area)
+}
+
 fn host_prot(prot: i32) -> i32 {
-    // Execute permission implies that we may read the code; the host itself never executes it.
-    let read = if prot & libc::PROT_EXEC != 0 { libc::PROT_READ } else { 0 };
-    (prot & (libc::PROT_READ | libc::PROT_WRITE)) | read
+    // The host itself never executes it. What may be executed only isn't readable for the guest (a processor with
+    // protection keys; mm/mmap.c, execute_only_pkey); code is read from there by [`Memory::read_code`].
+    prot & (libc::PROT_READ | libc::PROT_WRITE)
 }
 
 fn system(start: u64, len: u64, errno: Errno) -> MapError {
@@ -124,6 +155,12 @@ impl Memory {
             foreign: BTreeMap::new(),
             brk_start: 0,
             brk: 0,
+            growing: BTreeSet::new(),
+            mmap_top: MMAP_TOP,
+            stack_room: STACK_ROOM,
+            limits: Limits::NONE,
+            read_implies_exec: false,
+            lock_future: false,
             watched: RefCell::default(),
             opened: RefCell::default(),
         }
@@ -190,7 +227,15 @@ impl Memory {
             }
         }
         let len = (at.min(end) - addr) as usize;
-        self.read_some(addr, &mut buffer[..len])
+        let mut done = self.read_some(addr, &mut buffer[..len]);
+        while done < len {
+            match self.read_code(addr + done as u64, &mut buffer[done..len]) {
+                0 => break,
+                n => done += n,
+            }
+            done += self.read_some(addr + done as u64, &mut buffer[done..len]);
+        }
+        done
     }
 
     /// Whether no byte of the range belongs to the guest.
@@ -212,8 +257,9 @@ impl Memory {
         if len == 0 || request.offset & (self.page - 1) != 0 {
             return Err(bad(libc::EINVAL));
         }
+        self.catch_up();
         let fixed = request.flags & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) != 0;
-        let start = if fixed {
+        if fixed {
             if request.addr & (self.page - 1) != 0 {
                 return Err(bad(libc::EINVAL));
             }
@@ -222,6 +268,12 @@ impl Memory {
             {
                 return Err(bad(libc::EEXIST));
             }
+        }
+        let replaced = if fixed { self.bytes(request.addr, request.addr.saturating_add(len)) } else { (0, 0) };
+        if !self.within_limits(len, request.is_data(), replaced) {
+            return Err(bad(libc::ENOMEM));
+        }
+        let start = if fixed {
             self.claim(request.addr, len)?;
             request.addr
         } else {
@@ -232,13 +284,15 @@ impl Memory {
 
     /// Maps over a range that is claimed; a failure gives the newly claimed parts back.
     fn map_claimed(&mut self, start: u64, len: u64, request: &MapRequest) -> Result<u64, MapError> {
-        let flags = request.flags & !(libc::MAP_FIXED_NOREPLACE | libc::MAP_GROWSDOWN) | libc::MAP_FIXED;
+        let prot = self.with_implied_exec(request.prot);
+        let lock = if self.lock_future { libc::MAP_LOCKED } else { 0 };
+        let flags = request.flags & !libc::MAP_FIXED_NOREPLACE | libc::MAP_FIXED | lock;
         // SAFETY: the whole range was claimed for the guest, so nothing of the translator's is replaced.
         let result = unsafe {
             libc::mmap(
                 start as *mut libc::c_void,
                 len as usize,
-                host_prot(request.prot),
+                host_prot(prot),
                 flags,
                 request.fd,
                 request.offset as libc::off_t,
@@ -257,20 +311,30 @@ impl Memory {
         self.record(Region {
             start,
             end: start + len,
-            prot: request.prot,
+            prot,
             shared: request.flags & libc::MAP_TYPE != libc::MAP_PRIVATE,
+            grows: request.flags & libc::MAP_GROWSDOWN != 0,
+            locked: flags & libc::MAP_LOCKED != 0,
             backing,
         });
         Ok(start)
     }
 
-    /// Maps anonymous private memory at exactly `start` under a name that /proc/self/maps shows (`[stack]`).
-    pub fn map_named(&mut self, start: u64, len: u64, prot: i32, name: &'static str) -> Result<(), MapError> {
+    /// Maps anonymous private memory at exactly `start` under a name that /proc/self/maps shows (`[stack]`), with
+    /// further flags.
+    pub fn map_named(
+        &mut self,
+        start: u64,
+        len: u64,
+        prot: i32,
+        flags: i32,
+        name: &'static str,
+    ) -> Result<(), MapError> {
         self.mmap(&MapRequest {
             addr: start,
             len,
             prot,
-            flags: libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE,
+            flags: libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE | flags,
             fd: -1,
             ..MapRequest::default()
         })?;
@@ -297,6 +361,7 @@ impl Memory {
             return Err(Errno(libc::EINVAL));
         }
         let end = start + len;
+        self.catch_up();
         let pieces = self.cut(start, end);
         for piece in &pieces {
             unmap(piece.start, piece.end)?;
@@ -305,24 +370,50 @@ impl Memory {
         Ok(())
     }
 
-    /// mprotect(2). As with [`Memory::munmap`], the caller drops translations.
-    pub fn mprotect(&mut self, start: u64, len: u64, prot: i32) -> Result<(), Errno> {
+    /// mprotect(2). As with [`Memory::munmap`], the caller drops translations, from the address on that this gives.
+    pub fn mprotect(&mut self, start: u64, len: u64, prot: i32) -> Result<u64, Errno> {
+        let grows_down = prot & libc::PROT_GROWSDOWN != 0;
+        let prot = prot & !libc::PROT_GROWSDOWN;
         if start & (self.page - 1) != 0 || prot & !(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC) != 0 {
             return Err(Errno(libc::EINVAL));
         }
         let len = self.page_up(len).ok_or(Errno(libc::ENOMEM))?;
         let end = start.checked_add(len).ok_or(Errno(libc::ENOMEM))?;
+        self.catch_up();
+        let start = if grows_down { self.start_of_growing(start)? } else { start };
         // Linux changes what comes before the first hole, then reports the hole.
         let mapped = self.mapped_up_to(start, end);
         if mapped > start {
-            protect(start, mapped, host_prot(prot))?;
-            self.unwatch_range(start, mapped);
-            for piece in self.cut(start, mapped) {
-                self.insert(Region { prot, ..piece });
-            }
+            self.protect_mapped(start, mapped, self.with_implied_exec(prot))?;
         }
         if mapped < end {
             return Err(Errno(libc::ENOMEM));
+        }
+        Ok(start)
+    }
+
+    /// PROT_GROWSDOWN: the change begins where the mapping does.
+    fn start_of_growing(&self, addr: u64) -> Result<u64, Errno> {
+        let region = self.region_at(addr).ok_or(Errno(libc::ENOMEM))?;
+        if region.grows { Ok(region.start) } else { Err(Errno(libc::EINVAL)) }
+    }
+
+    fn protect_mapped(&mut self, start: u64, end: u64, prot: i32) -> Result<(), Errno> {
+        if prot & libc::PROT_WRITE != 0 && self.limits.data != Limit::NONE {
+            let (_, data) = self.bytes(start, end);
+            let becomes: u64 = self
+                .overlapping(start, end)
+                .filter(|r| !r.shared && !r.grows)
+                .map(|r| r.end.min(end) - r.start.max(start))
+                .sum();
+            if becomes > data && !self.within_limits(becomes, true, (becomes, data)) {
+                return Err(Errno(libc::ENOMEM));
+            }
+        }
+        protect(start, end, host_prot(prot))?;
+        self.unwatch_range(start, end);
+        for piece in self.cut(start, end) {
+            self.insert(Region { prot, ..piece });
         }
         Ok(())
     }
@@ -352,11 +443,17 @@ impl Memory {
         if old & (self.page - 1) != 0 || new_len == 0 || (fixed && !may_move) {
             return Err(Errno(libc::EINVAL));
         }
+        self.catch_up();
         let region = self.region_at(old).cloned().ok_or(Errno(libc::EFAULT))?;
         if old.saturating_add(old_len) > region.end {
             return Err(Errno(libc::EFAULT));
         }
         let keeps_old = flags & libc::MREMAP_DONTUNMAP != 0;
+        let grown = if keeps_old || old_len == 0 { new_len } else { new_len.saturating_sub(old_len) };
+        let replaced = if fixed { self.bytes(new, new.saturating_add(new_len)) } else { (0, 0) };
+        if grown > 0 && !self.within_limits(grown, region.is_data(), replaced) {
+            return Err(Errno(libc::ENOMEM));
+        }
         if !fixed && !keeps_old && old_len != 0 {
             if new_len <= old_len {
                 if new_len < old_len {
@@ -428,8 +525,8 @@ impl Memory {
         };
         let done = if new > old {
             self.is_free(old, new)
-                && data_limit_allows(new - self.brk_start)
-                && self.map_named(old, new - old, libc::PROT_READ | libc::PROT_WRITE, "[heap]").is_ok()
+                && self.limits.data.allows(new - self.brk_start)
+                && self.map_named(old, new - old, libc::PROT_READ | libc::PROT_WRITE, 0, "[heap]").is_ok()
         } else {
             new == old || self.munmap(new, old - new).is_ok()
         };
@@ -450,10 +547,15 @@ impl Memory {
         {
             return Ok(hint);
         }
-        let (bottom, top) = if low { (0x4000_0000, 0x8000_0000) } else { (0x1_0000, MMAP_TOP) };
         // A second look with the foreign mappings known; they are few and rarely change.
         for attempt in 0..3 {
-            let Some(start) = self.gap_below(top, bottom, len) else {
+            // MAP_32BIT goes bottom-up (arch/x86/kernel/sys_x86_64.c).
+            let gap = if low {
+                self.gap_above(0x4000_0000, 0x8000_0000, len)
+            } else {
+                self.gap_below(self.mmap_top, 0x1_0000, len)
+            };
+            let Some(start) = gap else {
                 break;
             };
             match self.claim(start, len) {
@@ -473,20 +575,32 @@ impl Memory {
             if start < bottom {
                 return None;
             }
-            let blocker = self.blocker_below(ceiling).filter(|blocker| blocker.end > start);
-            match blocker {
+            match self.blocker(start, ceiling) {
                 None => return Some(start),
-                Some(blocker) => ceiling = ceiling.min(blocker.start),
+                Some(blocker) => ceiling = blocker.start,
             }
         }
     }
 
-    /// The highest range that is not free and begins below `ceiling`.
-    fn blocker_below(&self, ceiling: u64) -> Option<Range<u64>> {
-        let guest = self.regions.range(..ceiling).next_back().map(|(_, r)| r.start..r.end);
-        let foreign = self.foreign.range(..ceiling).next_back().map(|(start, (end, _))| *start..*end);
-        let own = (RUNTIME_AREA.start < ceiling && cfg!(target_arch = "x86_64")).then_some(RUNTIME_AREA);
-        [guest, foreign, own].into_iter().flatten().max_by_key(|r| r.start)
+    /// The lowest free range of `len` bytes in `bottom..top`.
+    fn gap_above(&self, bottom: u64, top: u64, len: u64) -> Option<u64> {
+        let mut start = bottom;
+        loop {
+            let end = start.checked_add(len).filter(|end| *end <= top)?;
+            match self.blocker(start, end) {
+                None => return Some(start),
+                Some(blocker) => start = blocker.end,
+            }
+        }
+    }
+
+    /// A range that isn't free, overlaps `start..end` and begins lowest. Below what grows there is its room to do so.
+    fn blocker(&self, start: u64, end: u64) -> Option<Range<u64>> {
+        let guest = self.regions.range(..end).next_back().map(|(_, r)| r.start..r.end);
+        let foreign = self.foreign.range(..end).next_back().map(|(start, (end, _))| *start..*end);
+        let rooms = self.growing.iter().filter_map(|at| self.regions.get(at)).map(|r| self.room_below(r)..r.end);
+        let all = guest.into_iter().chain(foreign).chain(own_area()).chain(rooms);
+        all.filter(|r| r.start < end && start < r.end).min_by_key(|r| r.start)
     }
 
     /// Makes sure that the whole range may be mapped over: what the guest doesn't have yet is reserved without
@@ -496,7 +610,7 @@ impl Memory {
             .checked_add(len)
             .filter(|&end| end <= GUEST_END)
             .ok_or_else(|| system(start, len, Errno(libc::ENOMEM)))?;
-        if cfg!(target_arch = "x86_64") && start < RUNTIME_AREA.end && RUNTIME_AREA.start < end {
+        if own_area().is_some_and(|own| start < own.end && own.start < end) {
             return Err(self.conflict(start, end).into());
         }
         let mut reserved: Vec<Range<u64>> = Vec::new();
@@ -548,13 +662,10 @@ impl Memory {
             Some((own_start, (own_end, name))) => {
                 Conflict { start, end, own: name.clone(), own_start: *own_start, own_end: *own_end }
             }
-            None => Conflict {
-                start,
-                end,
-                own: "area".to_owned(),
-                own_start: RUNTIME_AREA.start,
-                own_end: RUNTIME_AREA.end,
-            },
+            None => {
+                let own = own_area().unwrap_or_default();
+                Conflict { start, end, own: "area".to_owned(), own_start: own.start, own_end: own.end }
+            }
         }
     }
 
@@ -582,12 +693,12 @@ impl Memory {
     fn cut(&mut self, start: u64, end: u64) -> Vec<Region> {
         let hit: Vec<Region> = self.overlapping(start, end).cloned().collect();
         for region in &hit {
-            self.regions.remove(&region.start);
+            self.take(region.start);
             if region.start < start {
-                self.regions.insert(region.start, region.part(region.start, start));
+                self.put(region.part(region.start, start));
             }
             if region.end > end {
-                self.regions.insert(end, region.part(end, region.end));
+                self.put(region.part(end, region.end));
             }
         }
         hit.iter().map(|r| r.part(r.start.max(start), r.end.min(end))).collect()
@@ -599,7 +710,7 @@ impl Memory {
             && before.1.continues_into(&region)
         {
             let start = *before.0;
-            if let Some(before) = self.regions.remove(&start) {
+            if let Some(before) = self.take(start) {
                 region = Region { end: region.end, ..before };
             }
         }
@@ -607,10 +718,68 @@ impl Memory {
             && region.continues_into(after)
         {
             let end = after.end;
-            self.regions.remove(&region.end);
+            self.take(region.end);
             region.end = end;
         }
+        self.put(region);
+    }
+
+    /// Enters a region as it is.
+    fn put(&mut self, region: Region) {
+        if region.grows {
+            self.growing.insert(region.start);
+        }
         self.regions.insert(region.start, region);
+    }
+
+    /// Takes the region that begins here out of the map.
+    fn take(&mut self, start: u64) -> Option<Region> {
+        self.growing.remove(&start);
+        self.regions.remove(&start)
+    }
+
+    /// mlock(2) and munlock(2), once the host has done it.
+    pub fn note_locked(&mut self, start: u64, len: u64, locked: bool) {
+        let start = self.page_down(start);
+        let Some(end) = start.checked_add(len).and_then(|end| self.page_up(end)) else { return };
+        for piece in self.cut(start, end) {
+            self.insert(Region { locked, ..piece });
+        }
+    }
+
+    /// Whether mappings that are made from now on are locked (MCL_FUTURE).
+    pub fn lock_future(&mut self, lock: bool) {
+        self.lock_future = lock;
+    }
+
+    /// Whether what may be read may be executed, from now on (READ_IMPLIES_EXEC of personality(2)).
+    pub fn imply_exec(&mut self, implied: bool) {
+        self.read_implies_exec = implied;
+    }
+
+    fn with_implied_exec(&self, prot: i32) -> i32 {
+        let implied = self.read_implies_exec && prot & libc::PROT_READ != 0;
+        if implied { prot | libc::PROT_EXEC } else { prot }
+    }
+
+    /// The limits that count for the guest's mappings.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Leaves room below the stack for a soft limit of so many bytes: new mappings are placed below that.
+    pub fn leave_stack_room(&mut self, limit: u64) {
+        self.stack_room = limit.saturating_add(STACK_GUARD_GAP).clamp(STACK_ROOM, STACK_ROOM_MAX);
+        self.mmap_top = STACK_TOP - self.stack_room;
+    }
+
+    /// The room for the stack, the gap below it included.
+    pub fn stack_room(&self) -> u64 {
+        self.stack_room
     }
 }
 
@@ -697,14 +866,6 @@ fn host_remap(old: u64, old_len: u64, len: u64, flags: i32, new: u64) -> Result<
         libc::mremap(old as *mut libc::c_void, old_len as usize, len as usize, flags, new as *mut libc::c_void)
     };
     if result == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(()) }
-}
-
-/// RLIMIT_DATA covers the heap.
-fn data_limit_allows(size: u64) -> bool {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid place for the result.
-    let result = unsafe { libc::getrlimit(libc::RLIMIT_DATA, &mut limit) };
-    result != 0 || size <= limit.rlim_cur
 }
 
 #[cfg(test)]

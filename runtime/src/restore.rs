@@ -24,7 +24,7 @@ use crate::errno::Errno;
 use crate::guest::Guest;
 use crate::linux::descriptors::Own;
 use crate::linux::{Executable, Kernel, Pids, Program};
-use crate::memory::{MapError, Memory};
+use crate::memory::{Limit as KeptLimit, Limits, MapError, Memory};
 use crate::signal::{Action, AltStack, Signals};
 
 /// Why an image can't be resumed.
@@ -36,6 +36,8 @@ pub enum RestoreError {
     Threads(String, usize),
     #[error("{0}: the image has no extended state (neither NT_X86_XSTATE nor NT_FPREGSET)")]
     NoXstate(String),
+    #[error("{0}: it has memory where the translator lies")]
+    Occupied(String),
     #[error("{0}: {1}")]
     Map(String, MapError),
     #[error("{image}: memory at {address:#x} can't be filled: {error}")]
@@ -48,8 +50,6 @@ pub enum RestoreError {
         "{image}: descriptor {number}: {path} had {then} bytes at the checkpoint and has {now} now; put back the file as it was"
     )]
     ChangedFile { image: String, number: i32, path: String, then: u64, now: u64 },
-    #[error("{image}: descriptor {number} is in use by the translator itself")]
-    OwnDescriptor { image: String, number: i32 },
     #[error("{image}: its working directory {path}: {error}")]
     Directory { image: String, path: String, error: io::Error },
     #[error("{image}: {what}: {errno}")]
@@ -81,11 +81,15 @@ pub fn image(path: &Path, config: Config) -> Result<Guest, RestoreError> {
     let failed = |e| RestoreError::Image(name.clone(), e);
     // Out of the way of the descriptors that the image brings.
     let file = File::open(path).and_then(Own::new).map_err(|e| failed(e.into()))?;
-    let image = Image::read(&file).map_err(failed)?;
+    let image = Image::read(&file.handle()).map_err(failed)?;
     let [thread] = image.threads.as_slice() else {
         return Err(RestoreError::Threads(name, image.threads.len()));
     };
     let thread = thread.clone();
+    let own = crate::layout::own_area();
+    if own == crate::layout::TOP_AREA && image.mappings().iter().any(|m| m.start < own.end && own.start < m.end) {
+        return Err(RestoreError::Occupied(name));
+    }
     let mut memory = Memory::new();
     let mut restore = Restore { name, file, image, memory: &mut memory };
     let mut state = restore.registers(&thread)?;
@@ -209,14 +213,16 @@ impl Restore<'_> {
         }
     }
 
-    /// Limits within what this machine permits. Not those on address space and data: the translator's own memory
-    /// would count too.
-    fn limits(&self) {
+    /// Limits within what this machine permits. Those on address space and data count for the guest's memory alone.
+    fn limits(&mut self) {
+        let mut kept = Limits::take_over();
         for limit in self.image.limits.iter().flat_map(|l| &l.limits) {
-            if ![libc::RLIMIT_AS, libc::RLIMIT_DATA].contains(&limit.resource) {
-                set_limit(limit);
+            match kept.kept(limit.resource as i32) {
+                Some(own) => *own = KeptLimit { soft: limit.soft, hard: limit.hard },
+                None => set_limit(limit),
             }
         }
+        self.memory.set_limits(kept);
     }
 
     fn signals(&self, thread: &Thread, state: &mut CpuState, signals: &mut Signals) {

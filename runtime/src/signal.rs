@@ -214,6 +214,11 @@ impl Fault {
         }
     }
 
+    /// A write to where nothing is mapped.
+    pub fn write(addr: u64) -> Self {
+        Self { err: 6, cr2: addr, ..Self::new(libc::SIGSEGV, code::SEGV_MAPERR, addr, VECTOR_PAGE_FAULT) }
+    }
+
     /// A fetch from a page that is unmapped, or mapped without PROT_EXEC.
     pub fn fetch(rip: u64, mapped: bool) -> Self {
         let code = if mapped { code::SEGV_ACCERR } else { code::SEGV_MAPERR };
@@ -330,6 +335,14 @@ impl Signals {
             SIG_DFL => mask_of(signal) & IGNORED_BY_DEFAULT != 0,
             _ => false,
         }
+    }
+
+    /// The signals that are blocked, ignored and caught, as /proc/self/status has them.
+    pub fn sets(&self) -> [u64; 3] {
+        let with = |is: fn(&Action) -> bool| {
+            (1..=SIGNALS).filter(|s| is(&self.actions[*s as usize])).fold(0, |set, s| set | mask_of(s))
+        };
+        [self.mask, with(|a| a.handler == SIG_IGN), with(Action::is_handler)]
     }
 
     /// Whether a handler may look at the registers at a faulting access (`Engine::set_precise`).

@@ -170,34 +170,46 @@ fn files() -> Vec<(&'static str, File)> {
                 ..data(R | W, 0)
             }),
         ),
-        (
-            "the later segment wins",
-            File::new(&exit_with_byte(BASE + PAGE, true)).with(data(R | W | X, BASE + PAGE)),
-        ),
+        ("the later segment wins", File::new(&exit_with_byte(BASE + PAGE, true)).with(data(R | W | X, BASE + PAGE))),
         (
             "zeros after the file's part",
-            File::new(&exit_with_byte(BASE + 4 * PAGE + 8, true))
-                .with(Segment { file_size: 8, memory_size: 3 * PAGE, ..data(R | W, BASE + 4 * PAGE) }),
+            File::new(&exit_with_byte(BASE + 4 * PAGE + 8, true)).with(Segment {
+                file_size: 8,
+                memory_size: 3 * PAGE,
+                ..data(R | W, BASE + 4 * PAGE)
+            }),
         ),
         (
             "zeros on further pages",
-            File::new(&exit_with_byte(BASE + 6 * PAGE, true))
-                .with(Segment { file_size: 8, memory_size: 3 * PAGE, ..data(R | W, BASE + 4 * PAGE) }),
+            File::new(&exit_with_byte(BASE + 6 * PAGE, true)).with(Segment {
+                file_size: 8,
+                memory_size: 3 * PAGE,
+                ..data(R | W, BASE + 4 * PAGE)
+            }),
         ),
         (
             "zeros in a segment that is only read",
-            File::new(&exit_with_byte(BASE + 6 * PAGE, true))
-                .with(Segment { file_size: 8, memory_size: 3 * PAGE, ..data(R, BASE + 4 * PAGE) }),
+            File::new(&exit_with_byte(BASE + 6 * PAGE, true)).with(Segment {
+                file_size: 8,
+                memory_size: 3 * PAGE,
+                ..data(R, BASE + 4 * PAGE)
+            }),
         ),
         (
             "the file's bytes in a segment that is only read",
-            File::new(&exit_with_byte(BASE + 4 * PAGE + 0x800, false))
-                .with(Segment { file_size: 8, memory_size: 3 * PAGE, ..data(R, BASE + 4 * PAGE) }),
+            File::new(&exit_with_byte(BASE + 4 * PAGE + 0x800, false)).with(Segment {
+                file_size: 8,
+                memory_size: 3 * PAGE,
+                ..data(R, BASE + 4 * PAGE)
+            }),
         ),
         (
             "nothing but zeros",
-            File::new(&exit_with_byte(BASE + 8 * PAGE + 100, true))
-                .with(Segment { file_size: 0, memory_size: 3 * PAGE, ..data(R | W, BASE + 8 * PAGE) }),
+            File::new(&exit_with_byte(BASE + 8 * PAGE + 100, true)).with(Segment {
+                file_size: 0,
+                memory_size: 3 * PAGE,
+                ..data(R | W, BASE + 8 * PAGE)
+            }),
         ),
         (
             "zeros in the middle",
@@ -209,12 +221,18 @@ fn files() -> Vec<(&'static str, File)> {
         ("larger in the file", one(Segment { memory_size: 100, ..whole }, &exit(59))),
         ("beyond all addresses", plain().with(Segment { memory_size: u64::MAX, ..data(R, BASE + 8 * PAGE) })),
         ("nothing to load", File { segments: vec![Segment { kind: GNU_STACK, ..whole }], ..plain() }),
-        ("nothing to load anywhere", File { segments: vec![Segment { kind: GNU_STACK, ..whole }], kind: DYN, ..plain() }),
+        (
+            "nothing to load anywhere",
+            File { segments: vec![Segment { kind: GNU_STACK, ..whole }], kind: DYN, ..plain() },
+        ),
         ("entry at nothing", File { entry: 0x1234_5000, ..plain() }),
         ("anywhere", File::anywhere(&exit(60))),
         (
             "anywhere, at 2 MiB",
-            File { segments: vec![Segment { alignment: 2 << 20, ..load(R | X, 0) }], ..File::anywhere(&exit_with_place()) },
+            File {
+                segments: vec![Segment { alignment: 2 << 20, ..load(R | X, 0) }],
+                ..File::anywhere(&exit_with_place())
+            },
         ),
         ("a stack without X", File::new(&call_the_stack()).with(Segment { kind: GNU_STACK, flags: R | W, ..whole })),
         ("a stack with X", File::new(&call_the_stack()).with(Segment { kind: GNU_STACK, flags: R | W | X, ..whole })),
@@ -245,7 +263,11 @@ fn files() -> Vec<(&'static str, File)> {
 
 /// Writes all files to a folder, under names that a shell needs no quotes for.
 fn written() -> (PathBuf, Vec<PathBuf>) {
-    let root = std::env::temp_dir().join(format!("xlate-executables-{}-{:?}", std::process::id(), std::thread::current().id()));
+    let root = std::env::temp_dir().join(format!(
+        "xlate-executables-{}-{:?}",
+        std::process::id(),
+        std::thread::current().id()
+    ));
     let folder = root.join("executables");
     fs::create_dir_all(&folder).unwrap();
     let paths = files().into_iter().map(|(name, file)| {

@@ -44,6 +44,10 @@ guests! {
     features switches [];
     features grows [];
     features checksums [];
+    features stacks [];
+    features spaces ["all"];
+    features numbers [];
+    features identity [];
     features migrate ["20"];
     features kernel_writes ["all"];
     features start [];

@@ -1,6 +1,7 @@
-//! How the runtime is started on x86-64, so that it comes to lie where no guest lives: through the dynamic loader, with
-//! a soft RLIMIT_STACK of 64 TiB and without address randomisation. The command does it, and the runtime itself where it was
-//! started without (`runtime/src/layout.rs` says why it is done, and does the rest).
+//! How the runtime is started on x86-64, so that it comes to lie where guests ask for nothing: through the dynamic
+//! loader, without address randomisation, and with the soft RLIMIT_STACK that puts the kernel's `mmap_base` there. The
+//! command does it, and the runtime itself where it was started without (`runtime/src/layout.rs` says why it is done, and
+//! does the rest).
 
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
@@ -20,7 +21,7 @@ use goblin::elf::program_header::{PT_INTERP, ProgramHeader};
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(
-        "the translator needs a stack limit of 64 TiB to make room for the program's addresses, and the hard limit is {0}: raise it (ulimit -Hs unlimited)"
+        "the image has memory where the translator lies, which needs a stack limit of 64 TiB to lie elsewhere, and the hard limit is {0}: raise it (ulimit -Hs unlimited)"
     )]
     StackLimit(String),
     #[error("{}: the translator's own dynamic loader isn't known: {reason}", runtime.display())]
@@ -29,8 +30,27 @@ pub enum StartError {
     Exec { runtime: PathBuf, loader: PathBuf, error: io::Error },
 }
 
-/// Leaves the kernel's placement 2^47 - 2^46 as the top of its mappings.
-const PLACING_STACK_LIMIT: u64 = 64 << 40;
+/// Where the runtime comes to lie. The kernel maps top-down from `mmap_base`, which is the end of the address space
+/// without the soft stack limit, but at least 128 MiB below that end (arch/x86/mm/mmap.c).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Below 0x7fff_f7ff_f000, where the kernel puts every program's libraries: all guests, whatever the hard limit is.
+    Top,
+    /// Below 0x4000_0000_0000: images that have memory at the top themselves.
+    Middle,
+}
+
+impl Place {
+    /// The soft stack limit that leads there. For the top, any up to 127 MiB does; this one leaves room for long argument
+    /// lists, of which a quarter of the limit is taken (execve(2)).
+    fn stack_limit(self) -> u64 {
+        match self {
+            Self::Top => 64 << 20,
+            Self::Middle => 64 << 40,
+        }
+    }
+}
+
 /// An executable's headers lie in so many bytes.
 const HEADERS: usize = 4096;
 
@@ -64,6 +84,7 @@ pub fn personality(value: u32) -> u32 {
 pub fn become_placed<'a>(
     runtime: &Path,
     args: impl IntoIterator<Item = &'a OsString>,
+    place: Place,
 ) -> Result<Infallible, StartError> {
     let failed = |reason: String| StartError::Loader { runtime: runtime.to_owned(), reason };
     let loader = interpreter(runtime).map_err(|error| failed(error.to_string()))?;
@@ -71,7 +92,9 @@ pub fn become_placed<'a>(
     let (limit, before) = (stack_limit(), personality(u32::MAX));
     let mut placed = OsString::from(format!("--placed={},{before},", limit.rlim_cur));
     placed.push(runtime);
-    if limit.rlim_max < PLACING_STACK_LIMIT || set_stack_limit(PLACING_STACK_LIMIT, limit.rlim_max).is_err() {
+    let soft = place.stack_limit().min(limit.rlim_max);
+    let too_low = place == Place::Middle && soft < place.stack_limit();
+    if too_low || set_stack_limit(soft, limit.rlim_max).is_err() {
         return Err(StartError::StackLimit(format!("{} KiB", limit.rlim_max >> 10)));
     }
     personality(before | libc::ADDR_NO_RANDOMIZE as u32);

@@ -37,10 +37,10 @@ const RX: i32 = libc::PROT_READ | libc::PROT_EXEC;
 const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
 fn map(size: usize, protection: i32) -> Result<NonNull<u8>, std::io::Error> {
-    // SAFETY: a fresh mapping wherever the kernel likes.
+    // SAFETY: a fresh mapping; the address is a hint.
     let p = unsafe {
         libc::mmap(
-            core::ptr::null_mut(),
+            crate::layout::place_for_code(size),
             size,
             protection,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,

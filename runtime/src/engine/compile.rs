@@ -15,7 +15,11 @@ use super::table::{Code as EntryPoints, Counter, GuestMap, Native};
 use super::{Engine, entry};
 
 /// Code memory of one process.
-const CACHE_SIZE: usize = 128 << 20;
+const CACHE_SIZE: usize = 96 << 20;
+/// Where the host limits the address space, at most this part of it (and one of `SMALLEST` at least): the rest is the
+/// program's.
+const CACHE_PART: u64 = 16;
+const SMALLEST: u64 = 4 << 20;
 /// Room that is kept for the next piece of code; one block's is far smaller.
 const MARGIN: usize = 1 << 20;
 
@@ -34,6 +38,13 @@ pub enum CompileError {
     Relocation,
     #[error("can't write to the code cache: {0}")]
     Write(#[from] std::io::Error),
+}
+
+/// How much code memory there may be.
+fn cache_size() -> usize {
+    let space = crate::memory::Limit::of_host(libc::RLIMIT_AS as libc::c_int).soft;
+    let part = (space / CACHE_PART).max(SMALLEST).next_multiple_of(SMALLEST);
+    usize::try_from(part).map_or(CACHE_SIZE, |part| part.min(CACHE_SIZE))
 }
 
 impl Engine {
@@ -133,7 +144,7 @@ impl Engine {
     /// The code memory, made on first use.
     pub(super) fn native(&mut self) -> Result<&mut CodeCache, CompileError> {
         if self.native.is_none() {
-            self.native = Some(CodeCache::new(CACHE_SIZE)?);
+            self.native = Some(CodeCache::new(cache_size())?);
         }
         Ok(self.native.as_mut().expect("made above"))
     }

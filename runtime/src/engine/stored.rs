@@ -186,7 +186,7 @@ impl Engine {
 
     fn try_stored(&mut self, row: &Row, memory: &dyn GuestCode) -> Result<Code, Unfit> {
         let stored = self.stored.as_ref().ok_or(Unfit::Other)?;
-        let bytes = cache::read_record(&stored.file, row)?;
+        let bytes = cache::read_record(&stored.file.handle(), row)?;
         let record = Record::decode(&bytes)?;
         let blob = &record.blob;
         let parts = blob.source.iter().map(|&(start, len)| (start, u64::from(len)));

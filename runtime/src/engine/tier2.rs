@@ -252,7 +252,7 @@ impl Client {
         };
         while !self.outgoing.is_empty() {
             let (front, _) = self.outgoing.as_slices();
-            match send(stream, front) {
+            match send(&stream.handle(), front) {
                 Ok(n) => drop(self.outgoing.drain(..n)),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => break,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -261,7 +261,7 @@ impl Client {
         }
         self.buffer.resize(1 << 16, 0);
         loop {
-            match stream.read(&mut self.buffer) {
+            match stream.handle().read(&mut self.buffer) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(n) => self.incoming.extend_from_slice(&self.buffer[..n]),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -294,7 +294,7 @@ pub(super) fn message(request: &Request) -> Result<Vec<u8>, postcard::Error> {
 /// Moves a connection out of the guest's descriptors' way, and makes it non-blocking.
 fn own(stream: UnixStream) -> io::Result<Own<UnixStream>> {
     let stream = Own::new(stream)?;
-    stream.set_nonblocking(true)?;
+    stream.handle().set_nonblocking(true)?;
     Ok(stream)
 }
 

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use xlate_abi::image::notes::CpuTimes;
 
 use super::cpu_time;
+use super::descriptors::{self, RaisedLimit};
 use super::paths::{self, AT_FDCWD, Target};
 use super::{Args, SysResult};
 use crate::config::{Handed, Successor};
@@ -212,9 +213,13 @@ fn find_command(word: &OsStr) -> PathBuf {
         .unwrap_or_else(|| word.into())
 }
 
-/// What the process keeps over an exec although the host's kernel doesn't know it, as options of the runtime.
-fn kept(guest: &Guest) -> Vec<(&'static str, OsString)> {
+/// What the process keeps over an exec although the host's kernel doesn't know it, as options of the runtime. The limit of
+/// descriptors was raised if `room` had to be made.
+fn kept(guest: &Guest, room: Option<&RaisedLimit>) -> Vec<(&'static str, OsString)> {
     let mut kept = Vec::new();
+    if let Some((soft, hard)) = room.map(RaisedLimit::before) {
+        kept.push(("descriptors", format!("{soft},{hard}").into()));
+    }
     let pids = guest.kernel.pids;
     if pids.guest != pids.host {
         kept.push(("guest-pid", pids.guest.to_string().into()));
@@ -226,13 +231,19 @@ fn kept(guest: &Guest) -> Vec<(&'static str, OsString)> {
 }
 
 /// Makes the vectors for the program that was found.
-fn plan(guest: &Guest, asked: (OsString, OsString), found: load::Resolved, env: &[OsString]) -> Result<Plan, Errno> {
+fn plan(
+    guest: &Guest,
+    asked: (OsString, OsString),
+    found: load::Resolved,
+    env: &[OsString],
+    room: Option<&RaisedLimit>,
+) -> Result<Plan, Errno> {
     let (task_name, asked) = asked;
     let shown = open::shown_path(&found.program.file)?;
     let environment = write_strings(env)?.into_raw_fd();
     let program = found.program.file.into_raw_fd();
     let handed = Handed { program, environment, gains_rights: found.program.gains_rights, task_name, asked };
-    let successor = Successor { program: &shown, args: &found.args, kept: kept(guest), handed };
+    let successor = Successor { program: &shown, args: &found.args, kept: kept(guest, room), handed };
     let line = guest.config.successor_args(&successor);
     let file = find_command(&line[0]);
     Ok(Plan {
@@ -248,6 +259,7 @@ fn carry_out(guest: &mut Guest, plan: Plan) -> SysResult {
     let plan = guest.kernel.exec.insert(plan);
     let args: Vec<_> = plan.args.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
     guest.signals.before_exec();
+    guest.memory.limits().give_back();
     // SAFETY: the vector ends in a null pointer, and its strings live in the plan; the environment is the process's own.
     unsafe {
         for fd in plan.inherited {
@@ -257,6 +269,7 @@ fn carry_out(guest: &mut Guest, plan: Plan) -> SysResult {
     }
     let error = Errno::last();
     guest.signals.after_failed_exec();
+    guest.memory.limits().lift();
     if let Some(plan) = guest.kernel.exec.take() {
         for fd in plan.inherited {
             // SAFETY: the descriptor was made for this exec, and only the plan knew it.
@@ -267,6 +280,7 @@ fn carry_out(guest: &mut Guest, plan: Plan) -> SysResult {
 }
 
 fn execute(guest: &mut Guest, directory: u64, path: u64, vectors: [u64; 2], flags: u64) -> SysResult {
+    let room = descriptors::room_for_start();
     let asked = open(guest, directory as i32, path, flags as i32)?;
     let [argv, envp] = vectors;
     let vectors = Vectors::read(guest, &asked.name, argv, envp)?;
@@ -279,7 +293,7 @@ fn execute(guest: &mut Guest, directory: u64, path: u64, vectors: [u64; 2], flag
         tracing::debug!(%error, "exec refused");
         error.errno()
     })?;
-    let plan = plan(guest, (task_name, name), found, &vectors.env)?;
+    let plan = plan(guest, (task_name, name), found, &vectors.env, room.as_ref())?;
     carry_out(guest, plan)
 }
 

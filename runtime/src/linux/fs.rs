@@ -180,7 +180,7 @@ pub(super) fn readlinkat(guest: &mut Guest, args: &Args) -> SysResult {
 
 pub(super) fn getdents(guest: &mut Guest, args: &Args) -> SysResult {
     let [fd, buffer, size, ..] = args.0;
-    let length = call(guest, HostSysno::getdents64, [fd, buffer, size, 0, 0, 0])?;
+    let length = super::descriptors::getdents64(guest, &Args([fd, buffer, size, 0, 0, 0]))?;
     let mut records = vec![0; length as usize];
     guest.memory.read_guest(buffer, &mut records)?;
     if !dirents_from_dirents64(&mut records) {

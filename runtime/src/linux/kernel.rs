@@ -9,9 +9,9 @@ use std::path::PathBuf;
 
 use xlate_abi::image::notes::CpuTimes;
 
-use crate::memory::Memory;
 use super::busy;
 use super::descriptors::Own;
+use crate::memory::Memory;
 
 /// The process's number as the guest knows it and as the host does. They differ after a migration;
 /// a forked child gets the number the host gave it.
@@ -124,6 +124,9 @@ pub struct Kernel {
     pub cpu_before: CpuTimes,
     /// Number of the system call that was made last, for its restart.
     pub(super) number: u32,
+    /// READ_IMPLIES_EXEC, if it is set: all of the personality that isn't the host's. An exec clears it
+    /// (arch/x86/kernel/process_64.c, set_personality_64bit).
+    pub(super) implied_exec: u32,
     /// Unsupported calls that have been named.
     warned: HashSet<u32>,
     /// Threads have been said to be unsupported.
@@ -142,9 +145,17 @@ impl Kernel {
             memory_files: false,
             cpu_before: CpuTimes::default(),
             number: 0,
+            implied_exec: 0,
             warned: HashSet::new(),
             warned_threads: false,
         }
+    }
+
+    /// The personality (personality(2)).
+    pub(super) fn personality(&self) -> u32 {
+        // SAFETY: only asks.
+        let host = unsafe { libc::personality(libc::c_ulong::from(u32::MAX)) } as u32;
+        host | self.implied_exec
     }
 
     /// For image restore: the robust list the thread had registered, which the host's kernel walks where it can.

@@ -48,8 +48,9 @@ pub(super) fn mprotect(guest: &mut Guest, args: &Args) -> SysResult {
     let [start, len, ..] = args.0;
     let result = guest.memory.mprotect(start, len, args.int(2));
     // Also after an error: what comes before a hole has been changed.
-    guest.engine.invalidate(start, len);
-    result.map(|()| 0)
+    let lowest = result.unwrap_or(start);
+    guest.engine.invalidate(lowest, len.saturating_add(start - lowest));
+    result.map(|_| 0)
 }
 
 /// With the default key -1 or 0 it is mprotect; no other key was ever allocated.
@@ -66,6 +67,66 @@ pub(super) fn mremap(guest: &mut Guest, args: &Args) -> SysResult {
     guest.engine.invalidate(old, old_len);
     guest.engine.invalidate(start, new_len);
     Ok(start)
+}
+
+pub(super) fn mlock(guest: &mut Guest, args: &Args) -> SysResult {
+    let [start, len, ..] = args.0;
+    guest.memory.catch_up();
+    let result = call(guest, HostSysno::mlock, args.0)?;
+    guest.memory.note_locked(start, len, true);
+    Ok(result)
+}
+
+pub(super) fn mlock2(guest: &mut Guest, args: &Args) -> SysResult {
+    let [start, len, ..] = args.0;
+    guest.memory.catch_up();
+    let result = call(guest, HostSysno::mlock2, args.0)?;
+    guest.memory.note_locked(start, len, true);
+    Ok(result)
+}
+
+pub(super) fn munlock(guest: &mut Guest, args: &Args) -> SysResult {
+    let [start, len, ..] = args.0;
+    guest.memory.catch_up();
+    let result = call(guest, HostSysno::munlock, args.0)?;
+    guest.memory.note_locked(start, len, false);
+    Ok(result)
+}
+
+/// The host's call would lock the translator's memory as well, code cache and all; so each of the guest's mappings is
+/// locked by itself. What can't be (RLIMIT_MEMLOCK) fails with what mlock says of it.
+pub(super) fn mlockall(guest: &mut Guest, args: &Args) -> SysResult {
+    const CURRENT: i32 = libc::MCL_CURRENT;
+    const FUTURE: i32 = libc::MCL_FUTURE;
+    const ON_FAULT: i32 = libc::MCL_ONFAULT;
+    let flags = args.int(0);
+    if flags & (CURRENT | FUTURE) == 0 || flags & !(CURRENT | FUTURE | ON_FAULT) != 0 {
+        return Err(Errno(libc::EINVAL));
+    }
+    if flags & CURRENT != 0 {
+        guest.memory.catch_up();
+        let on_fault = if flags & ON_FAULT != 0 { u64::from(libc::MLOCK_ONFAULT) } else { 0 };
+        let ranges: Vec<(u64, u64)> = guest.memory.regions().map(|r| (r.start, r.end - r.start)).collect();
+        for (start, len) in ranges {
+            match call(guest, HostSysno::mlock2, [start, len, on_fault, 0, 0, 0]) {
+                // Pages that can't be brought in (without access, behind the end of a file) are no failure here.
+                Ok(_) | Err(Errno(libc::EAGAIN)) => {}
+                Err(Errno(libc::ENOMEM)) if guest.memory.protection(start) == Some(libc::PROT_NONE) => {}
+                Err(error) => return Err(error),
+            }
+            guest.memory.note_locked(start, len, true);
+        }
+    }
+    guest.memory.lock_future(flags & FUTURE != 0);
+    Ok(0)
+}
+
+pub(super) fn munlockall(guest: &mut Guest, args: &Args) -> SysResult {
+    guest.memory.catch_up();
+    let result = call(guest, HostSysno::munlockall, args.0)?;
+    guest.memory.lock_future(false);
+    guest.memory.note_locked(0, crate::memory::GUEST_END, false);
+    Ok(result)
 }
 
 pub(super) fn madvise(guest: &mut Guest, args: &Args) -> SysResult {

@@ -14,6 +14,7 @@ mod exec;
 mod foreign;
 mod fs;
 mod kernel;
+mod limits;
 mod memory;
 mod memory_files;
 mod misc;
@@ -24,6 +25,7 @@ mod procfs;
 pub mod signal;
 pub mod table;
 mod time;
+pub mod vsyscall;
 pub mod writes;
 
 use std::sync::atomic::AtomicU32;
@@ -87,15 +89,24 @@ pub fn dispatch(guest: &mut Guest) -> Outcome {
         return finish(guest, Some(row), &args, Err(Errno(libc::EBADF)));
     }
     writes::open(guest, row, &args);
-    let result = match row.how {
+    let serve = |guest: &mut Guest| match row.how {
         How::Pass(host) => pass(guest, row, host, &args),
         How::Call(handler) => handler(guest, &args),
         How::Refuse(error) => Err(error),
-        How::Control(handler) => {
-            log(row, &args, None);
-            return handler(guest, &args);
-        }
+        How::Control(_) => unreachable!("served below"),
     };
+    if let How::Control(handler) = row.how {
+        log(row, &args, None);
+        return handler(guest, &args);
+    }
+    let mut result = serve(guest);
+    // A call that finds no number for a descriptor has had no effect.
+    if result == Err(Errno(libc::EMFILE)) && descriptors::give_up() {
+        result = serve(guest);
+    }
+    if let (true, Ok(number)) = (row.opens, result) {
+        descriptors::keep_above(number as i32);
+    }
     log(row, &args, Some(&result));
     finish(guest, Some(row), &args, result)
 }

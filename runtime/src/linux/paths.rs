@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use syscalls::Sysno as HostSysno;
 
 use super::procfs::ProcFile;
-use super::{Args, SysResult, call};
+use super::{Args, SysResult, call, descriptors};
 use crate::errno::Errno;
 use crate::guest::Guest;
 
@@ -66,10 +66,12 @@ fn absolute(directory: i32, path: &[u8]) -> Option<Vec<u8>> {
 /// Splits an absolute path in /proc into its components below it.
 fn below_proc(path: &[u8]) -> Option<Vec<&[u8]>> {
     let mut parts = path.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".");
-    if parts.next() != Some(b"proc") {
-        return None;
+    match parts.next()? {
+        b"proc" => Some(parts.collect()),
+        // A link to /proc/self/fd.
+        b"dev" if parts.next()? == b"fd" => Some([b"self", &b"fd"[..]].into_iter().chain(parts).collect()),
+        _ => None,
     }
-    Some(parts.collect())
 }
 
 fn classify(guest: &Guest, path: &[u8]) -> Target {
@@ -104,6 +106,11 @@ fn classify(guest: &Guest, path: &[u8]) -> Target {
         host.extend_from_slice(part);
     }
     match rest {
+        [b"fd" | b"fdinfo", number, ..] if names_own(number) => {
+            // A name that is never there, as the runtime's descriptors aren't for the guest.
+            host.extend_from_slice(b".");
+            path_or_given(host, Target::Path)
+        }
         [b"exe"] => path_or_given(host, Target::Exe),
         [name] => match ProcFile::named(name) {
             Some(file) => generated(file, host),
@@ -112,6 +119,11 @@ fn classify(guest: &Guest, path: &[u8]) -> Target {
         _ if pids.guest == pids.host => Target::AsGiven,
         _ => path_or_given(host, Target::Path),
     }
+}
+
+/// Whether a descriptor's name is that of one of the runtime's own.
+fn names_own(number: &[u8]) -> bool {
+    std::str::from_utf8(number).ok().and_then(|n| n.parse().ok()).is_some_and(descriptors::is_own)
 }
 
 fn generated(file: ProcFile, host: Vec<u8>) -> Target {

@@ -6,11 +6,11 @@ use xlate_abi::state::{CpuState, RAX, RSP};
 
 use super::kernel::Pids;
 use super::writes::size;
-use super::{Args, Outcome, SysResult, call};
+use super::{Args, Outcome, SysResult, call, descriptors};
 use crate::engine::Parted;
 use crate::errno::Errno;
 use crate::guest::Guest;
-use crate::memory::GUEST_END;
+use crate::memory::{GUEST_END, Limits};
 use crate::signal::Signals;
 
 pub(super) fn exit(_: &mut Guest, args: &Args) -> Outcome {
@@ -160,6 +160,9 @@ struct Private {
     robust_list: (u64, u64),
     cpu_before: CpuTimes,
     number: u32,
+    implied_exec: u32,
+    limits: Limits,
+    descriptors: [i32; 16],
     engine: Parted,
 }
 
@@ -172,6 +175,9 @@ impl Private {
             robust_list: guest.kernel.robust_list,
             cpu_before: guest.kernel.cpu_before,
             number: guest.kernel.number,
+            implied_exec: guest.kernel.implied_exec,
+            limits: guest.memory.limits(),
+            descriptors: descriptors::numbers(),
             engine: guest.engine.before_vfork(),
         }
     }
@@ -184,6 +190,10 @@ impl Private {
         guest.kernel.cpu_before = self.cpu_before;
         guest.kernel.robust_list = self.robust_list;
         guest.kernel.number = self.number;
+        guest.kernel.implied_exec = self.implied_exec;
+        guest.memory.imply_exec(self.implied_exec != 0);
+        guest.memory.set_limits(self.limits);
+        descriptors::put_back(self.descriptors);
         guest.kernel.exec = None;
         guest.engine.after_vfork(self.engine);
         // The child may have put its handlers, and with them the need, away.
@@ -312,6 +322,21 @@ pub(super) fn arch_prctl(guest: &mut Guest, args: &Args) -> SysResult {
         _ => return Err(Errno(libc::EINVAL)),
     }
     Ok(0)
+}
+
+/// personality(2). READ_IMPLIES_EXEC is the guest's memory's; the host's kernel must not make the translator's
+/// executable with it.
+pub(super) fn personality(guest: &mut Guest, args: &Args) -> SysResult {
+    const ASK: u32 = u32::MAX;
+    const READ_IMPLIES_EXEC: u32 = libc::READ_IMPLIES_EXEC as u32;
+    let old = guest.kernel.personality();
+    let new = args.0[0] as u32;
+    if new != ASK {
+        call(guest, HostSysno::personality, [u64::from(new & !READ_IMPLIES_EXEC), 0, 0, 0, 0, 0])?;
+        guest.memory.imply_exec(new & READ_IMPLIES_EXEC != 0);
+        guest.kernel.implied_exec = new & READ_IMPLIES_EXEC;
+    }
+    Ok(u64::from(old))
 }
 
 /// prctl(2): what concerns the process goes to the host; what concerns its machine code or memory map doesn't.

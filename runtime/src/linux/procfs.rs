@@ -1,15 +1,19 @@
 //! Files of /proc that are made up, for the host's would show the translator.
 
 use std::fmt::Write;
+use std::fs::File;
+use std::io::{Seek, Write as _};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 use syscalls::Sysno as HostSysno;
 
 use super::convert::open_flags_to_host;
+use super::descriptors::Own;
 use super::{SysResult, call_now};
 use crate::errno::Errno;
 use crate::guest::Guest;
-use crate::memory::{Backing, Region};
+use crate::memory::{Backing, Limit, Limits, Region};
 
 /// A file that is made up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +22,9 @@ pub enum ProcFile {
     Cmdline,
     Cpuinfo,
     Environ,
+    Limits,
     Maps,
+    Personality,
     Stat,
     Status,
 }
@@ -30,7 +36,9 @@ impl ProcFile {
             b"auxv" => Self::Auxv,
             b"cmdline" => Self::Cmdline,
             b"environ" => Self::Environ,
+            b"limits" => Self::Limits,
             b"maps" => Self::Maps,
+            b"personality" => Self::Personality,
             b"stat" => Self::Stat,
             b"status" => Self::Status,
             _ => return None,
@@ -52,9 +60,15 @@ impl ProcFile {
                 .collect(),
             Self::Cmdline => terminated(&guest.kernel.program.args),
             Self::Environ => terminated(&guest.kernel.program.env),
-            Self::Maps => guest.memory.regions().map(maps_line).collect::<String>().into_bytes(),
+            Self::Limits => own_limits(&host_text("limits")?, &guest.memory.limits()).into_bytes(),
+            Self::Maps => {
+                let mut text: String = guest.memory.current_regions().iter().map(maps_line).collect();
+                text.push_str(super::vsyscall::MAPS_LINE);
+                text.into_bytes()
+            }
+            Self::Personality => format!("{:08x}\n", guest.kernel.personality()).into_bytes(),
             Self::Stat => renumber_stat(&host_text("stat")?, pids.guest).into_bytes(),
-            Self::Status => renumber_status(&host_text("status")?, pids.guest).into_bytes(),
+            Self::Status => own_status(&host_text("status")?, guest).into_bytes(),
             Self::Cpuinfo => super::cpuinfo::text().into_bytes(),
         })
     }
@@ -109,12 +123,46 @@ fn renumber_stat(text: &str, pid: i32) -> String {
     }
 }
 
-/// /proc/self/status with the number the guest has.
-fn renumber_status(text: &str, pid: i32) -> String {
+/// /proc/self/status with what the guest has otherwise than the host's process.
+fn own_status(text: &str, guest: &Guest) -> String {
+    let pid = guest.kernel.pids.guest.to_string();
+    let [blocked, ignored, caught] = guest.signals.sets().map(|set| format!("{set:016x}"));
+    let [all, data, stack] = guest.memory.sizes().map(|size| format!("{:8} kB", size >> 10));
+    replace_values(text, |key| {
+        Some(match key {
+            "Tgid" | "Pid" => &pid,
+            "SigBlk" => &blocked,
+            "SigIgn" => &ignored,
+            "SigCgt" => &caught,
+            "VmPeak" | "VmSize" => &all,
+            "VmData" => &data,
+            "VmStk" => &stack,
+            _ => return None,
+        })
+    })
+}
+
+/// Lines of `key:<tab>value` with some of the values replaced.
+fn replace_values<'a>(text: &str, value: impl Fn(&str) -> Option<&'a String>) -> String {
     text.lines()
-        .map(|line| match line.split_once(":\t") {
-            Some((key @ ("Tgid" | "Pid"), _)) => format!("{key}:\t{pid}\n"),
-            _ => format!("{line}\n"),
+        .map(|line| match line.split_once(":\t").and_then(|(key, _)| Some((key, value(key)?))) {
+            Some((key, value)) => format!("{key}:\t{value}\n"),
+            None => format!("{line}\n"),
+        })
+        .collect()
+}
+
+/// /proc/self/limits with the limits that the guest's memory keeps (fs/proc/base.c, proc_pid_limits).
+fn own_limits(text: &str, limits: &Limits) -> String {
+    let number = |value: u64| if value == libc::RLIM_INFINITY { "unlimited".to_owned() } else { value.to_string() };
+    let line = |name: &str, limit: Limit| {
+        format!("{name:25} {:20} {:20} {:10}\n", number(limit.soft), number(limit.hard), "bytes")
+    };
+    text.lines()
+        .map(|old| match old {
+            _ if old.starts_with("Max address space") => line("Max address space", limits.space),
+            _ if old.starts_with("Max data size") => line("Max data size", limits.data),
+            _ => format!("{old}\n"),
         })
         .collect()
 }
@@ -125,24 +173,39 @@ pub fn open(guest: &Guest, file: ProcFile, flags: u64) -> SysResult {
         return Err(Errno(libc::EACCES));
     }
     let contents = file.contents(guest)?;
-    let memory = call_now(HostSysno::memfd_create, [c"proc".as_ptr() as u64, libc::MFD_CLOEXEC.into(), 0, 0, 0, 0])?;
-    let opened = fill_and_reopen(memory, &contents, flags);
-    call_now(HostSysno::close, [memory, 0, 0, 0, 0, 0])?;
-    opened
-}
-
-fn fill_and_reopen(memory: u64, contents: &[u8], flags: u64) -> SysResult {
-    let mut done = 0;
-    while done < contents.len() {
-        let rest = &contents[done..];
-        let place = rest.as_ptr() as u64;
-        done += call_now(HostSysno::write, [memory, place, rest.len() as u64, 0, 0, 0])? as usize;
-    }
-    call_now(HostSysno::fchmod, [memory, 0o444, 0, 0, 0, 0])?;
-    let name = format!("/proc/self/fd/{memory}\0");
+    let kind = u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
+    let memory = call_now(HostSysno::memfd_create, [c"proc".as_ptr() as u64, kind, 0, 0, 0, 0])?;
+    // SAFETY: made just now; nobody else knows it.
+    let mut memory = File::from(unsafe { OwnedFd::from_raw_fd(memory as RawFd) });
+    memory.write_all(&contents)?;
+    call_now(HostSysno::fchmod, [memory.as_raw_fd() as u64, 0o444, 0, 0, 0, 0])?;
     let keep = (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
     let flags = open_flags_to_host(flags) & keep;
+    // Moved away, so that the guest gets the number that is its next.
+    match Own::<File>::duplicate(memory.as_raw_fd()) {
+        Ok(moved) => {
+            drop(memory);
+            reopen(moved.as_raw_fd(), flags)
+        }
+        Err(_) => seal(memory, flags),
+    }
+}
+
+/// The file once more, read-only.
+fn reopen(memory: RawFd, flags: u64) -> SysResult {
+    let name = format!("/proc/self/fd/{memory}\0");
     call_now(HostSysno::openat, [super::paths::AT_FDCWD, name.as_ptr() as u64, flags, 0, 0, 0])
+}
+
+/// The guest has no other number: it gets this descriptor, through which nothing can be written any more.
+fn seal(mut memory: File, flags: u64) -> SysResult {
+    memory.rewind()?;
+    let fd = memory.as_raw_fd() as u64;
+    let seals = (libc::F_SEAL_WRITE | libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL) as u64;
+    call_now(HostSysno::fcntl, [fd, libc::F_ADD_SEALS as u64, seals, 0, 0, 0])?;
+    let descriptor = if flags & libc::O_CLOEXEC as u64 != 0 { libc::FD_CLOEXEC } else { 0 };
+    call_now(HostSysno::fcntl, [fd, libc::F_SETFD as u64, descriptor as u64, 0, 0, 0])?;
+    Ok(memory.into_raw_fd() as u64)
 }
 
 #[cfg(test)]
@@ -157,6 +220,8 @@ mod tests {
             end: 0x5555_5555_6000,
             prot: libc::PROT_READ | libc::PROT_EXEC,
             shared: false,
+            grows: false,
+            locked: false,
             backing: Backing::File {
                 path: Path::new("/usr/bin/cat").into(),
                 offset: 0x2000,
@@ -176,9 +241,20 @@ mod tests {
     #[test]
     fn numbers_are_the_guests() {
         assert_eq!(renumber_stat("7 (a b) S 1", 100), "100 (a b) S 1");
-        assert_eq!(
-            renumber_status("Name:\tx\nTgid:\t7\nPid:\t7\nPPid:\t7\n", 100),
-            "Name:\tx\nTgid:\t100\nPid:\t100\nPPid:\t7\n"
-        );
+        let pid = "100".to_owned();
+        let status = replace_values("Name:\tx\nTgid:\t7\nPPid:\t7\n", |key| (key == "Tgid").then_some(&pid));
+        assert_eq!(status, "Name:\tx\nTgid:\t100\nPPid:\t7\n");
+    }
+
+    #[test]
+    fn limits_are_the_guests() {
+        let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                    Max data size             unlimited            unlimited            bytes     \n\
+                    Max address space         1                    unlimited            bytes     \n";
+        let limits = Limits { space: Limit { soft: 512, hard: 1024 }, data: Limit::NONE };
+        let expected = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                        Max data size             unlimited            unlimited            bytes     \n\
+                        Max address space         512                  1024                 bytes     \n";
+        assert_eq!(own_limits(text, &limits), expected);
     }
 }

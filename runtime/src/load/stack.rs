@@ -8,7 +8,7 @@ use std::path::Path;
 use super::LoadError;
 use super::elf::Loaded;
 use crate::engine;
-use crate::memory::{GUEST_PAGE, MapError, Memory, STACK_TOP};
+use crate::memory::{GUEST_PAGE, MapError, Memory, STACK_GUARD_GAP, STACK_TOP};
 use crate::signal;
 
 /// Types of auxiliary vector entries (include/uapi/linux/auxvec.h).
@@ -38,9 +38,13 @@ mod at {
     pub const MINSIGSTKSZ: u64 = 51;
 }
 
-/// The stack when there is no limit, and the most that fits between its top and the mmap area.
+/// The soft limit where there is none; and what the host's kernel needn't extend (an emulator doesn't) is mapped
+/// at once, up to this size.
 const DEFAULT_SIZE: u64 = 8 << 20;
-const MAX_SIZE: u64 = 120 << 20;
+/// What Linux maps below the arguments at first (fs/exec.c, setup_arg_pages).
+const EXPAND: u64 = 128 << 10;
+/// What arguments and environment may take at least, whatever the limit (fs/exec.c, bprm_stack_limits).
+const ARGUMENTS: u64 = 128 << 10;
 
 /// USER_HZ on x86-64.
 const CLOCK_TICKS: u64 = 100;
@@ -100,15 +104,17 @@ impl Builder {
 impl Contents<'_> {
     /// Maps the stack and fills it.
     pub fn build(&self, memory: &mut Memory, program: &str) -> Result<Stack, LoadError> {
-        let size = stack_size();
+        let limit = limit();
         let random = random_bytes();
         let (bytes, _) = self.lay_out(STACK_TOP, &random);
-        if bytes.len() as u64 > size - GUEST_PAGE {
+        // How many there may be is checked by the caller of execve(2); here they have to fit.
+        if bytes.len() as u64 > limit.max(ARGUMENTS) - GUEST_PAGE {
             return Err(LoadError::ArgumentsTooLong(program.to_owned()));
         }
         let exec = if self.loaded.executable_stack { libc::PROT_EXEC } else { 0 };
         let protection = libc::PROT_READ | libc::PROT_WRITE | exec;
-        let top = map_stack(memory, size, protection).map_err(|e| LoadError::Map(program.to_owned(), e))?;
+        let top = map_stack(memory, bytes.len() as u64, limit, protection);
+        let top = top.map_err(|e| LoadError::Map(program.to_owned(), e))?;
         let (bytes, stack) = self.lay_out(top, &random);
         memory.write_guest(stack.pointer, &bytes).map_err(|errno| LoadError::File(program.to_owned(), errno))?;
         Ok(stack)
@@ -176,30 +182,45 @@ impl Contents<'_> {
     }
 }
 
+/// Maps the stack for `contents` bytes and further ones below, which the host's kernel extends up to the limit. Where it
+/// doesn't, all is mapped at once. Gives its top.
+fn map_stack(memory: &mut Memory, contents: u64, limit: u64, protection: i32) -> Result<u64, MapError> {
+    let page = memory.page_size();
+    let first = (contents.next_multiple_of(page) + EXPAND).min(limit.next_multiple_of(page));
+    let first = first.max(contents.next_multiple_of(page));
+    let top = map_as_high(memory, first, protection, libc::MAP_GROWSDOWN)?;
+    if memory.grows_below(top - first) {
+        return Ok(top);
+    }
+    let unmapped = memory.munmap(top - first, first);
+    unmapped.map_err(|errno| MapError::System { start: top - first, end: top, errno })?;
+    let limit = if limit == libc::RLIM_INFINITY { DEFAULT_SIZE } else { limit };
+    let size = limit.clamp(first, memory.stack_room() - STACK_GUARD_GAP) & !(page - 1);
+    map_as_high(memory, size, protection, 0)
+}
+
 /// Maps the stack as high as there is room for it; gives its top. Under an emulator its highest place may be taken by the
 /// emulator's own stack, which lies at random.
-fn map_stack(memory: &mut Memory, size: u64, protection: i32) -> Result<u64, MapError> {
+fn map_as_high(memory: &mut Memory, size: u64, protection: i32, flags: i32) -> Result<u64, MapError> {
+    let room = memory.stack_room();
     let mut top = STACK_TOP;
     loop {
-        match memory.map_named(top - size, size, protection, "[stack]") {
+        match memory.map_named(top - size, size, protection, flags, "[stack]") {
             Ok(()) => return Ok(top),
-            Err(MapError::Conflict(_)) if STACK_TOP - top + 2 * size <= MAX_SIZE => top -= size,
+            Err(MapError::Conflict(_)) if STACK_TOP - top + 2 * size <= room => top -= size,
             Err(error) => return Err(error),
         }
     }
 }
 
-/// The stack's size: the soft limit, within what there is room for.
-fn stack_size() -> u64 {
+/// The soft limit of the stack's size.
+pub fn limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: DEFAULT_SIZE, rlim_max: 0 };
     // SAFETY: `limit` is valid for the result.
     unsafe {
         libc::getrlimit(libc::RLIMIT_STACK, &mut limit);
     }
-    if limit.rlim_cur == libc::RLIM_INFINITY {
-        return DEFAULT_SIZE;
-    }
-    limit.rlim_cur.clamp(128 << 10, MAX_SIZE) & !(GUEST_PAGE - 1)
+    limit.rlim_cur
 }
 
 fn random_bytes() -> [u8; 16] {
@@ -247,9 +268,9 @@ mod tests {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
             libc::mmap((STACK_TOP - size) as *mut libc::c_void, size as usize, protection, flags, -1, 0);
         }
-        let top = map_stack(&mut memory, size, protection).unwrap();
+        let top = map_as_high(&mut memory, size, protection, 0).unwrap();
         assert!(top <= STACK_TOP - size, "{top:#x}");
-        assert!(STACK_TOP - top + size <= MAX_SIZE);
+        assert!(STACK_TOP - top + size <= memory.stack_room());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Reading and writing guest memory without trusting the guest's pointers: a bad address is an error, not a
 //! fault.
 
-use super::{GUEST_END, Memory, RUNTIME_AREA};
+use super::{GUEST_END, Memory, own_area};
 use crate::errno::Errno;
 use crate::guarded;
 
@@ -33,7 +33,7 @@ impl Memory {
         let Some(end) = addr.checked_add(len) else {
             return false;
         };
-        end <= GUEST_END && !(cfg!(target_arch = "x86_64") && addr < RUNTIME_AREA.end && RUNTIME_AREA.start < end)
+        end <= GUEST_END && !own_area().is_some_and(|own| addr < own.end && own.start < end)
     }
 
     /// Reads as many bytes as can be read without a fault.

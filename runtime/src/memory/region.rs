@@ -57,10 +57,19 @@ pub struct Region {
     /// PROT_* as the guest set them (the host's never include PROT_EXEC).
     pub prot: i32,
     pub shared: bool,
+    /// MAP_GROWSDOWN: the host's kernel extends it downwards where it is touched.
+    pub grows: bool,
+    /// mlock(2): a mapping of its own to the calls that want one mapping.
+    pub locked: bool,
     pub backing: Backing,
 }
 
 impl Region {
+    /// Whether it counts against RLIMIT_DATA (include/linux/mm.h, is_data_mapping).
+    pub(super) fn is_data(&self) -> bool {
+        self.prot & libc::PROT_WRITE != 0 && !self.shared && !self.grows
+    }
+
     pub(super) fn part(&self, start: u64, end: u64) -> Self {
         Self { start, end, backing: self.backing.at(start - self.start), ..self.clone() }
     }
@@ -70,6 +79,9 @@ impl Region {
         self.end == next.start
             && self.prot == next.prot
             && self.shared == next.shared
+            && !self.grows
+            && !next.grows
+            && self.locked == next.locked
             // Shared anonymous mappings are distinct objects even side by side.
             && !(self.shared && self.backing == Backing::Anonymous)
             && self.backing.at(self.end - self.start) == next.backing

@@ -41,7 +41,7 @@ fn mappings_without_address_come_from_the_guests_area() {
     let second = memory.mmap(&anonymous(0, PAGE, RW, 0)).unwrap();
     assert!(first + 3 * PAGE <= MMAP_TOP);
     assert!(second < first, "top-down: {second:#x} {first:#x}");
-    assert!(!RUNTIME_AREA.contains(&first));
+    assert!(!crate::layout::own_area().contains(&first));
     memory.munmap(second, PAGE).unwrap();
     assert_eq!(memory.mmap(&anonymous(0, PAGE, RW, 0)).unwrap(), second, "a hole is used again");
 }
@@ -79,7 +79,7 @@ fn the_translators_own_is_never_replaced_and_is_named() {
 #[cfg(target_arch = "x86_64")]
 fn the_translators_area_is_refused() {
     let mut memory = new();
-    let request = anonymous(RUNTIME_AREA.start, PAGE, RW, libc::MAP_FIXED);
+    let request = anonymous(crate::layout::own_area().start, PAGE, RW, libc::MAP_FIXED);
     assert!(matches!(memory.mmap(&request), Err(MapError::Conflict(_))));
 }
 

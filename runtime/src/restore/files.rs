@@ -10,6 +10,7 @@ use xlate_abi::image::notes::{Descriptor, DescriptorKind};
 
 use super::{Restore, RestoreError, process_path};
 use crate::errno::Errno;
+use crate::linux::descriptors::RaisedLimit;
 use crate::linux::{convert, descriptors};
 
 /// Numbers of the standard streams.
@@ -40,7 +41,8 @@ impl Restore<'_> {
         // Files are opened first, at numbers above all of the guest's: messages still go to our own standard error.
         let highest = noted.open.iter().map(|d| d.number).max().unwrap_or(0);
         let aside = (descriptors::OWN_BASE + MOST_OWN).max(highest + 1);
-        let _limit = RaisedLimit::new();
+        descriptors::keep_above(aside + noted.open.len() as RawFd);
+        let _limit = RaisedLimit::to(aside + noted.open.len() as RawFd);
         let plans = noted
             .open
             .iter()
@@ -59,9 +61,6 @@ impl Restore<'_> {
     }
 
     fn plan(&self, d: &Descriptor, all: &[Descriptor], aside: RawFd) -> Result<Plan, RestoreError> {
-        if descriptors::is_own(d.number) {
-            return Err(RestoreError::OwnDescriptor { image: self.name.clone(), number: d.number });
-        }
         if let Some(first) = d.same_as {
             return Ok(Plan::Same(first));
         }
@@ -144,28 +143,6 @@ impl Restore<'_> {
             return Err(self.open_failed(d, io::Error::last_os_error()));
         }
         Ok(())
-    }
-}
-
-/// The soft limit on descriptors, raised to the hard one: the numbers aside may lie above it.
-struct RaisedLimit(libc::rlimit);
-
-impl RaisedLimit {
-    fn new() -> Self {
-        let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: `old` is a valid place for the result; setrlimit only reads.
-        unsafe {
-            libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut old);
-            libc::setrlimit(libc::RLIMIT_NOFILE, &libc::rlimit { rlim_cur: old.rlim_max, ..old });
-        }
-        Self(old)
-    }
-}
-
-impl Drop for RaisedLimit {
-    fn drop(&mut self) {
-        // SAFETY: setrlimit only reads.
-        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const self.0) };
     }
 }
 

@@ -13,13 +13,11 @@ use xlate_abi::image::notes::{Backing as Origin, Limit, MappingNote};
 use xlate_abi::image::{Access, Segment};
 
 use super::{Restore, RestoreError, process_path};
-use crate::memory::{Backing, MapRequest};
+use crate::memory::{Backing, MapRequest, STACK_GUARD_GAP};
 
 /// Room below the stack for its growth if its limit doesn't say or says infinity; and the most that is given.
 const DEFAULT_STACK: u64 = 8 << 20;
 const MAX_STACK: u64 = 1 << 30;
-/// Linux keeps this much free below a stack that grows (`stack_guard_gap`).
-const STACK_GAP: u64 = 1 << 20;
 
 fn prot(access: Access) -> i32 {
     let bit = |on: bool, bit: i32| if on { bit } else { 0 };
@@ -61,11 +59,12 @@ impl Restore<'_> {
         let segments = self.segments(m);
         let filled = segments.iter().any(|s| s.file_size > 0);
         let kind = if m.shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
+        let grows = if m.backing == Origin::Stack { libc::MAP_GROWSDOWN } else { 0 };
         self.map(&MapRequest {
             addr: m.start,
             len: m.end - m.start,
             prot: if filled { libc::PROT_READ | libc::PROT_WRITE } else { prot(m.access) },
-            flags: kind | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE,
+            flags: kind | grows | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE,
             fd: -1,
             ..MapRequest::default()
         })?;
@@ -113,15 +112,26 @@ impl Restore<'_> {
 
     fn protect(&mut self, m: &MappingNote) -> Result<(), RestoreError> {
         let done = self.memory.mprotect(m.start, m.end - m.start, prot(m.access));
-        done.map_err(|errno| RestoreError::System { image: self.name.clone(), what: "mprotect", errno })
+        done.map(drop).map_err(|errno| RestoreError::System { image: self.name.clone(), what: "mprotect", errno })
     }
 
-    /// The stack, with the room below it that the kernel would let it grow into.
+    /// The stack, which the kernel lets grow. Where it doesn't (under an emulator), with the room to do so.
     fn map_stack(&mut self, m: &MappingNote, below: u64) -> Result<(), RestoreError> {
-        let room = self.stack_limit().clamp(m.end - m.start, MAX_STACK.max(m.end - m.start));
-        let lowest = if below == 0 { 0 } else { below + STACK_GAP };
+        let limit = self.stack_limit();
+        self.memory.leave_stack_room(limit);
+        self.map_anonymous(m)?;
+        if self.memory.grows_below(m.start) {
+            return Ok(());
+        }
+        let room = limit.clamp(m.end - m.start, MAX_STACK.max(m.end - m.start));
+        let lowest = if below == 0 { 0 } else { below + STACK_GUARD_GAP };
         let start = (m.end - room).max(lowest).min(m.start);
-        self.map_anonymous(&MappingNote { start, ..m.clone() })
+        if start < m.start {
+            let rest = MappingNote { start, end: m.start, backing: Origin::Anonymous, ..m.clone() };
+            self.map_anonymous(&rest)?;
+            self.memory.relabel(start, m.start, Backing::Named("[stack]"));
+        }
+        Ok(())
     }
 
     fn stack_limit(&self) -> u64 {
