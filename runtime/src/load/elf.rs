@@ -279,7 +279,7 @@ fn map_vdso(memory: &mut Memory) -> Result<u64, MapError> {
     let len = page_up(image.len() as u64).unwrap_or(GUEST_PAGE);
     let at = find_room(memory, len, GUEST_PAGE)?;
     let failed = |errno| MapError::System { start: at, end: at + len, errno };
-    memory.map_named(at, len, libc::PROT_READ | libc::PROT_WRITE, vdso::NAME)?;
+    memory.map_named(at, len, libc::PROT_READ | libc::PROT_WRITE, 0, vdso::NAME)?;
     memory.write_guest(at, &image).map_err(failed)?;
     memory.mprotect(at, len, libc::PROT_READ | libc::PROT_EXEC).map_err(failed)?;
     Ok(at)
