@@ -498,8 +498,7 @@ impl Writer {
             self.shared.push(Shared { label, expects, leaves });
         }
         let n = self.rng.below(self.shared.len() as u64) as usize;
-        let (label, expects, leaves) =
-            (self.shared[n].label.clone(), self.shared[n].expects, self.shared[n].leaves);
+        let (label, expects, leaves) = (self.shared[n].label.clone(), self.shared[n].expects, self.shared[n].leaves);
         if label.is_empty() {
             return self.jump(defined);
         }

@@ -7,8 +7,7 @@ use xlate_tests::flags_programs::{Shape, build};
 use xlate_tests::guest::{ARM_MODES, MODES, Mode, OPTIMIZED, Shown, compile, differs, differs_warm, native, root};
 
 /// Each block is compiled early, and regions are waited for.
-const SOON: Mode =
-    Mode { name: "soon", options: &["--opt=O2", "--hot-baseline=4", "--hot-optimized=16", "--wait"] };
+const SOON: Mode = Mode { name: "soon", options: &["--opt=O2", "--hot-baseline=4", "--hot-optimized=16", "--wait"] };
 
 fn compare(seed: u64, shape: Shape, differs: impl Fn(&Path, &Shown) -> Vec<String>) {
     let folder = root().join("target/guests");

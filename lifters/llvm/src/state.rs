@@ -69,15 +69,8 @@ const FLAGS: usize = 7;
 const PARITY: usize = 1;
 
 /// The status flags by their numbers.
-const NUMBERED: [Flags; FLAGS] = [
-    RflagsBits::CF,
-    RflagsBits::PF,
-    RflagsBits::AF,
-    RflagsBits::ZF,
-    RflagsBits::SF,
-    RflagsBits::OF,
-    RflagsBits::DF,
-];
+const NUMBERED: [Flags; FLAGS] =
+    [RflagsBits::CF, RflagsBits::PF, RflagsBits::AF, RflagsBits::ZF, RflagsBits::SF, RflagsBits::OF, RflagsBits::DF];
 
 /// A flag's byte in [`xlate_abi::state::FlagBytes`].
 fn flag_number(flag: Flag) -> usize {

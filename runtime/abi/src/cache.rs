@@ -138,11 +138,7 @@ impl Flags {
     /// `profiled`: tier 1 had counted what runs often before the region was formed.
     pub fn new(options: CodeOptions, profiled: bool) -> Self {
         let bit = |on, bit| if on { bit } else { 0 };
-        Self(
-            bit(options.precise, Self::PRECISE)
-                | bit(options.tso, Self::TSO)
-                | bit(!profiled, Self::UNPROFILED),
-        )
+        Self(bit(options.precise, Self::PRECISE) | bit(options.tso, Self::TSO) | bit(!profiled, Self::UNPROFILED))
     }
 
     /// Whether the code may be run under these options.

@@ -70,8 +70,7 @@ pub enum Exit {
 
 impl Exit {
     /// What the kinds are called, by [`Exit::kind`].
-    const NAMES: [&'static str; 6] =
-        ["syscall", "trap", "unimplemented", "fetch fault", "safepoint", "memory fault"];
+    const NAMES: [&'static str; 6] = ["syscall", "trap", "unimplemented", "fetch fault", "safepoint", "memory fault"];
 
     fn kind(self) -> usize {
         match self {

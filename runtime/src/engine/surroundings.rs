@@ -143,7 +143,10 @@ fn continuations(block: &Block) -> Vec<u64> {
 /// Whether a block ends with a call of a function.
 fn calls(block: &Block) -> bool {
     block.exit == BlockEnd::Terminator
-        && block.insns.last().is_some_and(|i| i.raw.flow_control() == FlowControl::IndirectCall || calls_directly(&i.raw))
+        && block
+            .insns
+            .last()
+            .is_some_and(|i| i.raw.flow_control() == FlowControl::IndirectCall || calls_directly(&i.raw))
 }
 
 impl Engine {

@@ -14,12 +14,7 @@ fn request(entry: u64) -> CompileRequest {
         id: 1,
         entry,
         target: xlate_llvm::host_target(),
-        options: CodeOptions {
-            opt: OptLevel::O2,
-            precise: false,
-           ,
-            tso: false,
-        },
+        options: CodeOptions { opt: OptLevel::O2, precise: false, tso: false },
         grows: false,
         profile: Vec::new(),
         indirect: Vec::new(),

@@ -71,8 +71,7 @@ fn check_jumping(code: &[u8], indirect: &[u64], state: &CpuState) -> CpuState {
     for target in hosts() {
         for opt in [OptLevel::O1, OptLevel::O2, OptLevel::O3] {
             for (precise, tso) in [(false, false), (true, false), (false, true)] {
-                let options =
-                    xlate_abi::protocol::CodeOptions { opt, precise, tso };
+                let options = xlate_abi::protocol::CodeOptions { opt, precise, tso };
                 let blob = compile_region(&region_of(code, indirect, precise), &target, options)
                     .unwrap_or_else(|e| panic!("{options:?} for {target:?}: {e}"));
                 let mut got = state.clone();
@@ -89,12 +88,7 @@ fn check_jumping(code: &[u8], indirect: &[u64], state: &CpuState) -> CpuState {
 /// There is no such host here, but the code must come out whole.
 fn compile_for_arm(code: &[u8], indirect: &[u64]) {
     for (precise, tso) in [(false, false), (true, false), (false, true)] {
-        let options = xlate_abi::protocol::CodeOptions {
-            opt: OptLevel::O2,
-            precise,
-           ,
-            tso,
-        };
+        let options = xlate_abi::protocol::CodeOptions { opt: OptLevel::O2, precise, tso };
         compile_region(&region_of(code, indirect, precise), &arm_target(), options)
             .unwrap_or_else(|e| panic!("AArch64, {options:?}: {e}"));
     }

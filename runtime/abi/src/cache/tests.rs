@@ -5,8 +5,7 @@ use std::io::Write;
 use super::*;
 use crate::protocol::OptLevel;
 
-const OPTIONS: CodeOptions =
-    CodeOptions { opt: OptLevel::O2, precise: false, tso: false };
+const OPTIONS: CodeOptions = CodeOptions { opt: OptLevel::O2, precise: false, tso: false };
 
 fn blob(entry_pc: u64) -> Blob {
     // From nothing, so that it doesn't matter which fields a blob has besides these.
