@@ -204,6 +204,21 @@ fn code_behind_the_block_decides_too() {
 }
 
 #[test]
+fn code_behind_a_block_may_change() {
+    // sete al; syscall. mov al, 5; cmp eax, ecx; syscall.
+    let (reads, kills) = ([0x0f, 0x94, 0xc0, 0x0f, 0x05], [0xb0, 5, 0x39, 0xc8, 0x0f, 0x05]);
+    let config = Config { hot_baseline: 1, ..Config::default() };
+    let mut engine = Engine::new(&config);
+    for _ in 0..2 {
+        assert_eq!(run(&mut engine, &flags_over_two_pages(&kills)), 5);
+    }
+    // The first block has no bytes in the page that changes.
+    engine.invalidate(0x2007, 1);
+    assert_eq!(run(&mut engine, &flags_over_two_pages(&reads)), 1);
+    assert_eq!(engine.stats.blocks_decoded, 4);
+}
+
+#[test]
 fn a_block_that_changed_before_the_end_is_not_kept() {
     let folder = Folder::new("changed");
     let mut first = folder.engine();
