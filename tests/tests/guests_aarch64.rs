@@ -32,7 +32,7 @@ guests! {
     features switches [];
     features checksums [];
     features migrate ["3"];
-    features kernel_writes ["all"];
+    features kernel_writes [];
 }
 
 /// Baseline alone, and all tiers with waiting.
