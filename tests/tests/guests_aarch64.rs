@@ -33,7 +33,7 @@ guests! {
     features switches [];
     features checksums [];
     features migrate ["3"];
-    features kernel_writes ["all"];
+    features kernel_writes [];
     features start [];
 }
 
