@@ -179,10 +179,22 @@ fn move_above(lowest: RawFd) {
     LOWEST.store(numbers.min().unwrap_or(RawFd::MAX), Ordering::Relaxed);
 }
 
-/// The guest has this number, or names it: the runtime's are to be far above.
+/// Whether the guest comes near the runtime's descriptors with this number.
+fn is_near(number: RawFd) -> bool {
+    number >= 0 && number.saturating_add(MARGIN) >= LOWEST.load(Ordering::Relaxed)
+}
+
+/// The guest has this number: the runtime's are to be far above.
 pub fn keep_above(number: RawFd) {
-    if number >= 0 && number.saturating_add(MARGIN) >= LOWEST.load(Ordering::Relaxed) {
+    if is_near(number) {
         move_above(number.saturating_mul(2).max(base()));
+    }
+}
+
+/// The guest asks for this number, or for one from it on, which it may have below its limit.
+fn make_way(number: RawFd) {
+    if is_near(number) && (number as u64) < limit().rlim_cur {
+        keep_above(number);
     }
 }
 
@@ -256,6 +268,9 @@ pub(super) fn getdents64(guest: &mut Guest, args: &Args) -> SysResult {
 
 /// Whether this is the folder of the process's own descriptors.
 fn lists_descriptors(guest: &Guest, fd: RawFd) -> bool {
+    if LOWEST.load(Ordering::Relaxed) == RawFd::MAX {
+        return false;
+    }
     let Ok(path) = std::fs::read_link(format!("/proc/self/fd/{fd}")) else { return false };
     let own = format!("/proc/{}", guest.kernel.pids.host);
     path.starts_with(own) && (path.ends_with("fd") || path.ends_with("fdinfo"))
@@ -329,8 +344,8 @@ pub(super) fn dup3(guest: &mut Guest, args: &Args) -> SysResult {
 /// A number that the guest chooses isn't the runtime's any more. (At its limit or above, the kernel refuses it.)
 fn dup_to(guest: &Guest, old: u64, new: u64, flags: u64) -> SysResult {
     let number = new as RawFd;
-    if (number as u64) < limit().rlim_cur {
-        keep_above(number);
+    make_way(number);
+    if is_own(number) && (number as u64) < limit().rlim_cur {
         give_up_from(number, number as u64 + 1);
     }
     call(guest, HostSysno::dup3, [old, new, flags, 0, 0, 0])
@@ -340,9 +355,7 @@ pub(super) fn fcntl(guest: &mut Guest, args: &Args) -> SysResult {
     let mut host = args.0;
     match args.int(1) {
         libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => {
-            if host[2] < limit().rlim_cur {
-                keep_above(host[2] as RawFd);
-            }
+            make_way(args.int(2));
             call(guest, HostSysno::fcntl, host)
         }
         libc::F_SETFL => {
