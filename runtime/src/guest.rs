@@ -4,7 +4,7 @@ use xlate_abi::state::{CpuState, ExitReason, RAX, Trap};
 
 use crate::config::Config;
 use crate::engine::{Engine, Exit};
-use crate::linux::{self, Kernel, Outcome};
+use crate::linux::{self, Convention, Kernel, Outcome};
 use crate::memory::Memory;
 use crate::signal::{self, Signals};
 
@@ -31,7 +31,8 @@ impl Guest {
 
     fn handle(&mut self, exit: Exit) {
         match exit {
-            Exit::Syscall => self.syscall(),
+            Exit::Syscall => self.syscall(Convention::Native),
+            Exit::LegacySyscall => self.syscall(Convention::Legacy),
             Exit::Safepoint => self.deliver(None),
             Exit::Trap(trap) => self.trap(trap),
             Exit::Unimplemented => {
@@ -47,20 +48,28 @@ impl Guest {
                 self.engine.finish(&self.config);
                 std::process::exit(125);
             }
-            Exit::FetchFault => {
-                let mapped = self.memory.protection(self.state.rip).is_some();
-                self.fault(signal::Fault::fetch(self.state.rip, mapped));
-            }
+            Exit::FetchFault => self.fault(self.view().fetch()),
+            Exit::Stepped { unfinished } => self.fault(signal::Fault::single_step(&self.state, unfinished)),
             Exit::HostFault => {
                 if let Some(fault) = signal::take_host_fault(self.state.rip) {
-                    self.fault(fault);
+                    self.fault(self.view().data(fault));
                 }
             }
         }
     }
 
+    /// What a fault is judged by.
+    fn view(&self) -> signal::View<'_> {
+        signal::View { state: &self.state, memory: &self.memory, precise: self.engine.is_precise() }
+    }
+
     fn trap(&mut self, trap: Trap) {
-        self.fault(signal::Fault::trap(trap, &self.state));
+        let fault = match trap {
+            Trap::InvalidOpcode => self.view().undefined(),
+            _ => signal::Fault::trap(trap, &self.state),
+        };
+        self.state.error_code = 0;
+        self.fault(fault);
     }
 
     /// Delivers a synchronous exception.
@@ -72,8 +81,8 @@ impl Guest {
     }
 
     /// Makes the system call the guest asks for, and delivers the signals that waited for its end.
-    fn syscall(&mut self) {
-        match linux::dispatch(self) {
+    fn syscall(&mut self, convention: Convention) {
+        match linux::dispatch(self, convention) {
             Outcome::Done => {
                 if self.state.gpr[RAX] as i64 == -i64::from(libc::EFAULT) && self.release_watched() {
                     // The kernel itself had to write to a page that is write-protected only because
@@ -171,6 +180,7 @@ impl Exit {
     pub fn from_state(state: &CpuState) -> Option<Self> {
         Some(match ExitReason::from_u32(state.exit_reason)? {
             ExitReason::Syscall => Self::Syscall,
+            ExitReason::LegacySyscall => Self::LegacySyscall,
             ExitReason::Safepoint => Self::Safepoint,
             ExitReason::Trap => Self::Trap(Trap::from_u32(state.exit_arg)?),
             ExitReason::Unimplemented => Self::Unimplemented,

@@ -10,7 +10,7 @@ use iced_x86::{Code, CpuidFeature, DecoderOptions, Instruction};
 use crate::emitter::Emitter;
 use crate::interpreter::Interpreter;
 use crate::lifter::Lifter;
-use crate::{arithmetic, bit, control, data_movement, exchange, flag_control, logic, shift, sse, string, system, x87};
+use crate::{arithmetic, bit, control, data_movement, exchange, flag_control, logic, segments, shift, sse, string, system, x87};
 
 /// An instruction's meaning for one engine.
 pub type Semantics<E> = fn(&mut Lifter<'_, E>, &Instruction);
@@ -18,7 +18,7 @@ pub type Semantics<E> = fn(&mut Lifter<'_, E>, &Instruction);
 /// A chapter's table: the meaning of an instruction code, if the chapter has it.
 type Chapter<E> = fn(Code) -> Option<Semantics<E>>;
 
-const CHAPTERS: usize = 12;
+const CHAPTERS: usize = 13;
 
 fn chapters<E: Emitter>() -> [Chapter<E>; CHAPTERS] {
     [
@@ -32,6 +32,7 @@ fn chapters<E: Emitter>() -> [Chapter<E>; CHAPTERS] {
         control::lookup::<E>,
         flag_control::lookup::<E>,
         system::lookup::<E>,
+        segments::lookup::<E>,
         sse::lookup::<E>,
         x87::lookup::<E>,
     ]

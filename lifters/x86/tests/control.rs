@@ -163,7 +163,7 @@ fn divisions() {
 fn exceptions() {
     let cases: [(Code, Trap, u64); 6] = [
         (|a| a.int3(), Trap::Breakpoint, PC + 1),
-        (|a| a.int1(), Trap::SingleStep, PC + 1),
+        (|a| a.int1(), Trap::Debug, PC + 1),
         (|a| a.int(4), Trap::Overflow, PC + 2),
         (|a| a.int(5), Trap::GeneralProtection, PC),
         (|a| a.ud2(), Trap::InvalidOpcode, PC),

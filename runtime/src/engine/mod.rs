@@ -19,6 +19,7 @@ mod pace;
 mod pages;
 mod perf_map;
 mod promote;
+mod step;
 mod stored;
 mod surroundings;
 mod table;
@@ -58,6 +59,10 @@ pub use tier2::host_target;
 pub enum Exit {
     /// `rip` is behind the `syscall` instruction; rcx and r11 are not set yet.
     Syscall,
+    /// The same for `int 0x80`, a system call of 32-bit programs, which leaves rcx and r11 alone.
+    LegacySyscall,
+    /// An instruction was executed with TF set. `unfinished`: it is a repeated one that goes on.
+    Stepped { unfinished: bool },
     /// The instruction at `rip` raised an exception of its own.
     Trap(Trap),
     /// The instruction at `rip` has no semantics yet.
@@ -74,8 +79,17 @@ pub enum Exit {
 
 impl Exit {
     /// What the kinds are called, by [`Exit::kind`].
-    const NAMES: [&'static str; 7] =
-        ["syscall", "trap", "unimplemented", "fetch fault", "lost flags", "safepoint", "memory fault"];
+    const NAMES: [&'static str; 9] = [
+        "syscall",
+        "trap",
+        "unimplemented",
+        "fetch fault",
+        "lost flags",
+        "safepoint",
+        "memory fault",
+        "32-bit syscall",
+        "single step",
+    ];
 
     fn kind(self) -> usize {
         match self {
@@ -86,6 +100,8 @@ impl Exit {
             Self::LostFlags => 4,
             Self::Safepoint => 5,
             Self::HostFault => 6,
+            Self::LegacySyscall => 7,
+            Self::Stepped { .. } => 8,
         }
     }
 }
@@ -167,6 +183,8 @@ pub struct Parted {
 pub struct Engine {
     thresholds: Thresholds,
     precise: bool,
+    /// The last instruction has held off the exception that TF raises behind each ([`step`]).
+    held_off: bool,
     flags: FlagRule,
     table: Table,
     pages: Pages,
@@ -216,6 +234,7 @@ impl Engine {
         Self {
             thresholds,
             precise: false,
+            held_off: false,
             flags: config.flags,
             table: Table::default(),
             pages: Pages::default(),
@@ -264,6 +283,12 @@ impl Engine {
         loop {
             if pending(state) {
                 return Exit::Safepoint;
+            }
+            if state.flags.are_watched() {
+                match self.step_watched(state, memory) {
+                    Some(exit) => return exit,
+                    None => continue,
+                }
             }
             let flushes = self.stats.cache_flushes;
             if self.pace.is_due(self.stats.blocks_interpreted) {
@@ -555,6 +580,11 @@ impl Engine {
         if let Some(tier2) = &mut self.tier2 {
             tier2.forget_requests();
         }
+    }
+
+    /// Whether all registers are those at a fault. (Tier 0's always are.)
+    pub fn is_precise(&self) -> bool {
+        self.precise
     }
 
     /// The program has code that reads flags across a call or a return: from now on they are kept there, too.

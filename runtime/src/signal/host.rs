@@ -293,7 +293,7 @@ fn on_fault(signal: i32, info: &SigInfo, context: &mut libc::ucontext_t) {
 
 /// The guest's view of a host fault.
 fn describe(signal: i32, info: &SigInfo, context: &libc::ucontext_t) -> Fault {
-    let mut fault = Fault { info: SigInfo::fault(signal, info.code(), info.addr()), trapno: 0, err: 0, cr2: 0 };
+    let mut fault = Fault::exception(signal, info.code(), info.addr(), 0);
     (fault.trapno, fault.err) = trap_and_error(signal, info, context);
     if fault.trapno == VECTOR_PAGE_FAULT {
         fault.cr2 = info.addr();
