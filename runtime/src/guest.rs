@@ -1,6 +1,7 @@
 //! The guest process: its parts, and the loop that runs it.
 
 use xlate_abi::state::{CpuState, ExitReason, RAX, Trap};
+use xlate_x86::isa;
 
 use crate::config::Config;
 use crate::engine::{Engine, Exit};
@@ -168,10 +169,16 @@ fn describe_unimplemented(rip: u64, code: &[u8]) -> String {
     let bytes: Vec<String> = code[..instruction.len().min(code.len())].iter().map(|b| format!("{b:02x}")).collect();
     let mut text = String::new();
     IntelFormatter::new().format(&instruction, &mut text);
+    let bytes = bytes.join(" ");
+    if isa::is_implemented(instruction.code()) {
+        // One of the transfers between segments: nothing else that is implemented leaves so.
+        return format!(
+            "{text}, bytes {bytes}, at {rip:#x}, leads to 32-bit code, which isn't translated; the program gets SIGILL"
+        );
+    }
     format!(
-        "instruction not implemented: {:?} ({text}), bytes {}, at {rip:#x}; the program gets SIGILL",
+        "instruction not implemented: {:?} ({text}), bytes {bytes}, at {rip:#x}; the program gets SIGILL",
         instruction.code(),
-        bytes.join(" ")
     )
 }
 

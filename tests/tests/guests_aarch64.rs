@@ -31,6 +31,13 @@ guests! {
     features calls [];
     features switches [];
     features checksums [];
+    features faults [];
+    features single_step [];
+    features alignment [];
+    features partial_stores [];
+    features encodings [];
+    features segments [];
+    features legacy_calls [];
     features migrate ["3"];
 }
 

@@ -45,11 +45,16 @@ fn access(i: &Instruction, m: &UsedMemory, state: &CpuState) -> Option<Access> {
     let start = m.virtual_address(0, |r, _, _| Some(register(i, r, state)))?;
     let writes =
         matches!(m.access(), OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite);
-    let size = match m.memory_size().size() {
+    let size = match kind(i, m).size() {
         0 => LARGEST,
         size => size as u64,
     };
     Some(Access { start, size, writes, in_stack_segment: is_in_stack_segment(m), alignment: alignment(i, m) })
+}
+
+/// What is accessed: of a repeated instruction, one element.
+fn kind(i: &Instruction, m: &UsedMemory) -> MemorySize {
+    if i.is_string_instruction() { i.memory_size() } else { m.memory_size() }
 }
 
 fn register(i: &Instruction, r: Register, state: &CpuState) -> u64 {
@@ -78,7 +83,7 @@ fn alignment(i: &Instruction, m: &UsedMemory) -> u64 {
     if matches!(i.mnemonic(), Mnemonic::Maskmovdqu | Mnemonic::Maskmovq) {
         return 8;
     }
-    match m.memory_size() {
+    match kind(i, m) {
         MemorySize::Float80 | MemorySize::Bcd => 8,
         MemorySize::FpuEnv14 | MemorySize::FpuState94 => 2,
         MemorySize::FpuEnv28 | MemorySize::FpuState108 => 4,
@@ -131,5 +136,7 @@ mod tests {
         assert_eq!(one(&[0xdb, 0x38]), (0x1_0000_0100, 10, true, 8));
         assert_eq!(one(&[0x0f, 0x11, 0x00]), (0x1_0000_0100, 16, true, 1));
         assert_eq!(one(&[0x01, 0x08]), (0x1_0000_0100, 4, true, 4));
+        // rep stosw
+        assert_eq!(one(&[0xf3, 0x66, 0xab]), (0, 2, true, 2));
     }
 }

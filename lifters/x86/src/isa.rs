@@ -10,7 +10,9 @@ use iced_x86::{Code, CpuidFeature, DecoderOptions, Instruction};
 use crate::emitter::Emitter;
 use crate::interpreter::Interpreter;
 use crate::lifter::Lifter;
-use crate::{arithmetic, bit, control, data_movement, exchange, flag_control, logic, segments, shift, sse, string, system, x87};
+use crate::{
+    arithmetic, bit, control, data_movement, exchange, flag_control, logic, segments, shift, sse, string, system, x87,
+};
 
 /// An instruction's meaning for one engine.
 pub type Semantics<E> = fn(&mut Lifter<'_, E>, &Instruction);
@@ -59,6 +61,11 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         NOT_IMPLEMENTED => None,
         n => chapters::<E>()[usize::from(n)](code),
     }
+}
+
+/// Whether an instruction raises #UD here whatever its operands are, because a program has no use of it.
+pub fn is_undefined(code: Code) -> bool {
+    system::is_undefined(code)
 }
 
 /// Whether an instruction code has a meaning; cheaper than [`lookup`].

@@ -47,7 +47,10 @@ pub fn is_emulated_by_linux(i: &Instruction) -> bool {
 
 /// Whether it loads SS, after which no debug exception comes before the next instruction has ended (SDM vol. 3, 6.8.3).
 pub fn loads_stack_segment(i: &Instruction) -> bool {
-    i.op_count() > 0 && i.op0_kind() == OpKind::Register && i.op0_register() == Register::SS && i.mnemonic() == Mnemonic::Mov
+    i.op_count() > 0
+        && i.op0_kind() == OpKind::Register
+        && i.op0_register() == Register::SS
+        && i.mnemonic() == Mnemonic::Mov
 }
 
 // ---- what a selector stands for ------------------------------------------------------------------------

@@ -125,7 +125,9 @@ impl Kernel {
         // Apart from the numbers of the others.
         const LEGACY: u32 = 1 << 31;
         if self.warned.insert(number | LEGACY) {
-            eprintln!("xlate: the guest's 32-bit system call {number} (int 0x80) isn't supported; it fails with ENOSYS");
+            eprintln!(
+                "xlate: the guest's 32-bit system call {number} (int 0x80) isn't supported; it fails with ENOSYS"
+            );
         }
     }
 
