@@ -1,6 +1,8 @@
 // Each kind of fault: signal, si_code, si_addr, instruction pointer, vector, error code and RF.
 #include "snippets.h"
 
+#include <sys/wait.h>
+
 static void pages(int protection) {
     munmap(DATA, 8192);
     if (protection >= 0) mmap(DATA, 8192, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
@@ -33,6 +35,9 @@ static void data(void) {
 static void noncanonical(void) {
     pages(PROT_READ | PROT_WRITE);
     RAISES("load", MOV_RAX(NONCANONICAL), 0x8b, 0);
+    RAISES("load, a tag", MOV_RAX(1ull << 63), 0x8b, 0);
+    RAISES("push, a tag", MOV_RSP(1ull << 63), 0x50);
+    RAISES("jump, a tag", MOV_RAX(1ull << 63), 0xff, 0xe0);
     RAISES("store", MOV_RAX(0x800000000000), 0x89, 0);
     RAISES("rmw", MOV_RAX(NONCANONICAL), 0x83, 0, 1);
     RAISES("push [..]", MOV_RAX(NONCANONICAL), 0xff, 0x30);
@@ -210,7 +215,44 @@ static void on_sent(int signal, siginfo_t *info, void *context) {
     (void)signal;
 }
 
+// Without a handler, only the signal shows: code needn't know the registers then.
+static void die(const char *what, const uint8_t *bytes, unsigned length) {
+    fflush(stdout);
+    int child = fork(), status;
+    if (child == 0) {
+        const int caught[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
+        for (unsigned i = 0; i < sizeof caught / sizeof *caught; i++) signal(caught[i], SIG_DFL);
+        run_piece(what, bytes, length);
+        _exit(0);
+    }
+    waitpid(child, &status, 0);
+    printf("%-20s ends by %d\n", what, WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+}
+
+static void deaths(void) {
+#define DIES(what, ...) die(what, BYTES(__VA_ARGS__)), NEXT_SLOT()
+    DIES("null", 0x31, 0xff, 0x8b, 0x07);
+    DIES("noncanonical", MOV_RAX(NONCANONICAL), 0x8b, 0x00);
+    DIES("push", MOV_RSP(NONCANONICAL), 0x50);
+    DIES("push, a tag", MOV_RSP(1ull << 63), 0x50);
+    DIES("ret", MOV_RSP(NONCANONICAL), 0xc3);
+    DIES("[rbp]", MOV_RBP(NONCANONICAL), 0x8b, 0x4d, 0);
+    DIES("push [..]", MOV_RAX(NONCANONICAL), 0xff, 0x30);
+    DIES("jump", MOV_RAX(NONCANONICAL), 0xff, 0xe0);
+    DIES("ret to nowhere", MOV_RAX(NONCANONICAL), 0x50, 0xc3);
+    DIES("call", MOV_RAX(NONCANONICAL), 0xff, 0xd0);
+    DIES("ud2", 0x0f, 0x0b);
+    DIES("int3", 0xcc);
+    DIES("int1", 0xf1);
+    DIES("hlt", 0xf4);
+    DIES("div", 0x31, 0xc9, 0xf7, 0xf1);
+    DIES("step", 0x31, 0xc0, 0x9c, 0x80, 0x4c, 0x24, 1, 1, 0x9d, 0x90);
+    DIES("alignment", 0x31, 0xc0, 0x9c, 0x80, 0x4c, 0x24, 2, 4, 0x9d, 0x8b, 0x47, 1);
+}
+
 int main(void) {
+    mmap(CODE, AREA, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    deaths();
     catch_signals();
     data();
     noncanonical();

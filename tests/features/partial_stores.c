@@ -54,7 +54,8 @@ static void store(const char *name, int before, const uint8_t *bytes, size_t n) 
 // With rsp where rdi is, so many bytes before the border.
 #define PUSHES(name, before, ...) STORE(name, before, 0x31, 0xc0, 0x48, 0x89, 0xfc, __VA_ARGS__, 0x4c, 0x89, 0xfc)
 
-int main(void) {
+int main(int argc, char **argv) {
+    (void)argv;
     static char alternate[65536];
     stack_t stack = {.ss_sp = alternate, .ss_size = sizeof alternate};
     struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
@@ -66,8 +67,11 @@ int main(void) {
     STORE("maskmovdqu 15", 15, 0x66, 0x0f, 0xf7, 0xc1);
     STORE("maskmovdqu 1", 1, 0x66, 0x0f, 0xf7, 0xc1);
     STORE("maskmovq", 4, 0x0f, 0xf7, 0xc1);
-    STORE("movups", 8, 0x0f, 0x11, 0x07);
-    STORE("movdqu", 1, 0xf3, 0x0f, 0x7f, 0x07);
+    // AArch64 doesn't promise it of one store of 16 bytes, and an emulator makes two of it.
+    if (argc == 1) {
+        STORE("movups", 8, 0x0f, 0x11, 0x07);
+        STORE("movdqu", 1, 0xf3, 0x0f, 0x7f, 0x07);
+    }
     STORE("movhps", 4, 0x0f, 0x17, 0x07);
     STORE("mov", 4, 0x48, 0x89, 0x07);
     STORE("mov16", 1, 0x66, 0x89, 0x07);

@@ -105,4 +105,5 @@ static int run_piece(const char *what, const uint8_t *bytes, unsigned length) {
 #define MOV_RBP(v) 0x48, 0xbd, QUAD(v)
 #define MOV_RSP(v) 0x48, 0xbc, QUAD(v)
 #define MOV_ECX(v) 0xb9, (uint8_t)(v), (uint8_t)((v) >> 8), 0, 0
-#define NONCANONICAL 0x8000000000000000
+// AArch64 ignores the upper byte of an address; this one it refuses, too.
+#define NONCANONICAL 0x0080000000000000

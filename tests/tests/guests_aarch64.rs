@@ -34,7 +34,7 @@ guests! {
     features faults [];
     features single_step [];
     features alignment [];
-    features partial_stores [];
+    features partial_stores ["without 16 bytes"];
     features encodings [];
     features segments [];
     features legacy_calls [];

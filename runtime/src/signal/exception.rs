@@ -84,10 +84,14 @@ impl View<'_> {
         }
         let Some(i) = self.instruction() else { return host };
         let is_protection = matches!(host.trapno, 12 | 13) || !is_canonical(host.info.addr());
+        let mut operands = accesses::of(&i, self.state);
         if !self.precise {
-            return if is_protection { self.by_segment(&i) } else { host };
+            if is_protection {
+                return self.by_segment(&i);
+            }
+            // The registers may be older ones: what counts is what fits the host's address, which may lack a tag.
+            operands.retain(|o| same_without_tag(o.start, host.info.addr()));
         }
-        let operands = accesses::of(&i, self.state);
         if is_emulated_by_linux(&i)
             && let Some(operand) = operands.first()
         {
@@ -101,7 +105,7 @@ impl View<'_> {
         if is_protection {
             return self.by_segment(&i);
         }
-        self.page_fault(host, &operands)
+        if self.precise { self.page_fault(host, &operands) } else { host }
     }
 
     /// The instruction at `rip`.
@@ -162,6 +166,11 @@ impl View<'_> {
         };
         u64::from(there) * error::PRESENT
     }
+}
+
+/// Whether two addresses differ at most in the byte that AArch64 ignores.
+fn same_without_tag(a: u64, b: u64) -> bool {
+    a << 8 == b << 8
 }
 
 /// What Linux raises where it can't write an instruction's result for the program (arch/x86/kernel/umip.c).

@@ -63,11 +63,16 @@ unsafe extern "C" {
     fn xlate_signal_return();
 }
 
+/// arch/arm64/include/uapi/asm/signal.h.
+#[cfg(target_arch = "aarch64")]
+const SA_EXPOSE_TAGBITS: u64 = 0x800;
+
 fn set_disposition(signal: i32, handler: usize, flags: u64) {
     #[cfg(target_arch = "x86_64")]
     let (flags, restorer) = (flags | sa::RESTORER, xlate_signal_return as *const () as usize);
+    // A fault's address with its upper byte, which the processor ignores and x86-64 doesn't.
     #[cfg(target_arch = "aarch64")]
-    let restorer = 0;
+    let (flags, restorer) = (flags | SA_EXPOSE_TAGBITS, 0);
     let action = KernelAction { handler, flags, restorer, mask: u64::MAX };
     // SAFETY: the structure is the kernel's; the handler is `on_signal`, SIG_DFL or SIG_IGN.
     unsafe {
