@@ -1,10 +1,11 @@
 //! The guest process: its parts, and the loop that runs it.
 
 use xlate_abi::state::{CpuState, ExitReason, Trap};
+use xlate_x86::isa;
 
 use crate::config::Config;
 use crate::engine::{Engine, Exit};
-use crate::linux::{self, Kernel, Outcome};
+use crate::linux::{self, Convention, Kernel, Outcome};
 use crate::memory::Memory;
 use crate::signal::{self, Notice, Signals};
 
@@ -32,7 +33,8 @@ impl Guest {
 
     fn handle(&mut self, exit: Exit) {
         match exit {
-            Exit::Syscall => self.syscall(),
+            Exit::Syscall => self.syscall(Convention::Native),
+            Exit::LegacySyscall => self.syscall(Convention::Legacy),
             Exit::Safepoint => self.deliver(None),
             Exit::Trap(trap) => self.trap(trap),
             Exit::Unimplemented => {
@@ -40,9 +42,10 @@ impl Guest {
                 self.fault(signal::Fault::trap(Trap::InvalidOpcode, &self.state));
             }
             Exit::FetchFault => self.fetch_fault(),
+            Exit::Stepped { unfinished } => self.fault(signal::Fault::single_step(&self.state, unfinished)),
             Exit::HostFault => {
                 if let Some(fault) = signal::take_host_fault(self.state.rip) {
-                    self.fault(fault);
+                    self.fault(self.view().data(fault));
                 }
             }
         }
@@ -56,15 +59,22 @@ impl Guest {
         match linux::vsyscall::emulate(self) {
             Some(Ok(())) => self.deliver(None),
             Some(Err(fault)) => self.fault(fault),
-            None => {
-                let mapped = self.memory.protection(self.state.rip).is_some();
-                self.fault(signal::Fault::fetch(self.state.rip, mapped));
-            }
+            None => self.fault(self.view().fetch()),
         }
     }
 
+    /// What a fault is judged by.
+    fn view(&self) -> signal::View<'_> {
+        signal::View { state: &self.state, memory: &self.memory, precise: self.engine.is_precise() }
+    }
+
     fn trap(&mut self, trap: Trap) {
-        self.fault(signal::Fault::trap(trap, &self.state));
+        let fault = match trap {
+            Trap::InvalidOpcode => self.view().undefined(),
+            _ => signal::Fault::trap(trap, &self.state),
+        };
+        self.state.error_code = 0;
+        self.fault(fault);
     }
 
     /// Delivers a synchronous exception.
@@ -76,8 +86,8 @@ impl Guest {
     }
 
     /// Makes the system call the guest asks for, and delivers the signals that waited for its end.
-    fn syscall(&mut self) {
-        match linux::dispatch(self) {
+    fn syscall(&mut self, convention: Convention) {
+        match linux::dispatch(self, convention) {
             Outcome::Done => self.deliver(None),
             Outcome::Interrupted { restart } => self.deliver(Some(restart)),
             Outcome::RegistersReplaced => self.deliver(None),
@@ -183,10 +193,16 @@ fn describe_unimplemented(rip: u64, code: &[u8]) -> String {
     let bytes: Vec<String> = code[..instruction.len().min(code.len())].iter().map(|b| format!("{b:02x}")).collect();
     let mut text = String::new();
     IntelFormatter::new().format(&instruction, &mut text);
+    let bytes = bytes.join(" ");
+    if isa::is_implemented(instruction.code()) {
+        // One of the transfers between segments: nothing else that is implemented leaves so.
+        return format!(
+            "{text}, bytes {bytes}, at {rip:#x}, leads to 32-bit code, which isn't translated; the program gets SIGILL"
+        );
+    }
     format!(
-        "instruction not implemented: {:?} ({text}), bytes {}, at {rip:#x}; the program gets SIGILL",
+        "instruction not implemented: {:?} ({text}), bytes {bytes}, at {rip:#x}; the program gets SIGILL",
         instruction.code(),
-        bytes.join(" ")
     )
 }
 
@@ -195,6 +211,7 @@ impl Exit {
     pub fn from_state(state: &CpuState) -> Option<Self> {
         Some(match ExitReason::from_u32(state.exit_reason)? {
             ExitReason::Syscall => Self::Syscall,
+            ExitReason::LegacySyscall => Self::LegacySyscall,
             ExitReason::Safepoint => Self::Safepoint,
             ExitReason::Trap => Self::Trap(Trap::from_u32(state.exit_arg)?),
             ExitReason::Unimplemented => Self::Unimplemented,

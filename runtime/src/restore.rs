@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use xlate_abi::image::notes::{InterruptedCall, IntervalTimer, Limit, PendingSignal, Process, Rseq, SignalAction};
 use xlate_abi::image::{Image, ImageError, Thread};
-use xlate_abi::state::{CpuState, RAX};
+use xlate_abi::state::{CpuState, RAX, segment};
 
 use crate::config::Config;
 use crate::engine::Engine;
@@ -123,6 +123,9 @@ impl Restore<'_> {
         state.set_rflags(regs.eflags);
         state.fs_base = regs.fs_base;
         state.gs_base = regs.gs_base;
+        let selectors =
+            [(segment::ES, regs.es), (segment::DS, regs.ds), (segment::FS, regs.fs), (segment::GS, regs.gs)];
+        selectors.into_iter().for_each(|(n, selector)| state.selectors[n] = selector as u16);
         let xsave = self.image.xsave(thread).ok_or_else(|| RestoreError::NoXstate(self.name.clone()))?;
         xsave.load(&mut state);
         Ok(state)

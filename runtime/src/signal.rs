@@ -6,6 +6,7 @@
 //! handler takes one signal at a time: it notes it, blocks all others, and asks for a safepoint; [`Signals::deliver`] builds
 //! the guest's frame there and opens the host's mask again.
 
+mod exception;
 mod frame;
 mod host;
 mod notice;
@@ -17,6 +18,7 @@ use xlate_abi::state::{CpuState, Trap};
 use crate::errno::Errno;
 use crate::memory::Memory;
 
+pub use exception::{View, is_canonical};
 pub use frame::{FRAME_SIZE_MAX, FrameError};
 pub use host::{attach, catch_faults, die_by, take_host_fault};
 pub use notice::Notice;
@@ -161,10 +163,23 @@ impl std::fmt::Debug for SigInfo {
     }
 }
 
-/// A synchronous exception, with what the frame's sigcontext says about it.
+/// What raised a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// An exception in front of an instruction, which is to be tried again: the saved flags have RF set (Intel SDM vol. 3,
+    /// 19.3.1.1).
+    Fault,
+    /// An exception behind an instruction.
+    Trap,
+    /// None: it was sent, or Linux forces it.
+    Sent,
+}
+
+/// A signal, with what the frame's sigcontext says about its exception.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
     pub info: SigInfo,
+    pub cause: Cause,
     /// x86 vector number.
     pub trapno: u64,
     /// x86 error code (of a page fault: bit 0 protection, bit 1 write, bit 2 user, bit 4 fetch).
@@ -182,8 +197,10 @@ mod code {
     pub const SEGV_MAPERR: i32 = 1;
     pub const SEGV_ACCERR: i32 = 2;
     pub const ILL_ILLOPN: i32 = 2;
+    pub const TRAP_BRKPT: i32 = 1;
     pub const TRAP_TRACE: i32 = 2;
     pub const BUS_ADRALN: i32 = 1;
+    pub const BUS_ADRERR: i32 = 2;
     pub const FPE_INTDIV: i32 = 1;
     pub const FPE_FLTDIV: i32 = 3;
     pub const FPE_FLTOVF: i32 = 4;
@@ -193,36 +210,75 @@ mod code {
 }
 
 impl Fault {
-    fn new(signal: i32, code: i32, addr: u64, trapno: u64) -> Self {
-        Self { info: SigInfo::fault(signal, code, addr), trapno, err: 0, cr2: 0 }
+    /// An exception of the fault class, without an error code.
+    fn exception(signal: i32, code: i32, addr: u64, trapno: u64) -> Self {
+        Self { info: SigInfo::fault(signal, code, addr), cause: Cause::Fault, trapno, err: 0, cr2: 0 }
+    }
+
+    /// A signal without an exception.
+    fn sent(info: SigInfo) -> Self {
+        Self { info, cause: Cause::Sent, trapno: 0, err: 0, cr2: 0 }
+    }
+
+    /// SIGSEGV as Linux forces it for what it can't do for the program.
+    fn forced() -> Self {
+        Self::sent(SigInfo::fault(libc::SIGSEGV, code::KERNEL, 0))
     }
 
     /// An exception that an instruction raised by itself: signal and code as Linux's arch/x86/kernel/traps.c
     /// has them.
     pub fn trap(trap: Trap, state: &CpuState) -> Self {
-        let vector = trap as u64;
         let rip = state.rip;
-        match trap {
-            Trap::Divide => Self::new(libc::SIGFPE, code::FPE_INTDIV, rip, vector),
-            Trap::SingleStep => Self::new(libc::SIGTRAP, code::TRAP_TRACE, rip, vector),
-            Trap::Breakpoint => Self::new(libc::SIGTRAP, code::KERNEL, 0, vector),
-            Trap::InvalidOpcode => Self::new(libc::SIGILL, code::ILL_ILLOPN, rip, vector),
-            Trap::GeneralProtection | Trap::Overflow => Self::new(libc::SIGSEGV, code::KERNEL, 0, vector),
-            Trap::X87 => Self::new(libc::SIGFPE, x87_code(state), rip, vector),
-            Trap::Alignment => Self::new(libc::SIGBUS, code::BUS_ADRALN, 0, vector),
-            Trap::Simd => Self::new(libc::SIGFPE, simd_code(state), rip, vector),
-        }
+        let (signal, code, addr) = match trap {
+            Trap::Divide => (libc::SIGFPE, code::FPE_INTDIV, rip),
+            Trap::Debug => (libc::SIGTRAP, code::TRAP_BRKPT, rip),
+            Trap::Breakpoint => (libc::SIGTRAP, code::KERNEL, 0),
+            Trap::InvalidOpcode => (libc::SIGILL, code::ILL_ILLOPN, rip),
+            Trap::GeneralProtection | Trap::Overflow => (libc::SIGSEGV, code::KERNEL, 0),
+            Trap::StackFault => (libc::SIGBUS, code::KERNEL, 0),
+            Trap::X87 => (libc::SIGFPE, x87_code(state), rip),
+            Trap::Alignment => (libc::SIGBUS, code::BUS_ADRALN, 0),
+            Trap::Simd => (libc::SIGFPE, simd_code(state), rip),
+        };
+        let cause = match trap {
+            Trap::Debug | Trap::Breakpoint | Trap::Overflow => Cause::Trap,
+            _ => Cause::Fault,
+        };
+        let err = if trap == Trap::GeneralProtection { state.error_code.into() } else { 0 };
+        Self { cause, err, ..Self::exception(signal, code, addr, trap as u64) }
     }
 
     /// A write to where nothing is mapped.
     pub fn write(addr: u64) -> Self {
-        Self { err: 6, cr2: addr, ..Self::new(libc::SIGSEGV, code::SEGV_MAPERR, addr, VECTOR_PAGE_FAULT) }
+        Self { err: 6, cr2: addr, ..Self::exception(libc::SIGSEGV, code::SEGV_MAPERR, addr, VECTOR_PAGE_FAULT) }
     }
 
-    /// A fetch from a page that is unmapped, or mapped without PROT_EXEC.
-    pub fn fetch(rip: u64, mapped: bool) -> Self {
-        let code = if mapped { code::SEGV_ACCERR } else { code::SEGV_MAPERR };
-        Self { err: 0x14 | u64::from(mapped), cr2: rip, ..Self::new(libc::SIGSEGV, code, rip, VECTOR_PAGE_FAULT) }
+    /// The debug exception behind an instruction that was executed with TF set. `unfinished`: a repeated one that has only
+    /// done a step, which is gone on with as after a fault.
+    pub fn single_step(state: &CpuState, unfinished: bool) -> Self {
+        let cause = if unfinished { Cause::Fault } else { Cause::Trap };
+        Self { cause, ..Self::exception(libc::SIGTRAP, code::TRAP_TRACE, state.rip, Trap::Debug as u64) }
+    }
+}
+
+/// What a frame's sigcontext says of an exception: Linux keeps the last one's, whatever signal the frame is for
+/// (`thread_struct`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct LastException {
+    trapno: u64,
+    err: u64,
+    cr2: u64,
+}
+
+impl LastException {
+    fn note(&mut self, fault: &Fault) {
+        if fault.cause == Cause::Sent {
+            return;
+        }
+        (self.trapno, self.err) = (fault.trapno, fault.err);
+        if fault.trapno == VECTOR_PAGE_FAULT {
+            self.cr2 = fault.cr2;
+        }
     }
 }
 
@@ -277,6 +333,7 @@ pub struct Signals {
     queue: VecDeque<SigInfo>,
     /// XSAVE components in frames; zero for a plain FXSAVE area (CPUID without XSAVE).
     components: u64,
+    exception: LastException,
 }
 
 impl Signals {
@@ -297,6 +354,7 @@ impl Signals {
             altstack: AltStack::default(),
             queue: VecDeque::new(),
             components: 0,
+            exception: LastException::default(),
         }
     }
 
@@ -508,8 +566,7 @@ impl Signals {
             let Some(info) = self.queue.remove(at) else {
                 break;
             };
-            let fault = Fault { info, trapno: 0, err: 0, cr2: 0 };
-            let delivery = self.handle(&fault, state, memory);
+            let delivery = self.handle(&Fault::sent(info), state, memory);
             if delivery != Delivery::Go {
                 return delivery;
             }
@@ -528,6 +585,7 @@ impl Signals {
     pub fn raise(&mut self, fault: Fault, state: &mut CpuState, memory: &Memory) -> Delivery {
         let signal = fault.info.signal();
         let action = self.actions[signal as usize];
+        self.exception.note(&fault);
         if self.mask & mask_of(signal) != 0 || !action.is_handler() {
             return Delivery::Death(signal);
         }
@@ -557,14 +615,14 @@ impl Signals {
             mask: self.saved_mask.take().unwrap_or(self.mask),
             altstack: &mut self.altstack,
             components: self.components,
+            exception: self.exception,
         };
         if frame.push(state, memory).is_err() {
             // Linux, signal_setup_done: no room for the frame is a SIGSEGV, for a SIGSEGV's own frame, death.
             if signal == libc::SIGSEGV {
                 return Delivery::Death(signal);
             }
-            let fault = Fault::new(libc::SIGSEGV, code::KERNEL, 0, Trap::GeneralProtection as u64);
-            return self.raise(fault, state, memory);
+            return self.raise(Fault::forced(), state, memory);
         }
         self.mask |= action.mask;
         if action.flags & sa::NODEFER == 0 {
@@ -594,7 +652,7 @@ impl Signals {
 
     /// The fault that a bad rt_sigreturn raises.
     pub fn bad_frame() -> Fault {
-        Fault::new(libc::SIGSEGV, code::KERNEL, 0, 0)
+        Fault::forced()
     }
 }
 

@@ -48,6 +48,13 @@ guests! {
     features spaces ["all"];
     features numbers [];
     features identity [];
+    features faults [];
+    features single_step [];
+    features alignment [];
+    features partial_stores [];
+    features encodings [];
+    features segments [];
+    features legacy_calls [];
     features migrate ["20"];
     features kernel_writes ["all"];
     features start [];
@@ -80,4 +87,17 @@ fn targets_at_one_place_of_the_table() {
 #[test]
 fn regions_of_host_instructions_are_compiled() {
     no_region_fails(&MODES[5], &compile("features", "checksums", &["-O2"]));
+}
+
+/// A transfer to 32-bit code, which isn't translated, is refused by name.
+#[test]
+fn code_of_32_bits_is_refused() {
+    let program = compile("features", "legacy_code", &["-O2"]);
+    for mode in MODES {
+        let mut command = Command::new(xlate());
+        let (shown, errors) =
+            run(command.args(["run", "--no-cache"]).args(mode.options).arg(&program), Duration::from_secs(60));
+        assert_eq!((shown.end, shown.stdout.as_str()), (0, "signal 4\n"), "{}", mode.name);
+        assert!(errors.contains("ret far") && errors.contains("32-bit code"), "{}: {errors}", mode.name);
+    }
 }

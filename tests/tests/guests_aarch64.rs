@@ -32,6 +32,13 @@ guests! {
     features calls [];
     features switches [];
     features checksums [];
+    features faults [];
+    features single_step [];
+    features alignment [];
+    features partial_stores ["without 16 bytes"];
+    features encodings [];
+    features segments [];
+    features legacy_calls [];
     features migrate ["3"];
     features kernel_writes [];
     features start [];

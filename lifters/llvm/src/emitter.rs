@@ -460,7 +460,11 @@ impl<'c> Emitter for Llvm<'c> {
     }
 
     fn trap_if(&mut self, cond: IntValue<'c>, trap: Trap) {
-        self.leave_if(cond, trap);
+        self.leave_if(cond, ExitReason::Trap, trap as u32, self.ip);
+    }
+
+    fn exit_if(&mut self, cond: IntValue<'c>, reason: ExitReason, resume: u64) {
+        self.leave_if(cond, reason, 0, resume);
     }
 
     fn crc32c(&mut self, from: Ty, acc: Val<'c>, data: Val<'c>) -> Val<'c> {

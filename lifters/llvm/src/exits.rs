@@ -11,7 +11,7 @@ use inkwell::basic_block::BasicBlock;
 use inkwell::values::{
     BasicMetadataValueEnum, BasicValueEnum, CallSiteValue, InstructionOpcode, IntValue, PointerValue,
 };
-use xlate_abi::state::{CpuState, ExitReason, Helper, LOOKUP_ENTRIES, LinkSlot, LookupEntry, PASSED, RETURNED, Trap};
+use xlate_abi::state::{CpuState, ExitReason, Helper, LOOKUP_ENTRIES, LinkSlot, LookupEntry, PASSED, RETURNED};
 use xlate_x86::decode::Flags;
 use xlate_x86::emitter::{Indirect, Ty};
 use xlate_x86::lifter::STATUS;
@@ -402,14 +402,15 @@ impl<'c> Llvm<'c> {
         self.end();
     }
 
-    pub fn leave_if(&mut self, cond: IntValue<'c>, trap: Trap) {
+    /// Leaves if the condition holds, with the state as it is here and `rip` at `resume`.
+    pub fn leave_if(&mut self, cond: IntValue<'c>, reason: ExitReason, arg: u32, resume: u64) {
         let exit = match &self.unmended {
             // Where the registers are right, it leaves.
             Some(unmended) => unmended.redo,
             None => {
                 self.settle_single_flags(STATUS);
-                let resume = self.ir.i64(self.ip);
-                self.site(SiteKind::Leave { reason: ExitReason::Trap, arg: trap as u32, resume }, "trap")
+                let resume = self.ir.i64(resume);
+                self.site(SiteKind::Leave { reason, arg, resume }, "leave")
             }
         };
         let next = self.ir.block("");

@@ -1,7 +1,7 @@
 //! Control transfer (Intel SDM vol. 1, 5.1.7) and what leaves to the runtime: system calls and software interrupts.
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
-use xlate_abi::state::{ExitReason, RSP, Trap};
+use xlate_abi::state::{CpuState, ExitReason, RSP, Trap};
 
 use crate::emitter::{Bin, CondOp, Emitter, Indirect, Pred, Ty};
 use crate::isa::Semantics;
@@ -23,7 +23,7 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         Jrcxz_rel8_64 | Jecxz_rel8_64 => jrcxz,
         Syscall => |l, i| l.leave(ExitReason::Syscall, 0, i.next_ip()),
         Int3 => |l, i| trap(l, Trap::Breakpoint, i.next_ip()),
-        Int1 => |l, i| trap(l, Trap::SingleStep, i.next_ip()),
+        Int1 => |l, i| trap(l, Trap::Debug, i.next_ip()),
         Int_imm8 => int,
         _ if matches!(code.mnemonic(), Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2) => {
             |l, i| trap(l, Trap::InvalidOpcode, i.ip())
@@ -50,6 +50,7 @@ pub fn jmp<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
 
 fn jmp_indirect<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let target = l.read(i, 0);
+    l.require_canonical(target);
     l.jump_indirect(target, Indirect::Jump);
 }
 
@@ -62,6 +63,7 @@ pub fn call<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
 
 fn call_indirect<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let target = l.read(i, 0);
+    l.require_canonical(target);
     let return_to = l.imm(Ty::I64, i.next_ip());
     l.push(Ty::I64, return_to);
     l.jump_indirect(target, Indirect::Call { return_to: i.next_ip() });
@@ -69,12 +71,12 @@ fn call_indirect<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
 
 #[inline(always)]
 pub fn ret<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
-    let target = l.pop(Ty::I64);
-    if i.op_count() > 0 {
-        let rsp = l.e.gpr(RSP);
-        let new = l.e.address(Some(rsp), None, i64::from(i.immediate16()));
-        l.e.set_gpr(RSP, new);
-    }
+    let rsp = l.e.gpr(RSP);
+    let target = l.load(Ty::I64, rsp);
+    l.require_canonical(target);
+    let dropped = if i.op_count() > 0 { i64::from(i.immediate16()) } else { 0 };
+    let new = l.e.address(Some(rsp), None, i64::from(Ty::I64.bytes()) + dropped);
+    l.e.set_gpr(RSP, new);
     l.jump_indirect(target, Indirect::Ret);
 }
 
@@ -105,14 +107,19 @@ fn jrcxz<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     l.branch(c, i.near_branch_target(), i.next_ip());
 }
 
-/// `int n`: Linux lets user mode use the gates of #BP, #OF and of 32-bit system calls, which aren't implemented
-/// (arch/x86/kernel/idt.c); every other vector is #GP.
+/// `int n`: Linux lets user mode use the gates of #BP, #OF and of 32-bit system calls (arch/x86/kernel/idt.c); every other
+/// vector is #GP, whose error code names the gate (SDM vol. 3, 6.13).
 fn int<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     debug_assert_eq!(i.op0_kind(), OpKind::Immediate8);
     match i.immediate8() {
         3 => trap(l, Trap::Breakpoint, i.next_ip()),
         4 => trap(l, Trap::Overflow, i.next_ip()),
-        0x80 => l.leave(ExitReason::Unimplemented, 0, i.ip()),
-        _ => trap(l, Trap::GeneralProtection, i.ip()),
+        0x80 => l.leave(ExitReason::LegacySyscall, 0, i.next_ip()),
+        n => {
+            const IN_IDT: u64 = 2;
+            let code = l.imm(Ty::I32, u64::from(n) << 3 | IN_IDT);
+            l.e.state_store(Ty::I32, core::mem::offset_of!(CpuState, error_code), code);
+            trap(l, Trap::GeneralProtection, i.ip());
+        }
     }
 }

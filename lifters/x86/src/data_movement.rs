@@ -1,11 +1,12 @@
 //! Data movement: MOV and its extensions, stack, LEA, conversions (Intel SDM vol. 1, 5.1.1).
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
-use xlate_abi::state::{CpuState, FlagBytes, RAX, RBP, RBX, RDX, RSP};
+use xlate_abi::state::{CpuState, ExitReason, FlagBytes, RAX, RBP, RBX, RDX, RSP};
 
-use crate::emitter::{Bin, Emitter, Flag, Ty, Un};
+use crate::emitter::{Bin, Emitter, Flag, Pred, Ty, Un};
 use crate::isa::Semantics;
 use crate::lifter::Lifter;
+use crate::segments::read_selector;
 use crate::system;
 
 /// The chapter's instructions, one line each.
@@ -73,14 +74,9 @@ pub fn mov<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     l.write(i, 0, v);
 }
 
-/// The selectors that Linux gives 64-bit programs (arch/x86/include/asm/segment.h: `__USER_CS`, `__USER_DS`); the
-/// others are null unless a program loads them, which isn't implemented.
-fn selector(r: Register) -> u64 {
-    match r {
-        Register::CS => 0x33,
-        Register::SS => 0x2b,
-        _ => 0,
-    }
+/// Where the state has the selector of a segment register.
+pub fn selector_of(number: usize) -> usize {
+    core::mem::offset_of!(CpuState, selectors) + 2 * number
 }
 
 fn mov_from_segment<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
@@ -89,7 +85,8 @@ fn mov_from_segment<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
         OpKind::Register => l.ty(i, 0),
         _ => Ty::I16,
     };
-    let v = l.imm(ty, selector(i.op1_register()));
+    let v = read_selector(l, i.op1_register());
+    let v = l.zcast(Ty::I16, ty, v);
     if i.op0_kind() == OpKind::Register {
         l.set_reg(i.op0_register(), v);
     } else {
@@ -152,7 +149,7 @@ pub fn lea<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
 }
 
 /// The width of a stack slot that PUSH or POP moves.
-fn stack_ty(i: &Instruction) -> Ty {
+pub fn stack_ty(i: &Instruction) -> Ty {
     match i.stack_pointer_increment().unsigned_abs() {
         2 => Ty::I16,
         _ => Ty::I64,
@@ -167,7 +164,10 @@ pub fn push<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     }
     let ty = stack_ty(i);
     let v = match i.op0_kind() {
-        OpKind::Register => l.imm(ty, selector(i.op0_register())),
+        OpKind::Register => {
+            let v = read_selector(l, i.op0_register());
+            l.zcast(Ty::I16, ty, v)
+        }
         OpKind::Memory => l.read(i, 0),
         _ => l.imm(ty, i.immediate(0)),
     };
@@ -193,7 +193,7 @@ pub fn pop<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     l.e.set_gpr(RSP, new);
 }
 
-const OTHER_FLAGS: usize = core::mem::offset_of!(CpuState, flags) + core::mem::offset_of!(FlagBytes, other);
+pub const OTHER_FLAGS: usize = core::mem::offset_of!(CpuState, flags) + core::mem::offset_of!(FlagBytes, other);
 
 /// Where RFLAGS holds the flags that are conditions here.
 const PLACES: [(Flag, u64); 6] =
@@ -228,11 +228,20 @@ fn or_bit<E: Emitter>(l: &mut Lifter<'_, E>, v: E::Val, c: E::Cond, place: u64) 
     l.bin(Bin::Or, Ty::I64, v, bit)
 }
 
-/// User mode changes neither IF nor IOPL; the 16-bit form doesn't reach AC and ID (SDM vol. 2, POPF).
+/// With TF or AC set, the dispatcher goes on instruction by instruction.
 fn popf<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let ty = stack_ty(i);
     let v = l.pop(ty);
     let v = l.zcast(ty, Ty::I64, v);
+    let other = load_flags(l, ty, v);
+    let watched = l.bin_imm(Bin::And, Ty::I8, other, FlagBytes::WATCHED.into());
+    let watched = l.cmp_imm(Pred::Ne, Ty::I8, watched, 0);
+    l.exit_if(watched, ExitReason::Continue, i.next_ip());
+}
+
+/// Takes the flags over from a 64-bit value, as an operand of type `ty` has them; gives [`FlagBytes::other`]. User mode changes
+/// neither IF nor IOPL; the 16-bit form doesn't reach AC and ID (SDM vol. 2, POPF).
+pub fn load_flags<E: Emitter>(l: &mut Lifter<'_, E>, ty: Ty, v: E::Val) -> E::Val {
     for (flag, place) in PLACES {
         let c = l.bit(Ty::I64, v, place as u32);
         l.set_flag(flag, c);
@@ -249,6 +258,7 @@ fn popf<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
         other = l.bin(Bin::Or, Ty::I8, other, bit);
     }
     l.e.state_store(Ty::I8, OTHER_FLAGS, other);
+    other
 }
 
 /// Makes a stack frame with `level - 1` copied frame pointers (SDM vol. 2, ENTER).
@@ -275,8 +285,8 @@ fn enter<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     }
     let pushed = if level > 0 { level + 1 } else { 1 };
     let top = l.e.address(Some(rsp), None, -slot * pushed - size);
-    // The new top must be writable; reading it finds nearly as much, and disturbs nothing.
-    l.load(ty, top);
+    // The new top must be writable.
+    l.require_writable(top);
     let frame = l.zcast(Ty::I64, ty, frame);
     l.set_reg(if ty == Ty::I16 { Register::BP } else { Register::RBP }, frame);
     l.e.set_gpr(RSP, top);

@@ -218,7 +218,11 @@ pub fn ends_block(i: &Instruction) -> bool {
 
 /// Whether an instruction that ends its block still goes on right behind it.
 pub fn falls_through(i: &Instruction) -> bool {
-    i.flow_control() == FlowControl::Next && !repeats(i) && !retries(i) && !system::is_privileged(i.code())
+    i.flow_control() == FlowControl::Next && !repeats(i) && !retries(i) && !always_traps(i.code())
+}
+
+fn always_traps(code: Code) -> bool {
+    system::is_privileged(code) || system::is_undefined(code)
 }
 
 /// Instructions that change MXCSR: float operations must not be moved across them, so they end their block.
@@ -302,9 +306,17 @@ fn fixed_nonzero_count(i: &Instruction, op: u32) -> bool {
 fn mark_live(insns: &mut [Insn], out: Flags) {
     let mut live = out;
     for insn in insns.iter_mut().rev() {
+        // Where it sets TF or AC, the flags are seen at the next instruction.
+        live = if loads_flags(&insn.raw) { ALL_FLAGS } else { live };
         insn.set_live(live);
         live = before(&insn.raw, live);
     }
+}
+
+/// POPF and IRET.
+fn loads_flags(i: &Instruction) -> bool {
+    use Mnemonic::*;
+    matches!(i.mnemonic(), Popf | Popfd | Popfq | Iret | Iretd | Iretq)
 }
 
 /// Flags that an instruction or something behind it may read, where something behind it may read `live`.

@@ -478,6 +478,8 @@ pub trait Emitter: Sized {
     ) -> [Self::Val; N];
     /// Raises the exception, with the state as it was before this instruction, if the condition holds (it is unlikely).
     fn trap_if(&mut self, cond: Self::Cond, trap: Trap);
+    /// Leaves to the runtime with the state as it is now and `rip` at `resume`, if the condition holds (it is unlikely).
+    fn exit_if(&mut self, cond: Self::Cond, reason: ExitReason, resume: u64);
 
     /// CRC32: an I32 carried on by a value of type `from`. To be overridden where the host has an instruction for it.
     fn crc32c(&mut self, from: Ty, acc: Self::Val, data: Self::Val) -> Self::Val {

@@ -513,6 +513,13 @@ impl Emitter for Interpreter {
         }
     }
 
+    fn exit_if(&mut self, cond: bool, reason: ExitReason, resume: u64) {
+        if cond {
+            self.state.rip = resume;
+            self.raise(reason, 0);
+        }
+    }
+
     #[inline(always)]
     fn load(&mut self, ty: Ty, addr: u64) -> u64 {
         let v = match ty {
@@ -553,8 +560,14 @@ impl Emitter for Interpreter {
     }
 
     fn vstore(&mut self, bits: u32, addr: u64, v: V) {
-        // SAFETY: as for `vload`.
-        unsafe { core::ptr::copy_nonoverlapping(v.0.as_ptr(), addr as *mut u8, bits as usize / 8) };
+        // By the host's own stores of that width, because a store over two pages writes all or nothing.
+        match bits {
+            64 => self.store(Ty::I64, addr, v.lane(VTy { lane: Lane::I64, bits }, 0)),
+            // SAFETY: as for `vload`.
+            128 => unsafe { vector::store16(addr as *mut u8, &v) },
+            // SAFETY: as for `vload`.
+            _ => unsafe { core::ptr::copy_nonoverlapping(v.0.as_ptr(), addr as *mut u8, bits as usize / 8) },
+        }
     }
 
     fn atomic_rmw(&mut self, op: Rmw, ty: Ty, addr: u64, v: u64) -> u64 {

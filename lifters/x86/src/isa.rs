@@ -10,7 +10,9 @@ use iced_x86::{Code, CpuidFeature, DecoderOptions, Instruction};
 use crate::emitter::Emitter;
 use crate::interpreter::Interpreter;
 use crate::lifter::Lifter;
-use crate::{arithmetic, bit, control, data_movement, exchange, flag_control, logic, shift, sse, string, system, x87};
+use crate::{
+    arithmetic, bit, control, data_movement, exchange, flag_control, logic, segments, shift, sse, string, system, x87,
+};
 
 /// An instruction's meaning for one engine.
 pub type Semantics<E> = fn(&mut Lifter<'_, E>, &Instruction);
@@ -18,7 +20,7 @@ pub type Semantics<E> = fn(&mut Lifter<'_, E>, &Instruction);
 /// A chapter's table: the meaning of an instruction code, if the chapter has it.
 type Chapter<E> = fn(Code) -> Option<Semantics<E>>;
 
-const CHAPTERS: usize = 12;
+const CHAPTERS: usize = 13;
 
 fn chapters<E: Emitter>() -> [Chapter<E>; CHAPTERS] {
     [
@@ -32,6 +34,7 @@ fn chapters<E: Emitter>() -> [Chapter<E>; CHAPTERS] {
         control::lookup::<E>,
         flag_control::lookup::<E>,
         system::lookup::<E>,
+        segments::lookup::<E>,
         sse::lookup::<E>,
         x87::lookup::<E>,
     ]
@@ -58,6 +61,11 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         NOT_IMPLEMENTED => None,
         n => chapters::<E>()[usize::from(n)](code),
     }
+}
+
+/// Whether an instruction raises #UD here whatever its operands are, because a program has no use of it.
+pub fn is_undefined(code: Code) -> bool {
+    system::is_undefined(code)
 }
 
 /// Whether an instruction code has a meaning; cheaper than [`lookup`].

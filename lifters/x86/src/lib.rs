@@ -1,6 +1,7 @@
 //! x86-64: decoding, flag analysis, the meaning of instructions over a generic [`Emitter`], and tier 0,
 //! the interpreter. Knows no back end.
 
+pub mod accesses;
 pub mod decode;
 pub mod emitter;
 pub mod interpreter;
@@ -18,6 +19,7 @@ mod exchange;
 mod flag_control;
 mod logic;
 pub mod operands;
+pub mod segments;
 mod shift;
 mod sse;
 mod string;

@@ -382,6 +382,12 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         self.e.atomic_rmw(op, ty, addr, v)
     }
 
+    /// Faults unless the byte can be written; it stays as it is.
+    pub fn require_writable(&mut self, addr: E::Val) {
+        let nothing = self.e.state_load(Ty::I8, core::mem::offset_of!(CpuState, zero));
+        self.atomic_rmw(Rmw::Or, Ty::I8, addr, nothing);
+    }
+
     /// [`Emitter::cmpxchg`].
     pub fn cmpxchg(&mut self, ty: Ty, addr: E::Val, expected: E::Val, new: E::Val) -> E::Val {
         self.fault_point();
@@ -408,6 +414,29 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         // Its handler may let the guest go on behind it.
         self.flush_flags();
         self.e.trap_if(cond, trap);
+    }
+
+    /// [`Emitter::exit_if`].
+    pub fn exit_if(&mut self, cond: E::Cond, reason: ExitReason, resume: u64) {
+        self.flush_flags();
+        self.e.exit_if(cond, reason, resume);
+    }
+
+    /// Whether an address isn't canonical: bits 63 to 47 aren't equal (SDM vol. 1, 3.3.7.1).
+    pub fn is_noncanonical(&mut self, addr: E::Val) -> E::Cond {
+        let shifted = self.bin_imm(Bin::Shl, Ty::I64, addr, 16);
+        let canonical = self.bin_imm(Bin::Ashr, Ty::I64, shifted, 16);
+        self.e.cmp(Pred::Ne, Ty::I64, addr, canonical)
+    }
+
+    /// #GP at a transfer whose target isn't canonical (SDM vol. 2, JMP, CALL, RET). Where no handler looks at the registers,
+    /// the dispatcher finds such targets as it finds all that have no code.
+    #[inline(always)]
+    pub fn require_canonical(&mut self, target: E::Val) {
+        if self.precise {
+            let bad = self.is_noncanonical(target);
+            self.trap_if(bad, Trap::GeneralProtection);
+        }
     }
 
     /// #GP unless the address is a multiple of `bytes`, as for MOVAPS (SDM vol. 1, 4.1.1 and vol. 3, table 6-7).

@@ -1,8 +1,9 @@
 //! Shifts and rotates (Intel SDM vol. 1, 5.1.5), and BMI2's forms without flags.
 //!
 //! Counts are taken modulo 32, or 64 for 64-bit operands. A count of zero leaves every flag as it is; where that is
-//! only known at run time, each flag is selected. OF is defined for a count of one only, so its formula is the
-//! one for that count whatever the count is.
+//! only known at run time, each flag is selected. OF is defined for a count of one only; for the others it is
+//! mostly what the formula for that count gives, for RCL, RCR, SHLD and SHRD (as Intel's processors have it) of the operand
+//! as it was.
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, RflagsBits};
 
@@ -197,14 +198,19 @@ fn rotate<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, op: Bin) {
 fn rotate_carry<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, left: bool) {
     let ty = l.ty(i, 0);
     let place = l.place(i, 0);
-    let count = count(l, i, 1, ty, Ty::I64);
+    // A multiple of width + 1 counts as zero.
+    let count = match count(l, i, 1, ty, Ty::I64) {
+        Count::Known(n) => Count::Known(reduced(ty, n)),
+        Count::Unknown(v, _) if ty < Ty::I32 => {
+            let n = l.bin_imm(Bin::Urem, Ty::I64, v, u64::from(ty.bits()) + 1);
+            let zero = l.cmp_imm(Pred::Eq, Ty::I64, n, 0);
+            Count::Unknown(n, zero)
+        }
+        unknown => unknown,
+    };
     let a = l.get(place);
     let carry_in = l.flag(Flag::Cf);
-    let n = match count {
-        Count::Known(n) => l.imm(Ty::I64, reduced(ty, n)),
-        Count::Unknown(v, _) if ty < Ty::I32 => l.bin_imm(Bin::Urem, Ty::I64, v, u64::from(ty.bits()) + 1),
-        Count::Unknown(v, _) => v,
-    };
+    let n = count.value(l, Ty::I64);
     let (r, carry_out) = if ty == Ty::I64 {
         rotate_carry_64(l, a, carry_in, n, left)
     } else {
@@ -216,11 +222,10 @@ fn rotate_carry<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, left: bool) 
     }
     let top = ty.bits() - 1;
     count.set_flag(l, Flag::Of, |l| {
-        let sign = l.bit(ty, r, top);
-        let other = if left { carry_out } else { l.bit(ty, r, top - 1) };
-        l.e.cond_op(crate::emitter::CondOp::Xor, sign, other)
+        let sign = l.bit(ty, a, top);
+        let next = if left { l.bit(ty, a, top - 1) } else { carry_in };
+        l.e.cond_op(crate::emitter::CondOp::Xor, sign, next)
     });
-    // A count that is a multiple of width + 1 keeps CF; the rotation by zero gives it back.
     count.set_flag(l, Flag::Cf, |_| carry_out);
 }
 
@@ -308,8 +313,10 @@ fn shift_double<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, left: bool) 
         return;
     }
     count.set_flag(l, Flag::Of, |l| {
-        let changed = l.bin(Bin::Xor, ty, a, r);
-        sign_bit(l, ty, changed)
+        let top = ty.bits() - 1;
+        let sign = l.bit(ty, a, top);
+        let next = if left { l.bit(ty, a, top - 1) } else { l.bit(ty, b, 0) };
+        l.e.cond_op(crate::emitter::CondOp::Xor, sign, next)
     });
     count.set_flag(l, Flag::Cf, |_| carry);
     count.set_by_result(l, ty, r);
@@ -342,8 +349,8 @@ fn shift_double_64<E: Emitter>(
     (l.bin(Bin::Or, Ty::I64, moved, fill), carry)
 }
 
-/// In 64 bits, where the operands fit side by side. For 16-bit operands the source follows twice: the manual leaves
-/// counts above 16 undefined, and processors go on so.
+/// In 64 bits, where the operands fit side by side. For 16-bit operands the destination follows once more: the manual leaves
+/// counts above 16 undefined, and Intel's processors go on so.
 fn shift_double_narrow<E: Emitter>(
     l: &mut Lifter<'_, E>,
     ty: Ty,
@@ -357,8 +364,7 @@ fn shift_double_narrow<E: Emitter>(
     let a = l.zcast(ty, wide, a);
     let b = l.zcast(ty, wide, b);
     let parts: &[E::Val] = match (ty, left) {
-        (Ty::I16, true) => &[a, b, b],
-        (Ty::I16, false) => &[b, b, a],
+        (Ty::I16, _) => &[a, b, a],
         (_, true) => &[a, b],
         (_, false) => &[b, a],
     };
@@ -368,9 +374,8 @@ fn shift_double_narrow<E: Emitter>(
         x = l.bin(Bin::Or, wide, x, *part);
     }
     let all = width * parts.len() as u64;
-    // Beyond the destination's width CF is clear.
-    let place = last_out(l, width, n, left);
-    let carry = bit_at(l, wide, a, place);
+    let place = last_out(l, all, n, left);
+    let carry = bit_at(l, wide, x, place);
     let r = if left {
         let r = l.bin(Bin::Shl, wide, x, n);
         l.bin_imm(Bin::Lshr, wide, r, all - width)

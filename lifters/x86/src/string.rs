@@ -145,11 +145,26 @@ fn bulk_applies(i: &Instruction) -> bool {
     !narrow(i) && !matches!(i.memory_segment(), Register::FS | Register::GS)
 }
 
+/// With 32-bit addresses, processors clear the upper half of the count before they look at it, and of MOVS's and STOS's index
+/// registers, too: whether there is anything to do or not, and even if the first step faults.
+fn cut_registers<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, indices: bool) {
+    if !narrow(i) {
+        return;
+    }
+    let kinds = [(OpKind::MemorySegESI, Register::ESI), (OpKind::MemoryESEDI, Register::EDI)];
+    let used = kinds.into_iter().filter(|(kind, _)| indices && (0..i.op_count()).any(|n| i.op_kind(n) == *kind));
+    for register in used.map(|(_, register)| register).chain([Register::ECX]) {
+        let v = l.reg(register);
+        l.set_reg(register, v);
+    }
+}
+
 /// MOVS, STOS, LODS: while the count lasts.
 fn repeat<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, bulk: Option<Helper>, step: Step<E>) {
     if !repeats(i) {
         return step(l, i);
     }
+    cut_registers(l, i, bulk.is_some());
     if let Some(helper) = bulk.filter(|_| bulk_applies(i)) {
         let size = l.imm(Ty::I64, u64::from(element(i).bytes()));
         l.call_helper(helper, &[size]);
@@ -181,6 +196,7 @@ fn repeat_while_equal<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, step: 
     if !repeats(i) {
         return step(l, i);
     }
+    cut_registers(l, i, false);
     let (ty, [.., counter]) = index_registers(i);
     let count = l.reg(counter);
     let some = l.cmp_imm(Pred::Ne, ty, count, 0);

@@ -5,7 +5,7 @@ use iced_x86::{Code, Instruction, Mnemonic};
 use xlate_abi::state::{CpuState, Helper, RCX, Trap};
 
 use crate::control::trap;
-use crate::emitter::{Bin, Emitter, Flag, Pred, Ty};
+use crate::emitter::{Emitter, Flag, Ty};
 use crate::isa::Semantics;
 use crate::lifter::Lifter;
 
@@ -30,8 +30,61 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         // Without shadow stacks these leave their operand (SDM vol. 2, RDSSPD/RDSSPQ).
         Rdsspd | Rdsspq => nop,
         _ if is_privileged(code) => |l, i| trap(l, Trap::GeneralProtection, i.ip()),
+        _ if is_undefined(code) => |l, i| trap(l, Trap::InvalidOpcode, i.ip()),
         _ => return None,
     })
+}
+
+/// Whether an instruction always raises #UD in a program: it is of another mode, for a hypervisor, or of an extension that
+/// no processor announces here. SYSENTER is none in 64-bit mode on AMD's processors.
+pub fn is_undefined(code: Code) -> bool {
+    use Mnemonic::*;
+    matches!(
+        code.mnemonic(),
+        Rsm | Sysenter
+            | Getsec
+            | Clac
+            | Stac
+            | Monitor
+            | Mwait
+            | Umonitor
+            | Umwait
+            | Tpause
+            | Pconfig
+            | Encls
+            | Enclu
+            | Enclv
+            | Vmcall
+            | Vmmcall
+            | Vmlaunch
+            | Vmresume
+            | Vmxoff
+            | Vmxon
+            | Vmread
+            | Vmwrite
+            | Vmptrld
+            | Vmptrst
+            | Vmclear
+            | Vmfunc
+            | Vmrun
+            | Vmload
+            | Vmsave
+            | Stgi
+            | Clgi
+            | Skinit
+            | Invlpga
+            | Invept
+            | Invvpid
+            | Xstore
+            | Xcryptecb
+            | Xcryptcbc
+            | Xcryptctr
+            | Xcryptcfb
+            | Xcryptofb
+            | Montmul
+            | Xsha1
+            | Xsha256
+    )
 }
 
 /// Whether an instruction always raises #GP in user mode. (CLAC, STAC and others raise #UD there: those aren't listed.)
@@ -39,9 +92,8 @@ pub fn is_privileged(code: Code) -> bool {
     use Mnemonic::*;
     match code.mnemonic() {
         Cli | Sti | Hlt | In | Out | Insb | Insw | Insd | Outsb | Outsw | Outsd | Clts | Invd | Wbinvd | Invlpg
-        | Lgdt | Lidt | Lldt | Ltr | Lmsw | Rdmsr | Wrmsr | Rdpmc | Swapgs | Sysret | Sysretq | Sysexit | Sysexitq => {
-            true
-        }
+        | Lgdt | Lidt | Lldt | Ltr | Lmsw | Rdmsr | Wrmsr | Rdpmc | Swapgs | Sysret | Sysretq | Sysexit | Sysexitq
+        | Wbnoinvd | Invpcid | Xsetbv => true,
         Mov => moves_control_register(code),
         _ => false,
     }
@@ -122,9 +174,7 @@ fn write_base<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, field: usize) 
     let v = l.read(i, 0);
     let v = l.zcast(ty, Ty::I64, v);
     if ty == Ty::I64 {
-        let shifted = l.bin_imm(Bin::Shl, Ty::I64, v, 16);
-        let canonical = l.bin_imm(Bin::Ashr, Ty::I64, shifted, 16);
-        let bad = l.e.cmp(Pred::Ne, Ty::I64, v, canonical);
+        let bad = l.is_noncanonical(v);
         l.trap_if(bad, Trap::GeneralProtection);
     }
     l.e.state_store(Ty::I64, field, v);

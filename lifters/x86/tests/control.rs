@@ -162,7 +162,7 @@ fn divisions() {
 fn exceptions() {
     let cases: [(Code, Trap, u64); 6] = [
         (|a| a.int3(), Trap::Breakpoint, PC + 1),
-        (|a| a.int1(), Trap::SingleStep, PC + 1),
+        (|a| a.int1(), Trap::Debug, PC + 1),
         (|a| a.int(4), Trap::Overflow, PC + 2),
         (|a| a.int(5), Trap::GeneralProtection, PC),
         (|a| a.ud2(), Trap::InvalidOpcode, PC),
@@ -179,7 +179,44 @@ fn leaving_for_the_kernel() {
     let g = Guest::new().run(|a| a.syscall());
     assert_eq!((g.state.exit_reason, g.state.rip), (ExitReason::Syscall as u32, PC + 2));
     let g = Guest::new().run(|a| a.int(0x80));
-    assert_eq!((g.state.exit_reason, g.state.rip), (ExitReason::Unimplemented as u32, PC));
+    assert_eq!((g.state.exit_reason, g.state.rip), (ExitReason::LegacySyscall as u32, PC + 2));
+}
+
+#[test]
+fn error_codes_name_the_gate() {
+    let g = Guest::new().run(|a| a.int(5));
+    assert_eq!(g.state.error_code, 5 << 3 | 2);
+}
+
+#[test]
+fn transfers_to_no_address_fault_by_themselves() {
+    const BAD: u64 = 1 << 63;
+    for code in [(|a| a.jmp(rax)) as Code, |a| a.call(rax)] {
+        let g = Guest::new().with(RAX, BAD).run(code);
+        assert_eq!((g.trap(), g.state.rip), (Some(Trap::GeneralProtection), PC));
+        assert_eq!(g.state.gpr[RSP], g.stack[MIDDLE..].as_ptr() as u64, "nothing is pushed");
+    }
+    let g = Guest::new().with(RAX, BAD).run(|a| {
+        a.push(rax)?;
+        a.ret()
+    });
+    assert_eq!((g.trap(), g.state.rip), (Some(Trap::GeneralProtection), PC + 1));
+}
+
+#[test]
+fn flags_that_want_every_instruction_watched_leave() {
+    let load = |flags: u64| {
+        Guest::new().with(RAX, flags).run(|a| {
+            a.push(rax)?;
+            a.popfq()?;
+            a.nop()
+        })
+    };
+    for (flags, leaves) in [(rflags::TF, true), (rflags::AC, true), (rflags::CF | rflags::ID, false)] {
+        let g = load(flags);
+        assert_eq!((g.state.exit_reason, g.state.rip == PC + 2), (ExitReason::Continue as u32, leaves), "{flags:#x}");
+        assert_eq!(g.state.flags.are_watched(), leaves);
+    }
 }
 
 #[test]

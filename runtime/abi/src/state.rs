@@ -32,8 +32,11 @@ pub mod rflags {
     pub const OF: u64 = 1 << 11;
     /// Nested task: user code may set it, and nothing happens before an IRET.
     pub const NT: u64 = 1 << 14;
-    /// Alignment check and CPUID-probe bits: user code may toggle them, nothing else happens.
+    /// Resume flag: set in what a fault saves, so that the instruction is tried again without a debug exception.
+    pub const RF: u64 = 1 << 16;
+    /// Alignment check: misaligned accesses raise #AC.
     pub const AC: u64 = 1 << 18;
+    /// Programs toggle it to find out whether there is CPUID; nothing else happens.
     pub const ID: u64 = 1 << 21;
     pub const STATUS: u64 = CF | PF | AF | ZF | SF | OF;
 }
@@ -144,6 +147,35 @@ impl FlagOrigin {
     }
 }
 
+impl FlagBytes {
+    /// The bits of [`Self::other`] with which each instruction has to be looked at by itself: AC and TF.
+    pub const WATCHED: u8 = 0b101;
+    /// AC in [`Self::other`].
+    pub const AC: u8 = 0b001;
+    /// TF in [`Self::other`].
+    pub const TRAP: u8 = 0b100;
+
+    /// Whether TF or AC is set: code runs instruction by instruction then.
+    #[inline]
+    pub fn are_watched(&self) -> bool {
+        self.other & Self::WATCHED != 0
+    }
+}
+
+/// Numbers of the segment registers as instructions encode them (Intel SDM vol. 2, table 2-8 and B-8).
+pub mod segment {
+    pub const ES: usize = 0;
+    pub const CS: usize = 1;
+    pub const SS: usize = 2;
+    pub const DS: usize = 3;
+    pub const FS: usize = 4;
+    pub const GS: usize = 5;
+    /// The code and the stack segment of 64-bit programs under Linux (arch/x86/include/asm/segment.h: `__USER_CS`,
+    /// `__USER_DS`).
+    pub const USER_CS: u16 = 0x33;
+    pub const USER_DS: u16 = 0x2b;
+}
+
 /// One x87 register as FXSAVE stores it: 80 significant bits in 16 bytes.
 pub type X87Reg = [u8; 16];
 
@@ -237,17 +269,19 @@ pub enum ExitReason {
     /// `pending` was seen non-zero at a safepoint; `rip` is where to go on.
     Safepoint = 4,
     /// A synchronous exception; `exit_arg` is a [`Trap`] and `rip` the faulting instruction
-    /// (for `Breakpoint` and `SingleStep`, the next one, as on hardware).
+    /// (for `Breakpoint` and `Debug`, the next one, as on hardware).
     Trap = 5,
     /// An instruction that isn't implemented, at `rip`; the runtime names it and delivers SIGILL.
     Unimplemented = 6,
     /// Code at `rip` can't be fetched (unmapped or not executable): SIGSEGV at the fetch.
     FetchFault = 7,
+    /// `int 0x80`, a system call of 32-bit programs; `rip` is behind it.
+    LegacySyscall = 8,
 }
 
 impl ExitReason {
     /// By number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Continue,
         Self::Link,
         Self::Syscall,
@@ -256,6 +290,7 @@ impl ExitReason {
         Self::Trap,
         Self::Unimplemented,
         Self::FetchFault,
+        Self::LegacySyscall,
     ];
 
     /// The reason with this number, as translated code stores it.
@@ -271,15 +306,18 @@ impl ExitReason {
 pub enum Trap {
     /// #DE: SIGFPE, FPE_INTDIV.
     Divide = 0,
-    /// #DB after `int1` or with TF set: SIGTRAP.
-    SingleStep = 1,
+    /// #DB by `int1`: SIGTRAP. (Single steps are the dispatcher's.)
+    Debug = 1,
     /// #BP, `int3`: SIGTRAP.
     Breakpoint = 3,
     /// #OF by `int 4`: SIGSEGV, SI_KERNEL, address 0, with `rip` behind it.
     Overflow = 4,
     /// #UD, `ud2`: SIGILL, ILL_ILLOPN.
     InvalidOpcode = 6,
-    /// #GP: SIGSEGV, SI_KERNEL, address 0 (misaligned `movaps`, privileged instructions, non-canonical addresses).
+    /// #SS: SIGBUS, SI_KERNEL, address 0 (a non-canonical address in the stack segment).
+    StackFault = 12,
+    /// #GP: SIGSEGV, SI_KERNEL, address 0 (misaligned `movaps`, privileged instructions, non-canonical addresses). Its
+    /// error code is in [`CpuState::error_code`].
     GeneralProtection = 13,
     /// #MF: x87 exception, SIGFPE.
     X87 = 16,
@@ -290,12 +328,13 @@ pub enum Trap {
 }
 
 impl Trap {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Divide,
-        Self::SingleStep,
+        Self::Debug,
         Self::Breakpoint,
         Self::Overflow,
         Self::InvalidOpcode,
+        Self::StackFault,
         Self::GeneralProtection,
         Self::X87,
         Self::Alignment,
@@ -327,6 +366,12 @@ pub struct CpuState {
     pub exit_reason: u32,
     /// Argument of the exit: a [`Trap`] or a block id.
     pub exit_arg: u32,
+    /// The error code of a #GP, zero but while the exception is on its way to the runtime.
+    pub error_code: u32,
+    /// Always zero: for accesses that change nothing and that no compiler may leave out because it sees so.
+    pub zero: u32,
+    /// Selectors, by [`segment`]'s numbers. The bases of FS and GS are apart.
+    pub selectors: [u16; 8],
     /// Address of the [`LinkSlot`] that was taken unlinked.
     pub link_slot: u64,
     /// Address of `[LookupEntry; LOOKUP_ENTRIES]`.
@@ -367,6 +412,14 @@ impl Default for CpuState {
             pending: 0,
             exit_reason: 0,
             exit_arg: 0,
+            error_code: 0,
+            zero: 0,
+            selectors: {
+                let mut selectors = [0; 8];
+                selectors[segment::CS] = segment::USER_CS;
+                selectors[segment::SS] = segment::USER_DS;
+                selectors
+            },
             link_slot: 0,
             lookup: 0,
             exit_stub: 0,
@@ -504,6 +557,9 @@ pub enum Helper {
     SettleFlags,
     /// Returns the status flags ([`CpuState::status_bits`]). It changes nothing.
     StatusBits,
+    /// What a segment selector stands for, or its load into a segment register: a0 is the request, a1 the selector (see
+    /// `xlate_x86::segments`).
+    Segment,
 }
 
 impl Helper {
@@ -532,6 +588,7 @@ impl Helper {
         Self::X87,
         Self::SettleFlags,
         Self::StatusBits,
+        Self::Segment,
     ];
 
     /// Byte offset of the entry point in the helper table.
@@ -558,7 +615,7 @@ impl Helper {
 }
 
 /// Number of [`Helper`]s.
-pub const HELPER_COUNT: usize = 24;
+pub const HELPER_COUNT: usize = 25;
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@ use xlate_x86::emitter::{Fty, Rounding};
 use xlate_x86::interpreter::float;
 
 use super::{cpuid, fpmode};
+use core::sync::atomic::{AtomicU8, Ordering};
 
 /// Entry points in the order of [`Helper`].
 pub fn table() -> &'static [u64; HELPER_COUNT] {
@@ -42,6 +43,7 @@ fn entry(helper: Helper) -> u64 {
         Helper::X87 => xlate_x86::x87::unit::execute as *const (),
         Helper::SettleFlags => do_settle_flags as *const (),
         Helper::StatusBits => do_status_bits as *const (),
+        Helper::Segment => do_segment as *const (),
     };
     f as u64
 }
@@ -102,6 +104,10 @@ extern "C" fn do_store_mxcsr(state: &mut CpuState) -> u64 {
     u64::from(state.mxcsr)
 }
 
+extern "C" fn do_segment(state: &mut CpuState, request: u64, selector: u64) -> u64 {
+    xlate_x86::segments::answer(state, request, selector as u16, processor_and_node)
+}
+
 /// Byte offsets in the FXSAVE image (Intel SDM vol. 1, table 10-2).
 mod fx {
     pub const FIP: usize = 8;
@@ -147,9 +153,11 @@ pub fn fxsave_image(state: &CpuState, mxcsr: u32, rex_w: bool) -> [u8; fx::WRITT
 extern "C" fn do_fxsave(state: &mut CpuState, addr: u64, rex_w: u64) -> u64 {
     state.mxcsr = fpmode::store(state.mxcsr);
     let image = fxsave_image(state, state.mxcsr, rex_w != 0);
-    // SAFETY: guest accesses; faults are the guest's (see the module).
+    // SAFETY: guest accesses; faults are the guest's (see the module). The last byte first, because nothing may be written
+    // if the operand's second page can't be.
     unsafe {
-        core::ptr::read_volatile(addr.wrapping_add(fx::AREA - 1) as *const u8);
+        let last = addr.wrapping_add(fx::AREA - 1) as *mut u8;
+        AtomicU8::from_ptr(last).fetch_or(state.zero as u8, Ordering::SeqCst);
         core::ptr::copy_nonoverlapping(image.as_ptr(), addr as *mut u8, image.len());
     }
     0
@@ -327,7 +335,7 @@ fn movs_chunk(from: u64, to: u64, count: u64, size: u64) -> u64 {
 }
 
 extern "C" fn do_rep_movs(state: &mut CpuState, size: u64) -> u64 {
-    if state.flags.df != 0 {
+    if state.flags.df != 0 || state.flags.are_watched() {
         return 0;
     }
     while state.gpr[RCX] != 0 && pending(state) == 0 {
@@ -352,7 +360,7 @@ extern "C" fn do_rep_movs(state: &mut CpuState, size: u64) -> u64 {
 }
 
 extern "C" fn do_rep_stos(state: &mut CpuState, size: u64) -> u64 {
-    if state.flags.df != 0 {
+    if state.flags.df != 0 || state.flags.are_watched() {
         return 0;
     }
     while state.gpr[RCX] != 0 && pending(state) == 0 {
@@ -415,10 +423,17 @@ extern "C" fn do_status_bits(state: &CpuState) -> u64 {
     state.status_bits()
 }
 
+/// Linux's number for programs: the processor's, and its node's from bit 12 on (arch/x86/include/asm/segment.h:
+/// `vdso_encode_cpunode`).
+fn processor_and_node() -> u32 {
+    let (mut processor, mut node) = (0u32, 0u32);
+    // SAFETY: writes the two numbers it is given.
+    unsafe { libc::syscall(libc::SYS_getcpu, &raw mut processor, &raw mut node, 0) };
+    node << 12 | processor
+}
+
 extern "C" fn do_processor_id(_: &CpuState) -> u64 {
-    // SAFETY: no arguments.
-    let n = unsafe { libc::sched_getcpu() };
-    u64::from(n.max(0) as u32)
+    processor_and_node().into()
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod pace;
 mod pages;
 mod perf_map;
 mod promote;
+mod step;
 mod stored;
 mod surroundings;
 mod table;
@@ -58,6 +59,10 @@ use workers::Workers;
 pub enum Exit {
     /// `rip` is behind the `syscall` instruction; rcx and r11 are not set yet.
     Syscall,
+    /// The same for `int 0x80`, a system call of 32-bit programs, which leaves rcx and r11 alone.
+    LegacySyscall,
+    /// An instruction was executed with TF set. `unfinished`: it is a repeated one that goes on.
+    Stepped { unfinished: bool },
     /// The instruction at `rip` raised an exception of its own.
     Trap(Trap),
     /// The instruction at `rip` has no semantics yet.
@@ -72,7 +77,16 @@ pub enum Exit {
 
 impl Exit {
     /// What the kinds are called, by [`Exit::kind`].
-    const NAMES: [&'static str; 6] = ["syscall", "trap", "unimplemented", "fetch fault", "safepoint", "memory fault"];
+    const NAMES: [&'static str; 8] = [
+        "syscall",
+        "trap",
+        "unimplemented",
+        "fetch fault",
+        "safepoint",
+        "memory fault",
+        "32-bit syscall",
+        "single step",
+    ];
 
     fn kind(self) -> usize {
         match self {
@@ -82,6 +96,8 @@ impl Exit {
             Self::FetchFault => 3,
             Self::Safepoint => 4,
             Self::HostFault => 5,
+            Self::LegacySyscall => 6,
+            Self::Stepped { .. } => 7,
         }
     }
 }
@@ -165,6 +181,8 @@ pub struct Parted {
 pub struct Engine {
     thresholds: Thresholds,
     precise: bool,
+    /// The last instruction has held off the exception that TF raises behind each ([`step`]).
+    held_off: bool,
     table: Table,
     pages: Pages,
     /// Made when the first block is compiled, or the first piece of code is put in its place: what a program never gets
@@ -211,6 +229,7 @@ impl Engine {
         Self {
             thresholds,
             precise: false,
+            held_off: false,
             table: Table::default(),
             pages: Pages::default(),
             compiler: None,
@@ -261,6 +280,12 @@ impl Engine {
         loop {
             if pending(state) {
                 return Exit::Safepoint;
+            }
+            if state.flags.are_watched() {
+                match self.step_watched(state, memory) {
+                    Some(exit) => return exit,
+                    None => continue,
+                }
             }
             let flushes = self.stats.cache_flushes;
             if self.pace.is_due(self.stats.blocks_interpreted) {
@@ -525,6 +550,11 @@ impl Engine {
         if let Some(tier2) = &mut self.tier2 {
             tier2.forget_requests();
         }
+    }
+
+    /// Whether all registers are those at a fault. (Tier 0's always are.)
+    pub fn is_precise(&self) -> bool {
+        self.precise
     }
 
     /// The guest instruction that translated code at a host address belongs to.

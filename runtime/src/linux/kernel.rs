@@ -183,6 +183,17 @@ impl Kernel {
         }
     }
 
+    /// The same for a call by `int 0x80`.
+    pub(super) fn warn_unsupported_legacy(&mut self, number: u32) {
+        // Apart from the numbers of the others.
+        const LEGACY: u32 = 1 << 31;
+        if self.warned.insert(number | LEGACY) {
+            eprintln!(
+                "xlate: the guest's 32-bit system call {number} (int 0x80) isn't supported; it fails with ENOSYS"
+            );
+        }
+    }
+
     /// Says that threads aren't supported, once.
     pub(super) fn warn_threads(&mut self) {
         if !self.warned_threads {

@@ -14,6 +14,7 @@ mod exec;
 mod foreign;
 mod fs;
 mod kernel;
+mod legacy;
 mod limits;
 mod memory;
 mod memory_files;
@@ -31,7 +32,7 @@ pub mod writes;
 use std::sync::atomic::AtomicU32;
 
 use syscalls::Sysno as HostSysno;
-use xlate_abi::state::{R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI};
+use xlate_abi::state::{CpuState, R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI};
 
 pub use exec::read_strings;
 pub use kernel::{Executable, Kernel, Pids, Program};
@@ -70,17 +71,45 @@ pub enum Outcome {
     Exited(i32),
 }
 
+/// How a system call is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Convention {
+    /// By SYSCALL.
+    Native,
+    /// By `int 0x80`, as in 32-bit programs.
+    Legacy,
+}
+
 /// Serves the system call the guest's registers ask for; `rip` is already behind the instruction.
-pub fn dispatch(guest: &mut Guest) -> Outcome {
-    let state = &mut guest.state;
+pub fn dispatch(guest: &mut Guest, convention: Convention) -> Outcome {
+    // The kernel takes the number as an int (do_syscall_64).
+    let number = guest.state.gpr[RAX] as u32;
+    guest.kernel.number = number;
+    match convention {
+        Convention::Native => {
+            let args = native_call(&mut guest.state);
+            serve(guest, number, args)
+        }
+        Convention::Legacy => match legacy::call(guest) {
+            Some((number, args)) => serve(guest, number, args),
+            None => {
+                guest.kernel.warn_unsupported_legacy(number);
+                finish(guest, None, &Args([0; 6]), Err(Errno(libc::ENOSYS)))
+            }
+        },
+    }
+}
+
+/// The arguments of SYSCALL, which leaves the return address in rcx and the flags in r11 (Intel SDM vol. 2, SYSCALL).
+fn native_call(state: &mut CpuState) -> Args {
     let r = &mut state.gpr;
     let args = Args([r[RDI], r[RSI], r[RDX], r[R10], r[R8], r[R9]]);
-    // The kernel takes the number as an int (do_syscall_64).
-    let number = r[RAX] as u32;
-    // SYSCALL leaves the return address in rcx and the flags in r11 (Intel SDM vol. 2, SYSCALL).
     r[RCX] = state.rip;
     state.gpr[R11] = state.rflags();
-    guest.kernel.number = number;
+    args
+}
+
+fn serve(guest: &mut Guest, number: u32, args: Args) -> Outcome {
     let Some(row) = table::row(number) else {
         guest.kernel.warn_unsupported(number);
         return finish(guest, None, &args, Err(Errno(libc::ENOSYS)));
@@ -113,7 +142,7 @@ pub fn dispatch(guest: &mut Guest) -> Outcome {
 
 /// Makes the guest repeat the call it has just made.
 pub fn restart(guest: &mut Guest) {
-    // `syscall` is two bytes (0f 05).
+    // `syscall` is two bytes (0f 05), and so is `int 0x80` (cd 80).
     guest.state.rip = guest.state.rip.wrapping_sub(2);
     guest.state.gpr[RAX] = u64::from(guest.kernel.number);
 }

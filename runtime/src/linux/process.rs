@@ -2,7 +2,7 @@
 
 use syscalls::Sysno as HostSysno;
 use xlate_abi::image::notes::CpuTimes;
-use xlate_abi::state::{CpuState, RAX, RSP};
+use xlate_abi::state::{CpuState, RAX, RSP, segment};
 
 use super::kernel::Pids;
 use super::writes::size;
@@ -313,8 +313,15 @@ pub(super) fn arch_prctl(guest: &mut Guest, args: &Args) -> SysResult {
     let [code, value, ..] = args.0;
     match code {
         ARCH_SET_FS | ARCH_SET_GS if value >= GUEST_END => return Err(Errno(libc::EPERM)),
-        ARCH_SET_FS => guest.state.fs_base = value,
-        ARCH_SET_GS => guest.state.gs_base = value,
+        ARCH_SET_FS => {
+            // The selector becomes null with the base (arch/x86/kernel/process_64.c: do_arch_prctl_64).
+            guest.state.fs_base = value;
+            guest.state.selectors[segment::FS] = 0;
+        }
+        ARCH_SET_GS => {
+            guest.state.gs_base = value;
+            guest.state.selectors[segment::GS] = 0;
+        }
         ARCH_GET_FS => guest.memory.write(value, &guest.state.fs_base)?,
         ARCH_GET_GS => guest.memory.write(value, &guest.state.gs_base)?,
         ARCH_GET_CPUID => return Ok(1),

@@ -6,7 +6,7 @@
 
 use xlate_abi::state::{CpuState, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, rflags};
 
-use super::{Action, AltStack, Fault, SS_AUTODISARM, sa};
+use super::{Action, AltStack, Cause, Fault, LastException, SS_AUTODISARM, sa};
 use crate::errno::Errno;
 use crate::memory::Memory;
 use crate::xstate::{self, LEGACY_SIZE};
@@ -74,6 +74,7 @@ pub struct Frame<'a> {
     pub altstack: &'a mut AltStack,
     /// XSAVE components; zero for plain FXSAVE.
     pub components: u64,
+    pub exception: LastException,
 }
 
 /// What rt_sigreturn brings back beyond the registers.
@@ -151,14 +152,15 @@ impl Frame<'_> {
             w.word(at::GREGS + 8 * i, state.gpr[reg]);
         }
         w.word(at::RIP, state.rip);
-        w.word(at::RFLAGS, state.rflags());
+        let resume = if self.fault.cause == Cause::Fault { rflags::RF } else { 0 };
+        w.word(at::RFLAGS, state.rflags() | resume);
         for (i, selector) in SEGMENTS.into_iter().enumerate() {
             w.put(at::SEGMENTS + 2 * i, &selector.to_le_bytes());
         }
-        w.word(at::ERR, self.fault.err);
-        w.word(at::TRAPNO, self.fault.trapno);
+        w.word(at::ERR, self.exception.err);
+        w.word(at::TRAPNO, self.exception.trapno);
         w.word(at::OLDMASK, self.mask);
-        w.word(at::CR2, self.fault.cr2);
+        w.word(at::CR2, self.exception.cr2);
         w.word(at::FPSTATE, fp);
         w.word(at::UC_SIGMASK, self.mask);
         w.put(at::SIGINFO, &self.fault.info.0);

@@ -63,11 +63,16 @@ unsafe extern "C" {
     fn xlate_signal_return();
 }
 
+/// arch/arm64/include/uapi/asm/signal.h.
+#[cfg(target_arch = "aarch64")]
+const SA_EXPOSE_TAGBITS: u64 = 0x800;
+
 fn set_disposition(signal: i32, handler: usize, flags: u64) {
     #[cfg(target_arch = "x86_64")]
     let (flags, restorer) = (flags | sa::RESTORER, xlate_signal_return as *const () as usize);
+    // A fault's address with its upper byte, which the processor ignores and x86-64 doesn't.
     #[cfg(target_arch = "aarch64")]
-    let restorer = 0;
+    let (flags, restorer) = (flags | SA_EXPOSE_TAGBITS, 0);
     let action = KernelAction { handler, flags, restorer, mask: u64::MAX };
     // SAFETY: the structure is the kernel's; the handler is `on_signal`, SIG_DFL or SIG_IGN.
     unsafe {
@@ -301,7 +306,7 @@ fn on_fault(signal: i32, info: &SigInfo, context: &mut libc::ucontext_t) {
 
 /// The guest's view of a host fault.
 fn describe(signal: i32, info: &SigInfo, context: &libc::ucontext_t) -> Fault {
-    let mut fault = Fault { info: SigInfo::fault(signal, info.code(), info.addr()), trapno: 0, err: 0, cr2: 0 };
+    let mut fault = Fault::exception(signal, info.code(), info.addr(), 0);
     (fault.trapno, fault.err) = trap_and_error(signal, info, context);
     if fault.trapno == VECTOR_PAGE_FAULT {
         fault.cr2 = info.addr();

@@ -41,7 +41,7 @@ fn action(flags: u64) -> Action {
 }
 
 fn fault() -> Fault {
-    Fault { info: SigInfo::fault(libc::SIGSEGV, 1, 0xdead), trapno: 14, err: 6, cr2: 0xdead }
+    Fault { err: 6, cr2: 0xdead, ..Fault::exception(libc::SIGSEGV, 1, 0xdead, 14) }
 }
 
 fn push(
@@ -268,6 +268,7 @@ fn exceptions_have_linux_codes() {
     // Division by zero, unmasked.
     state.mxcsr = 0x1f80 & !(1 << 9) | 4;
     assert_eq!(of(Trap::Simd, &state), (libc::SIGFPE, 3, 0x1000, 19));
-    let fetch = Fault::fetch(0x2000, false);
-    assert_eq!((fetch.info.code(), fetch.err, fetch.cr2), (1, 0x14, 0x2000));
+    let memory = Memory::new();
+    let fetch = View { state: &state, memory: &memory, precise: true }.fetch();
+    assert_eq!((fetch.info.code(), fetch.err, fetch.cr2), (1, 0x14, 0x1000));
 }

@@ -144,7 +144,7 @@ fn end_of(reason: ExitReason, state: &CpuState) -> End {
             Some(trap) => End::Fault(fault_of(trap)),
             None => End::Failed(format!("trap number {}", state.exit_arg)),
         },
-        ExitReason::Syscall => End::Syscall,
+        ExitReason::Syscall | ExitReason::LegacySyscall => End::Syscall,
         ExitReason::FetchFault => End::Left,
         reason => End::Failed(format!("left at {:#x} by {reason:?}", state.rip)),
     }
@@ -153,11 +153,11 @@ fn end_of(reason: ExitReason, state: &CpuState) -> End {
 fn fault_of(trap: Trap) -> Fault {
     match trap {
         Trap::Divide => Fault::Divide,
-        Trap::SingleStep => Fault::SingleStep,
+        Trap::Debug => Fault::SingleStep,
         Trap::Breakpoint => Fault::Breakpoint,
         Trap::Overflow => Fault::Other(Trap::Overflow as u32),
         Trap::InvalidOpcode => Fault::InvalidOpcode,
-        Trap::GeneralProtection => Fault::GeneralProtection,
+        Trap::GeneralProtection | Trap::StackFault => Fault::GeneralProtection,
         Trap::X87 => Fault::X87,
         Trap::Alignment => Fault::Alignment,
         Trap::Simd => Fault::Simd,

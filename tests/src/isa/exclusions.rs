@@ -2,6 +2,7 @@
 //! place where it is tested instead; and the features this CPU may lack.
 
 use iced_x86::{Code, CpuidFeature, Mnemonic};
+use xlate_x86::isa;
 
 /// Why an instruction is left out, if it is.
 pub fn reason(code: Code) -> Option<&'static str> {
@@ -21,10 +22,31 @@ pub fn reason(code: Code) -> Option<&'static str> {
             "AMD's processors refuse the register form, Intel's ignore it"
         }
         Mnemonic::Movsxd if code == Code::Movsxd_r16_rm16 => "Intel reads two bytes of memory, AMD four",
+        Mnemonic::Lfs | Mnemonic::Lgs | Mnemonic::Lss => "loads a segment register; tests/features/segments.c",
+        _ if loads_segment(code) => "loads a segment register; tests/features/segments.c",
+        Mnemonic::Retf | Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq => {
+            "may leave 64-bit mode; tests/features/segments.c"
+        }
+        _ if is_far_transfer(code) => "may leave 64-bit mode; tests/features/segments.c",
+        Mnemonic::Lsl => "gives the processor's number for one selector; tests/features/segments.c",
+        Mnemonic::Sgdt | Mnemonic::Sidt | Mnemonic::Smsw | Mnemonic::Sldt | Mnemonic::Str => {
+            "carried out by Linux, whose faults are others; tests/features/segments.c"
+        }
+        _ if isa::is_undefined(code) => "may be there for other processors or hypervisors; tests/features/faults.c",
         // Ud0_r16_rm16 and its like are compared.
         Mnemonic::Ud0 if code == Code::Ud0 => "the form without a ModRM byte, which the decoder never gives",
         _ => return None,
     })
+}
+
+fn loads_segment(code: Code) -> bool {
+    use Code::*;
+    matches!(code, Mov_Sreg_rm16 | Mov_Sreg_r32m16 | Mov_Sreg_r64m16 | Popw_FS | Popq_FS | Popw_GS | Popq_GS)
+}
+
+fn is_far_transfer(code: Code) -> bool {
+    use Code::*;
+    matches!(code, Jmp_m1616 | Jmp_m1632 | Jmp_m1664 | Call_m1616 | Call_m1632 | Call_m1664)
 }
 
 /// 0F 0D, PREFETCHW and its like, with a register.

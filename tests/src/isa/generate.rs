@@ -1,6 +1,7 @@
 //! Makes programs: every encoding form of one instruction code, from iced-x86's operand tables.
 
 mod block;
+mod prefixes;
 
 use iced_x86::{Code, Encoder, Instruction, OpCodeOperandKind as K, OpKind, Register};
 
@@ -18,9 +19,19 @@ pub fn single(code: Code, rng: &mut Rng) -> Option<Program> {
     let address = arena::program_address(rng);
     (0..ATTEMPTS).find_map(|_| {
         let bytes = encode(&random_instruction(code, address, rng)?, address)?;
-        let program = Program::new(address, bytes)?;
-        (program.insns.len() == 1 && program.insns[0].code() == code && lands(&program)).then_some(program)
+        if rng.chance(25) {
+            let varied = prefixes::vary(&bytes, rng);
+            if let Some(program) = Program::new(address, varied).filter(|p| is_only(p, code)) {
+                return Some(program);
+            }
+        }
+        Program::new(address, bytes).filter(|p| is_only(p, code))
     })
+}
+
+/// Whether it is the only instruction of a program that can be run.
+fn is_only(program: &Program, code: Code) -> bool {
+    program.insns.len() == 1 && program.insns[0].code() == code && lands(program)
 }
 
 /// Whether a jump, if it is one, lands on a breakpoint or on itself, and not in its own middle.

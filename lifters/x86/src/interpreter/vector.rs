@@ -191,6 +191,22 @@ pub fn sad_u8(bits: u32, a: &V, b: &V) -> V {
     V::from_lanes(wide, |i| (8 * i..8 * i + 8).map(|j| a.lane(bytes, j).abs_diff(b.lane(bytes, j))).sum())
 }
 
+/// Stores the low 16 bytes by one access.
+///
+/// # Safety
+/// `p` is valid for writes, or faults are handled.
+pub unsafe fn store16(p: *mut u8, v: &V) {
+    // SAFETY: the caller's contract; `v` has 64 bytes, aligned to 64.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        core::arch::asm!("movups {x}, [{v}]", "movups [{p}], {x}",
+            x = out(xmm_reg) _, v = in(reg) v.0.as_ptr(), p = in(reg) p, options(nostack, preserves_flags));
+        #[cfg(target_arch = "aarch64")]
+        core::arch::asm!("ldr {x:q}, [{v}]", "str {x:q}, [{p}]",
+            x = out(vreg) _, v = in(reg) v.0.as_ptr(), p = in(reg) p, options(nostack, preserves_flags));
+    }
+}
+
 /// Compare-and-exchange of 16 bytes, as [low, high].
 ///
 /// # Safety

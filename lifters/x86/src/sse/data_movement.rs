@@ -4,7 +4,7 @@ use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
 use super::operands::{bits_of, is_legacy, lane_of, last_source, sources};
 use super::{I, L};
-use crate::emitter::{Emitter, Lane, Ty, VTy};
+use crate::emitter::{Bin, Emitter, Lane, Pred, Ty, Un, VTy};
 use crate::isa::Semantics;
 use crate::lifter::{Lifter, gpr_of};
 
@@ -161,7 +161,9 @@ fn maskmov<E: Emitter>(l: L<E>, i: I) {
     let selected = l.e.movmask(bytes, mask);
     // Before the stores: processors do it even if they fault.
     l.enter_mmx_for(i, 1);
-    for n in 0..i.op1_register().size() as u32 {
+    let size = i.op1_register().size();
+    require_second_page(l, addr, selected, size as u64);
+    for n in 0..size as u32 {
         let byte = l.e.extract(bytes, v, n);
         let at = l.e.address(Some(addr), None, i64::from(n));
         let store = l.bit(Ty::I64, selected, n);
@@ -175,6 +177,38 @@ fn maskmov<E: Emitter>(l: L<E>, i: I) {
             |_| [],
         );
     }
+}
+
+/// Makes sure that the selected bytes in a second page can be written, before the first store: the instruction stores all or
+/// none. In the first page, the first store tells.
+fn require_second_page<E: Emitter>(l: L<E>, addr: E::Val, selected: E::Val, size: u64) {
+    const PAGE: u64 = 4096;
+    let in_page = l.bin_imm(Bin::And, Ty::I64, addr, PAGE - 1);
+    let crosses = l.cmp_imm(Pred::Ugt, Ty::I64, in_page, PAGE - size);
+    l.if_else(
+        crosses,
+        [],
+        |l| {
+            let page = l.imm(Ty::I64, PAGE);
+            let room = l.bin(Bin::Sub, Ty::I64, page, in_page);
+            let beyond = l.bin(Bin::Lshr, Ty::I64, selected, room);
+            let any = l.cmp_imm(Pred::Ne, Ty::I64, beyond, 0);
+            l.if_else(
+                any,
+                [],
+                |l| {
+                    let first = l.e.un(Un::Ctz, Ty::I64, beyond);
+                    let offset = l.bin(Bin::Add, Ty::I64, first, room);
+                    let at = l.e.address(Some(addr), Some((offset, 1)), 0);
+                    l.require_writable(at);
+                    []
+                },
+                |_| [],
+            );
+            []
+        },
+        |_| [],
+    );
 }
 
 fn maskmov_address<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) -> E::Val {

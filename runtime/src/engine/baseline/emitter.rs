@@ -314,6 +314,17 @@ impl<'f> Baseline<'f> {
         self.exit_with(reason, arg);
     }
 
+    /// Leaves to the dispatcher if the condition holds, which is unlikely.
+    fn leave_if(&mut self, cond: Value, reason: ExitReason, arg: u32, pc: u64) {
+        let leave = self.b.create_block();
+        let go_on = self.b.create_block();
+        self.b.set_cold_block(leave);
+        self.b.ins().brif(cond, leave, [], go_on, []);
+        self.switch(leave);
+        self.exit(reason, arg, pc);
+        self.switch(go_on);
+    }
+
     /// Leaves to the dispatcher through a stub that sets `rip` and the reason: most blocks have several such exits, and
     /// the stubs' work in each of them would cost more to compile than the block's own.
     fn leave_through(&mut self, stub: Symbol, resume: Value) {
@@ -863,13 +874,11 @@ impl Emitter for Baseline<'_> {
     }
 
     fn trap_if(&mut self, cond: Value, trap: Trap) {
-        let raise = self.b.create_block();
-        let go_on = self.b.create_block();
-        self.b.set_cold_block(raise);
-        self.b.ins().brif(cond, raise, [], go_on, []);
-        self.switch(raise);
-        self.exit(ExitReason::Trap, trap as u32, self.ip);
-        self.switch(go_on);
+        self.leave_if(cond, ExitReason::Trap, trap as u32, self.ip);
+    }
+
+    fn exit_if(&mut self, cond: Value, reason: ExitReason, resume: u64) {
+        self.leave_if(cond, reason, 0, resume);
     }
 
     fn load(&mut self, ty: Ty, addr: Value) -> Value {
