@@ -5,10 +5,9 @@
 //! dispatcher, which runs tier 0 on blocks of one instruction until they are clear again. Nothing is kept of these blocks.
 
 use iced_x86::Instruction;
-use xlate_abi::protocol::FlagRule;
 use xlate_abi::state::{CpuState, FlagBytes, Trap};
 use xlate_x86::accesses;
-use xlate_x86::decode::{decode_block_by, repeats};
+use xlate_x86::decode::{decode_block, repeats};
 use xlate_x86::interpreter::DecodedBlock;
 use xlate_x86::segments::{is_emulated_by_linux, loads_stack_segment};
 
@@ -19,7 +18,7 @@ use super::{Engine, Exit, GuestCode, end_at, entry, fault};
 impl Engine {
     /// Runs the instruction at `rip`; says why, if that leaves the engine.
     pub(super) fn step_watched(&mut self, state: &mut CpuState, memory: &dyn GuestCode) -> Option<Exit> {
-        let block = decode_block_by(FlagRule::Exact, &Fetch::new(memory), state.rip, 1, true);
+        let block = decode_block(&Fetch::new(memory), state.rip, 1, true);
         let Some(i) = block.insns.first().map(|insn| insn.raw) else {
             return Some(end_at(state, block.exit));
         };
