@@ -55,6 +55,7 @@ guests! {
     features encodings [];
     features segments [];
     features legacy_calls [];
+    features x87 [];
     features migrate ["20"];
     features kernel_writes ["all"];
     features start [];

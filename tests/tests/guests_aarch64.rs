@@ -39,6 +39,7 @@ guests! {
     features encodings [];
     features segments [];
     features legacy_calls [];
+    features x87 [];
     features migrate ["3"];
     features kernel_writes [];
     features start [];
