@@ -24,7 +24,6 @@ impl Guest {
     pub fn run(&mut self) -> ! {
         signal::attach(self);
         loop {
-            self.drop_written_code();
             let exit = self.engine.run(&mut self.state, &self.memory);
             self.handle(exit);
         }
@@ -48,16 +47,28 @@ impl Guest {
                 self.engine.finish(&self.config);
                 std::process::exit(125);
             }
-            Exit::FetchFault => {
-                let mapped = self.memory.protection(self.state.rip).is_some();
-                self.fault(signal::Fault::fetch(self.state.rip, mapped));
-            }
+            Exit::FetchFault => self.fetch_fault(),
             Exit::HostFault => {
                 if let Some(fault) = signal::take_host_fault(self.state.rip) {
                     self.fault(fault);
                 }
             }
         }
+    }
+
+    /// The instruction at `rip` can't be fetched: some of it lies where nothing may be executed, or behind the end of the
+    /// file that is mapped there.
+    fn fetch_fault(&mut self) {
+        /// No instruction is longer (Intel SDM vol. 2, 2.3.11).
+        const LONGEST: usize = 15;
+        let rip = self.state.rip;
+        let at = rip.saturating_add(self.memory.fetch(rip, &mut [0; LONGEST]) as u64);
+        let fault = if self.memory.executable(at) {
+            signal::Fault::behind_end_of_file(at)
+        } else {
+            signal::Fault::fetch(rip, self.memory.protection(rip).is_some())
+        };
+        self.fault(fault);
     }
 
     fn trap(&mut self, trap: Trap) {
@@ -99,13 +110,6 @@ impl Guest {
         }
     }
 
-    /// Drops the translations of pages that the kernel or the runtime has been given to write to.
-    fn drop_written_code(&mut self) {
-        for page in self.memory.take_opened() {
-            self.engine.code_written(page);
-        }
-    }
-
     /// The kernel or a device will write to this range at some time after the call. Where code may lie there, its pages
     /// aren't watched from now on, and blocks compare their bytes.
     pub(crate) fn expect_writes(&mut self, start: u64, len: u64) {
@@ -143,8 +147,7 @@ impl Guest {
 
     /// At the program's end: fills the cache, as far as that is wanted.
     pub(crate) fn fill_cache(&mut self) {
-        self.kernel.open_robust_list(&self.memory);
-        self.drop_written_code();
+        self.engine.drop_written(&self.memory);
         if self.config.warm {
             self.engine.warm_up(&self.memory);
         } else {

@@ -184,6 +184,7 @@ mod code {
     pub const ILL_ILLOPN: i32 = 2;
     pub const TRAP_TRACE: i32 = 2;
     pub const BUS_ADRALN: i32 = 1;
+    pub const BUS_ADRERR: i32 = 2;
     pub const FPE_INTDIV: i32 = 1;
     pub const FPE_FLTDIV: i32 = 3;
     pub const FPE_FLTOVF: i32 = 4;
@@ -218,6 +219,13 @@ impl Fault {
     pub fn fetch(rip: u64, mapped: bool) -> Self {
         let code = if mapped { code::SEGV_ACCERR } else { code::SEGV_MAPERR };
         Self { err: 0x14 | u64::from(mapped), cr2: rip, ..Self::new(libc::SIGSEGV, code, rip, VECTOR_PAGE_FAULT) }
+    }
+}
+
+impl Fault {
+    /// A fetch from a page of a mapping that the mapped file doesn't reach any more (Linux, do_sigbus).
+    pub fn behind_end_of_file(rip: u64) -> Self {
+        Self { err: 0x14, cr2: rip, ..Self::new(libc::SIGBUS, code::BUS_ADRERR, rip, VECTOR_PAGE_FAULT) }
     }
 }
 

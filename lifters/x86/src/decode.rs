@@ -1,6 +1,9 @@
 //! Basic blocks: decoding with iced-x86, where a block ends, and which flags are live behind each instruction.
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register, RflagsBits};
+use iced_x86::{
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
+    Register, RflagsBits,
+};
 use smallvec::SmallVec;
 
 use xlate_abi::protocol::FlagRule;
@@ -57,19 +60,28 @@ impl CodeSource for SliceSource<'_> {
 pub struct Insn {
     pub raw: Instruction,
     pub operands: Operands,
-    /// [`Self::live`], which has no more than eight bits.
+    /// [`Self::live`], which has seven bits, and [`POLLS`].
     live: u8,
     /// Its meaning for tier 0, which has no time to look it up at every execution.
     pub(crate) execute: Semantics<Interpreter>,
 }
 
-const _: () = assert!(size_of::<Insn>() == 64 && ALL_FLAGS <= u8::MAX as Flags);
+/// Code leaves behind the instruction if something waits: it may have changed the instructions that follow.
+const POLLS: u8 = 0x80;
+
+const _: () = assert!(size_of::<Insn>() == 64 && ALL_FLAGS < POLLS as Flags);
 
 impl Insn {
     /// Flags that something behind this instruction may read.
     #[inline(always)]
     pub fn live(&self) -> Flags {
-        self.live.into()
+        (self.live & !POLLS).into()
+    }
+
+    /// Whether code leaves behind this instruction if something waits.
+    #[inline(always)]
+    pub fn polls(&self) -> bool {
+        self.live & POLLS != 0
     }
 
     /// Flags that this instruction or something behind it may read.
@@ -79,7 +91,7 @@ impl Insn {
 
     /// Says which flags those are.
     pub fn set_live(&mut self, live: Flags) {
-        self.live = (live & ALL_FLAGS) as u8;
+        self.live = self.live & POLLS | (live & ALL_FLAGS) as u8;
     }
 }
 
@@ -106,6 +118,8 @@ pub struct Block {
     /// Length in bytes.
     pub len: u32,
     pub exit: BlockEnd,
+    /// The guest's stores may change its instructions ([`decode_mutable`]).
+    pub mutable: bool,
 }
 
 impl Block {
@@ -220,6 +234,46 @@ pub fn decode_block(source: &dyn CodeSource, pc: u64, max: usize, precise_flags:
 /// Decodes the basic block at `pc`, at most `max` instructions of it, with the flags live behind each.
 /// `precise_flags` keeps all flags alive everywhere instead, but for what the rule says of returns and calls.
 pub fn decode_block_by(rule: FlagRule, source: &dyn CodeSource, pc: u64, max: usize, precise_flags: bool) -> Block {
+    let mut block = decode_until(source, pc, max, |_| false);
+    if !precise_flags {
+        let out = live_out(rule, source, &block);
+        mark_live(&mut block.insns, out);
+    }
+    block
+}
+
+/// Decodes the basic block at `pc` in memory that the guest can write to. Behind every instruction that writes to memory
+/// code has to see whether that has changed what follows: it leaves if something waits, or, if the block is to be `cut`,
+/// the block ends. All flags are live everywhere, for other instructions may come to stand behind each.
+pub fn decode_mutable(source: &dyn CodeSource, pc: u64, max: usize, cut: bool) -> Block {
+    let mut factory = InstructionInfoFactory::new();
+    let mut block = decode_until(source, pc, max, |i| cut && writes_memory(&mut factory, i));
+    block.mutable = true;
+    for insn in &mut block.insns {
+        if writes_memory(&mut factory, &insn.raw) {
+            insn.live |= POLLS;
+        }
+    }
+    // What stands behind it now is no part of it: it may be something else when that is reached.
+    if !block.is_empty() && block.exit != BlockEnd::Terminator {
+        block.exit = BlockEnd::FallThrough;
+    }
+    block
+}
+
+/// Whether an instruction may write to memory.
+fn writes_memory(factory: &mut InstructionInfoFactory, i: &Instruction) -> bool {
+    let writes = [OpAccess::Write, OpAccess::CondWrite, OpAccess::ReadWrite, OpAccess::ReadCondWrite];
+    factory.info(i).used_memory().iter().any(|used| writes.contains(&used.access()))
+}
+
+/// Decodes to the end of the basic block, behind an instruction that `cuts` it, or `max` of them, with all flags live.
+fn decode_until(
+    source: &dyn CodeSource,
+    pc: u64,
+    max: usize,
+    mut cuts: impl FnMut(&Instruction) -> bool,
+) -> Block {
     // Nearly all blocks have room here, and are kept with just as much as they need.
     let mut insns = SmallVec::<[Insn; 16]>::new();
     let mut exit = BlockEnd::FallThrough;
@@ -239,18 +293,13 @@ pub fn decode_block_by(rule: FlagRule, source: &dyn CodeSource, pc: u64, max: us
             exit = BlockEnd::Terminator;
             return false;
         }
-        insns.len() < max
+        insns.len() < max && !cuts(raw)
     });
     if !fetched {
         exit = BlockEnd::FetchFault;
     }
     let len = insns.last().map_or(0, |last| last.raw.next_ip().wrapping_sub(pc) as u32);
-    let mut block = Block { pc, insns: insns.as_slice().into(), len, exit };
-    if !precise_flags {
-        let out = live_out(rule, source, &block);
-        mark_live(&mut block.insns, out);
-    }
-    block
+    Block { pc, insns: insns.as_slice().into(), len, exit, mutable: false }
 }
 
 /// Flags an instruction reads.

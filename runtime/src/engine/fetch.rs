@@ -9,6 +9,8 @@ use super::GuestCode;
 /// Guest memory as the decoder reads it: it soon comes back for what is just behind.
 pub struct Fetch<'m> {
     memory: &'m dyn GuestCode,
+    /// Only what the guest can't write to.
+    fixed: bool,
     window: RefCell<Window>,
 }
 
@@ -21,7 +23,16 @@ struct Window {
 
 impl<'m> Fetch<'m> {
     pub fn new(memory: &'m dyn GuestCode) -> Self {
-        Self { memory, window: RefCell::new(Window { start: 0, bytes: [0; 256], length: 0 }) }
+        Self { memory, fixed: false, window: RefCell::new(Window { start: 0, bytes: [0; 256], length: 0 }) }
+    }
+
+    /// Sees only code that nothing changes but a call of the guest's that concerns its mapping.
+    pub fn fixed(memory: &'m dyn GuestCode) -> Self {
+        Self { fixed: true, ..Self::new(memory) }
+    }
+
+    fn read(&self, pc: u64, buffer: &mut [u8]) -> usize {
+        if self.fixed { self.memory.fetch_fixed(pc, buffer) } else { self.memory.fetch(pc, buffer) }
     }
 }
 
@@ -34,10 +45,10 @@ impl CodeSource for Fetch<'_> {
             return buffer.len();
         }
         if buffer.len() > window.bytes.len() {
-            return self.memory.fetch(pc, buffer);
+            return self.read(pc, buffer);
         }
         window.start = pc;
-        window.length = self.memory.fetch(pc, &mut window.bytes);
+        window.length = self.read(pc, &mut window.bytes);
         let n = window.length.min(buffer.len());
         buffer[..n].copy_from_slice(&window.bytes[..n]);
         n
@@ -61,12 +72,6 @@ mod tests {
             let n = if addr < START { 0 } else { left.min(buffer.len()) };
             buffer[..n].iter_mut().zip(addr - START..).for_each(|(byte, at)| *byte = at as u8);
             n
-        }
-
-        fn watch_code(&self, _start: u64, _len: u64) {}
-
-        fn unwatch_code(&self, _addr: u64) -> bool {
-            false
         }
     }
 

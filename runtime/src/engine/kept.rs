@@ -2,7 +2,7 @@
 //! first execution. So a program's second start neither decodes nor interprets nor compiles what the first one ran often.
 //!
 //! What tells that it still fits are sums of the guest pages that the block depends on ([`depends`]). Each page is looked
-//! at once, and again when it may have changed: it is watched as pages are whose code is translated here.
+//! at once, and again when a call of the guest's may have changed it. Code that the guest can write to isn't kept.
 //!
 //! A run keeps what it has compiled. When it isn't the program's first, it also compiles all the rest, which was too rare
 //! to pay within the run. Both are done when the process has nothing else to do any more, in another one that the guest's
@@ -29,7 +29,6 @@ use xlate_x86::interpreter::DecodedBlock;
 
 use super::baseline::{Code, Options};
 use super::compile::CompileError;
-use super::pages::Pages;
 use super::table::{AddressMap, Entry, GuestMap};
 use super::{Engine, GuestCode, called, launch, stored};
 use crate::config::{Config, EngineChoice};
@@ -68,7 +67,7 @@ pub struct Kept {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Unknown,
-    /// Guest memory holds it, and is watched.
+    /// Guest memory holds it, where only a call of the guest's can change it.
     Holds,
     Other,
 }
@@ -94,14 +93,11 @@ struct Draft {
 
 impl New {
     /// What is to be written of it: nothing, if the code it was made from has changed since.
-    fn draft(&self, sums: &mut depends::Sums, volatile: &Pages, memory: &dyn GuestCode) -> Option<Draft> {
+    fn draft(&self, sums: &mut depends::Sums, memory: &dyn GuestCode) -> Option<Draft> {
         let block = &self.decoded.block;
         let precise = self.how.contains(How::PRECISE);
         let ask = self.decoded.may_follow_crossing.get();
         let (pages, follows) = depends::pages_of(block, self.rule, precise, ask, memory)?;
-        if pages.iter().any(|page| volatile.is_volatile(*page, page + blocks::PAGE_LEN)) {
-            return None;
-        }
         let seen = self.decoded.seen();
         let facts =
             Facts { how: self.how, len: block.len, calls: called(block), follows, seen: &seen, pages: pages.len() };
@@ -183,10 +179,10 @@ impl Kept {
     }
 
     /// Adds the new blocks to the file as it is now.
-    fn write(&self, volatile: &Pages, memory: &dyn GuestCode) -> io::Result<()> {
+    fn write(&self, memory: &dyn GuestCode) -> io::Result<()> {
         let folder = self.folder();
         let mut sums = depends::Sums::default();
-        let mut drafts: Vec<Draft> = self.new.iter().filter_map(|new| new.draft(&mut sums, volatile, memory)).collect();
+        let mut drafts: Vec<Draft> = self.new.iter().filter_map(|new| new.draft(&mut sums, memory)).collect();
         let file = map(&self.path);
         if let Some(before) = file.as_deref().and_then(|file| sound(&self.path, &self.place, file)) {
             add_before(&mut drafts, &before);
@@ -300,12 +296,9 @@ impl Engine {
     /// Puts the code of an earlier run in its place for the block at `pc`, whether it was decoded or not; gives its entry.
     pub(super) fn kept_code(&mut self, pc: u64, memory: &dyn GuestCode) -> Option<u64> {
         let how = How::of(Options { precise: self.precise, counted: self.counts(), check: None }, self.flags);
-        let volatile = &self.pages;
-        let holds = |page: &Page| holds(page, volatile, memory);
+        // Code that the guest can write to is never kept.
+        let holds = |page: &Page| page.sum == depends::page_sum(page.address.get(), memory);
         let (row, record) = self.kept.as_mut()?.find(pc, how, &holds)?;
-        if self.table.block(pc).is_some_and(|entry| entry.snapshot.is_some()) {
-            return None;
-        }
         match self.install_kept(pc, row, &record) {
             Ok(entry) => {
                 self.stats.kept_installed += 1;
@@ -353,7 +346,7 @@ impl Engine {
     /// Remembers what a block was compiled to.
     pub(super) fn keep_code(&mut self, decoded: &Rc<DecodedBlock>, options: Options<'_>, code: &Code) {
         let (how, rule) = (How::of(options, self.flags), self.flags);
-        if options.check.is_none()
+        if !decoded.block.mutable
             && let Some(kept) = &mut self.kept
         {
             kept.add(New { how, rule, decoded: Rc::clone(decoded), code: code.clone() });
@@ -379,7 +372,7 @@ impl Engine {
                 self.compile_for_later(&worth);
                 if let Some(kept) = &self.kept {
                     // Nobody is left to be told.
-                    let _ = kept.write(&self.pages, memory);
+                    let _ = kept.write(memory);
                 }
             })
         });
@@ -396,7 +389,7 @@ impl Engine {
         let worth = self.uncompiled();
         self.compile_for_later(&worth);
         let Some(kept) = &mut self.kept else { return };
-        if let Err(error) = kept.prepare().and_then(|()| kept.write(&self.pages, memory)) {
+        if let Err(error) = kept.prepare().and_then(|()| kept.write(memory)) {
             tracing::warn!(path = %kept.path.display(), %error, "the blocks' code isn't kept");
         }
         kept.new.clear();
@@ -409,7 +402,8 @@ impl Engine {
         for pc in self.table.block_addresses() {
             let Some(entry) = self.table.block(pc) else { continue };
             let runs = entry.runs();
-            if entry.native.is_none() && !entry.no_native && entry.snapshot.is_none() {
+            let mutable = entry.decoded.as_ref().is_some_and(|decoded| decoded.block.mutable);
+            if entry.native.is_none() && !entry.no_native && !mutable {
                 found.push((runs, pc));
             }
         }
@@ -430,22 +424,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// Whether guest memory holds a page that a record depends on. If so, writes to it will be noticed.
-fn holds(page: &Page, volatile: &Pages, memory: &dyn GuestCode) -> bool {
-    let address = page.address.get();
-    if volatile.is_volatile(address, address + blocks::PAGE_LEN) {
-        return false;
-    }
-    let held = |sum: u64| page.sum == sum;
-    let (sum, has_code) = depends::page_sum(address, memory);
-    if !held(sum) || !has_code {
-        return held(sum);
-    }
-    memory.watch_code(address, blocks::PAGE_LEN);
-    // Behind the watch nothing changes unnoticed.
-    held(depends::page_sum(address, memory).0)
 }
 
 #[cfg(test)]

@@ -32,12 +32,12 @@ use std::rc::Rc;
 use iced_x86::FlowControl;
 use xlate_abi::protocol::FlagRule;
 use xlate_abi::state::{CpuState, ExitReason, LinkSlot, Trap};
-use xlate_x86::decode::{MAX_BLOCK, crosses, decode_block_by, reads_flags};
+use xlate_x86::decode::{CodeSource, MAX_BLOCK, SliceSource, crosses, decode_block_by, decode_mutable, reads_flags};
 use xlate_x86::interpreter::DecodedBlock;
 use xlate_x86::{Block, BlockEnd};
 
 use crate::config::{Config, EngineChoice, StatsSink};
-use crate::memory::Memory;
+use crate::memory::{Memory, Mutability};
 use background::Background;
 use baseline::Compiler;
 use cache::CodeCache;
@@ -94,14 +94,34 @@ impl Exit {
 pub trait GuestCode {
     /// Copies executable bytes at `addr`, as many as there are; 0 if a fetch there faults.
     fn fetch(&self, addr: u64, buffer: &mut [u8]) -> usize;
-    /// Copies bytes at `addr` that the guest can read and not write, as many as there are.
+    /// The same as far as nothing changes them but a call of the guest's that concerns their mapping.
+    fn fetch_fixed(&self, addr: u64, buffer: &mut [u8]) -> usize {
+        self.fetch(addr, buffer)
+    }
+    /// What may change code in a range.
+    fn mutability(&self, _start: u64, _end: u64) -> Mutability {
+        Mutability::Fixed
+    }
+    /// Copies bytes at `addr` that the guest can read and nobody can write, as many as there are.
     fn constants(&self, _addr: u64, _buffer: &mut [u8]) -> usize {
         0
     }
-    /// Makes writes to a range fault, for translations are made from it.
-    fn watch_code(&self, start: u64, len: u64);
-    /// Ends the watch of the page at `addr`; false if there was none.
-    fn unwatch_code(&self, addr: u64) -> bool;
+    /// Makes writes to a range fault, because translations are made from it; false if that can't be done.
+    fn watch_code(&self, _start: u64, _len: u64) -> bool {
+        true
+    }
+    /// Lets writes to the watched page at `addr` through and notes it; false if it isn't watched. For a fault handler.
+    fn open_code(&self, _addr: u64) -> bool {
+        false
+    }
+    /// Whether pages were opened.
+    fn has_opened(&self) -> bool {
+        false
+    }
+    /// The opened pages, which aren't watched any more.
+    fn take_opened(&self) -> Vec<u64> {
+        Vec::new()
+    }
     /// In a process that isn't the guest's: unmaps the guest's memory, so that the guest needn't copy what it writes to.
     fn give_up(&self) {}
 }
@@ -115,12 +135,28 @@ impl GuestCode for Memory {
         Memory::constants(self, addr, buffer)
     }
 
-    fn watch_code(&self, start: u64, len: u64) {
-        Memory::watch_code(self, start, len);
+    fn fetch_fixed(&self, addr: u64, buffer: &mut [u8]) -> usize {
+        Memory::fetch_fixed(self, addr, buffer)
     }
 
-    fn unwatch_code(&self, addr: u64) -> bool {
-        Memory::unwatch_code(self, addr)
+    fn mutability(&self, start: u64, end: u64) -> Mutability {
+        Memory::mutability(self, start, end)
+    }
+
+    fn watch_code(&self, start: u64, len: u64) -> bool {
+        Memory::watch_code(self, start, len)
+    }
+
+    fn open_code(&self, addr: u64) -> bool {
+        Memory::open_code(self, addr)
+    }
+
+    fn has_opened(&self) -> bool {
+        Memory::has_opened(self)
+    }
+
+    fn take_opened(&self) -> Vec<u64> {
+        Memory::take_opened(self)
     }
 
     fn give_up(&self) {
@@ -260,6 +296,7 @@ impl Engine {
         // reachable for the calls into guest code below.
         let _running = fault::Running::begin(self, state, memory);
         let mut via = Via::Fresh;
+        self.take_code_writes(state, memory);
         self.collect_answers();
         loop {
             if pending(state) {
@@ -293,11 +330,18 @@ impl Engine {
                 }
                 Step::Nothing(end) => return end_at(state, end),
             }
+            self.take_code_writes(state, memory);
             if fault::take_host_fault() {
+                if self.code_is_gone(state.rip, memory) {
+                    via = Via::Fresh;
+                    continue;
+                }
                 return Exit::HostFault;
             }
             match ExitReason::from_u32(state.exit_reason) {
                 Some(ExitReason::Continue) => {}
+                // What waited was a write to code.
+                Some(ExitReason::Safepoint) if !pending(state) => via = Via::Fresh,
                 Some(ExitReason::Crossed) => {
                     if self.loses_flags(state.rip, memory) {
                         return Exit::LostFlags;
@@ -463,7 +507,7 @@ impl Engine {
         Some(decoded)
     }
 
-    /// Forgets a block of an often changing page if its bytes are others now.
+    /// Forgets a block whose bytes can't be watched if they are others now.
     fn drop_if_stale(&mut self, pc: u64, memory: &dyn GuestCode) {
         let Some(snapshot) = self.table.block(pc).and_then(|e| e.snapshot.as_deref()) else {
             return;
@@ -474,8 +518,44 @@ impl Engine {
         }
     }
 
+    /// Whether a block whose bytes are compared with memory at its entry can't be read there any more.
+    fn code_is_gone(&mut self, pc: u64, memory: &dyn GuestCode) -> bool {
+        let Some(snapshot) = self.table.block(pc).and_then(|e| e.snapshot.as_deref()) else { return false };
+        memory.fetch(pc, &mut vec![0; snapshot.len()]) != snapshot.len()
+    }
+
+    /// The block at `pc`. Where the guest's stores may change it, it is one that lets them.
     fn decode_block(&self, memory: &dyn GuestCode, pc: u64) -> Block {
-        decode_block_by(self.flags, &Fetch::new(memory), pc, MAX_BLOCK, self.precise)
+        let block = decode_fixed(self.flags, &Fetch::fixed(memory), pc, self.precise);
+        if block.is_empty() && block.exit == BlockEnd::FetchFault {
+            return decode_mutable(&Fetch::new(memory), pc, MAX_BLOCK, false);
+        }
+        block
+    }
+
+    /// Whether all writes to the code in a range are noticed.
+    fn can_watch(&self, memory: &dyn GuestCode, start: u64, end: u64) -> bool {
+        match memory.mutability(start, end) {
+            Mutability::Fixed => true,
+            Mutability::Watchable => !self.pages.is_volatile(start, end),
+            Mutability::Shared => false,
+        }
+    }
+
+    /// Watches a block's bytes. Where that can't be, gives the block that ends behind each store and is compared with memory
+    /// before each execution, and its bytes.
+    fn watched(&self, block: Block, memory: &dyn GuestCode) -> (Block, Option<Box<[u8]>>) {
+        let (start, end) = (block.pc, block.end());
+        if self.can_watch(memory, start, end) && memory.watch_code(start, end - start) {
+            return (block, None);
+        }
+        // Others may write at any moment: what is decoded is what was read.
+        let mut bytes = vec![0; block.len as usize];
+        let there = memory.fetch(start, &mut bytes);
+        bytes.truncate(there);
+        let block = decode_mutable(&SliceSource { address: start, bytes: &bytes }, start, MAX_BLOCK, true);
+        bytes.truncate(block.len as usize);
+        (block, Some(bytes.into_boxed_slice()))
     }
 
     /// Whether flags that aren't kept are read behind this block.
@@ -504,15 +584,14 @@ impl Engine {
         if block.is_empty() {
             return Err(block.exit);
         }
+        let mut snapshot = None;
+        if block.mutable {
+            (block, snapshot) = self.watched(block, memory);
+            if block.is_empty() {
+                return Err(block.exit);
+            }
+        }
         self.stats.blocks_decoded += 1;
-        let snapshot = if self.pages.is_volatile(pc, block.end()) {
-            let mut bytes = vec![0; block.len as usize];
-            memory.fetch(pc, &mut bytes);
-            Some(bytes.into_boxed_slice())
-        } else {
-            memory.watch_code(pc, block.end() - pc);
-            None
-        };
         let calls = called(&block);
         let decoded = DecodedBlock::new(block);
         decoded.turn.set(self.first_turn());
@@ -520,14 +599,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Drops all translations made from this range of guest memory.
+    /// Drops all translations made from the pages of this range of guest memory.
     pub fn invalidate(&mut self, start: u64, len: u64) {
         if len == 0 {
             return;
         }
+        let size = crate::memory::host_page_size();
+        let end = start.saturating_add(len).checked_next_multiple_of(size).unwrap_or(u64::MAX);
+        let start = start & !(size - 1);
         self.stats.invalidations += 1;
         self.readers.get_mut().clear();
-        let end = start.saturating_add(len);
         self.table.remove_range(start, end);
         if let Some(kept) = &mut self.kept {
             kept.invalidate(start, end);
@@ -537,11 +618,20 @@ impl Engine {
         }
     }
 
-    /// A page was written to that translations are made from; it isn't watched any more.
-    pub fn code_written(&mut self, addr: u64) {
-        self.stats.code_writes += 1;
-        let page = self.pages.written(addr);
-        self.invalidate(page.start, page.end - page.start);
+    /// Drops the translations of pages that were written to since the last look. Only while no translated code runs.
+    pub fn drop_written(&mut self, memory: &dyn GuestCode) {
+        for page in memory.take_opened() {
+            self.stats.code_writes += 1;
+            let page = self.pages.written(page);
+            self.invalidate(page.start, page.end - page.start);
+        }
+    }
+
+    fn take_code_writes(&mut self, state: &mut CpuState, memory: &dyn GuestCode) {
+        if memory.has_opened() {
+            self.drop_written(memory);
+            fault::written_code_is_taken(state);
+        }
     }
 
     /// A range will be written to at a time that nobody tells of: its pages aren't to be watched from now on.
@@ -650,6 +740,16 @@ impl Engine {
             }
         }
     }
+}
+
+/// The block at `pc` in memory that the guest can't write to, as far as it is so.
+fn decode_fixed(rule: FlagRule, source: &dyn CodeSource, pc: u64, precise: bool) -> Block {
+    let mut block = decode_block_by(rule, source, pc, MAX_BLOCK, precise);
+    // Other memory may begin here; what is there is looked at when execution gets to it.
+    if block.exit == BlockEnd::FetchFault && !block.is_empty() {
+        block.exit = BlockEnd::FallThrough;
+    }
+    block
 }
 
 /// The function that a block calls by its address.

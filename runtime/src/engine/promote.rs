@@ -206,13 +206,13 @@ impl Engine {
     pub(super) fn request_region(&mut self, pc: u64, grows: bool, memory: &dyn GuestCode) -> Option<u64> {
         let around = self.surroundings(pc, grows, memory);
         let ranges = around.joined();
-        let code: Vec<CodeBytes> = ranges
-            .iter()
-            .map(|&(start, end)| {
-                memory.watch_code(start, end - start);
-                read_code(memory, start, end)
-            })
-            .collect();
+        let watched = ranges.iter().all(|&(start, end)| !around.mutable || memory.watch_code(start, end - start));
+        if !watched {
+            return None;
+        }
+        let mutable = around.mutable;
+        let code: Vec<CodeBytes> =
+            ranges.iter().map(|&(start, end)| read_code(memory, start, end, mutable)).collect();
         let data = around.data.iter().map(|d| (d.address, d.address + d.bytes.len() as u64));
         let ranges = ranges.into_iter().chain(data).collect();
         tracing::debug!(
@@ -233,6 +233,7 @@ impl Engine {
             target: tier2.target.clone(),
             options: tier2.options(precise, flags),
             grows,
+            mutable,
             profile: around.profile,
             indirect: around.indirect,
             code,

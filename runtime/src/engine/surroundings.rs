@@ -33,6 +33,8 @@ const AHEAD: u64 = 48;
 pub(super) struct Surroundings {
     pub profile: Vec<BlockProfile>,
     pub blocks: AddressSet,
+    /// The guest's stores may change the code: all of it, or none.
+    pub mutable: bool,
     ranges: Vec<(u64, u64)>,
     /// What indirect jumps and calls probably lead to.
     pub indirect: Vec<IndirectTargets>,
@@ -98,6 +100,13 @@ impl Surroundings {
         }
     }
 
+    /// Takes code along that is only looked at. What may change tells nothing.
+    fn look_at(&mut self, pc: u64) {
+        if !self.mutable {
+            self.ranges.push((pc, pc + AHEAD));
+        }
+    }
+
     /// Takes a table along, or more of it.
     fn take_data(&mut self, data: CodeBytes) {
         match self.data.iter_mut().find(|known| known.address == data.address) {
@@ -142,7 +151,9 @@ impl Engine {
     /// that grows they are more, and what is compiled already in its function is among them.
     pub(super) fn surroundings(&mut self, pc: u64, grows: bool, memory: &dyn GuestCode) -> Surroundings {
         let most = if grows { MAX_GROWN_BLOCKS } else { MAX_BLOCKS };
-        let mut around = Surroundings { compiled: Compiled::near(pc, &self.table), ..Surroundings::default() };
+        let mutable = self.decoded(pc, memory).is_some_and(|entry| entry.block.mutable);
+        let compiled = Compiled::near(pc, &self.table);
+        let mut around = Surroundings { compiled, mutable, ..Surroundings::default() };
         let mut unknown = 0;
         let mut found = Found::default();
         let cold = self.heat(pc, &around) / COLD_FRACTION;
@@ -151,7 +162,7 @@ impl Engine {
             && let Some((ran, _, at)) = found.hottest.pop()
         {
             if ran < cold || at != pc && self.is_gone_to(at, grows) {
-                around.ranges.push((at, at + AHEAD));
+                around.look_at(at);
                 continue;
             }
             let known = self.decoded(at, memory);
@@ -159,7 +170,7 @@ impl Engine {
             let block = match &known {
                 Some(known) => &known.block,
                 None if unknown == MAX_UNKNOWN => {
-                    around.ranges.push((at, at + AHEAD));
+                    around.look_at(at);
                     continue;
                 }
                 None => {
@@ -170,7 +181,8 @@ impl Engine {
             };
             // A block that shows that flags must be kept everywhere is the dispatcher's to find.
             let shows = || known.is_none() && self.needs_all_flags(block, memory);
-            if block.is_empty() || self.pages.is_volatile(at, block.end()) || shows() {
+            let unfit = block.mutable != mutable || mutable && !self.can_watch(memory, at, block.end());
+            if block.is_empty() || unfit || shows() {
                 continue;
             }
             around.take(block, self.heat(at, &around));
@@ -181,8 +193,7 @@ impl Engine {
             }
         }
         // For the look at what flags the code behind the region's exits needs.
-        let rest = found.hottest.into_iter().take(MAX_BLOCKS);
-        around.ranges.extend(rest.map(|(_, _, pc)| (pc, pc + AHEAD)));
+        found.hottest.into_iter().take(MAX_BLOCKS).for_each(|(_, _, pc)| around.look_at(pc));
         around
     }
 
@@ -284,9 +295,10 @@ impl Engine {
     }
 }
 
-pub(super) fn read_code(memory: &dyn GuestCode, start: u64, end: u64) -> CodeBytes {
+/// The code in a range: only such as the guest can write to, or none of it.
+pub(super) fn read_code(memory: &dyn GuestCode, start: u64, end: u64, mutable: bool) -> CodeBytes {
     let mut bytes = vec![0; (end - start) as usize];
-    let n = memory.fetch(start, &mut bytes);
+    let n = if mutable { memory.fetch(start, &mut bytes) } else { memory.fetch_fixed(start, &mut bytes) };
     bytes.truncate(n);
     CodeBytes { address: start, bytes }
 }
@@ -320,12 +332,6 @@ mod tests {
             let n = there.len().min(buffer.len());
             buffer[..n].copy_from_slice(&there[..n]);
             n
-        }
-
-        fn watch_code(&self, _start: u64, _len: u64) {}
-
-        fn unwatch_code(&self, _addr: u64) -> bool {
-            false
         }
     }
 

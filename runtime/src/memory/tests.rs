@@ -190,8 +190,6 @@ fn pages_are_opened_where_something_will_be_written() {
     assert_eq!(memory.take_opened(), [at + 2 * PAGE]);
     assert!(memory.take_opened().is_empty() && !memory.is_watching());
     memory.watch_code(at, PAGE);
-    memory.open_shared();
-    assert!(memory.is_watching(), "nobody shares it");
     memory.open(0, u64::MAX);
     assert_eq!(memory.take_opened(), [at]);
 }

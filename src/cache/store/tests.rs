@@ -21,6 +21,7 @@ fn request(entry: u64) -> CompileRequest {
             tso: false,
         },
         grows: false,
+        mutable: false,
         profile: Vec::new(),
         indirect: Vec::new(),
         code: vec![CodeBytes { address: entry, bytes: vec![0x90; 8] }],

@@ -8,9 +8,9 @@ use xlate_abi::blocks::PAGE_LEN;
 use xlate_abi::cache::checksum;
 use xlate_abi::protocol::FlagRule;
 use xlate_x86::Block;
-use xlate_x86::decode::{CodeSource, MAX_BLOCK, decode_block_by, reads_flags};
+use xlate_x86::decode::{CodeSource, reads_flags};
 
-use crate::engine::{GuestCode, flags_are_used_across};
+use crate::engine::{GuestCode, decode_fixed, flags_are_used_across};
 
 /// Guest memory, and the pages of it that were looked at.
 struct Looked<'m> {
@@ -23,7 +23,7 @@ impl CodeSource for Looked<'_> {
         let last = pc.saturating_add(buffer.len().saturating_sub(1) as u64);
         // Where no code is any more decides, too.
         self.pages.borrow_mut().extend((pc / PAGE_LEN..=last / PAGE_LEN).map(|page| page * PAGE_LEN));
-        self.memory.fetch(pc, buffer)
+        self.memory.fetch_fixed(pc, buffer)
     }
 }
 
@@ -38,7 +38,7 @@ pub fn pages_of(
     memory: &dyn GuestCode,
 ) -> Option<(Vec<u64>, bool)> {
     let looked = Looked { memory, pages: RefCell::default() };
-    let block = decode_block_by(rule, &looked, before.pc, MAX_BLOCK, precise);
+    let block = decode_fixed(rule, &looked, before.pc, precise);
     let shows = rule == FlagRule::Convention && flags_are_used_across(&block, |pc| reads_flags(&looked, pc));
     if shows || !same(&block, before) {
         return None;
@@ -53,11 +53,11 @@ fn same(a: &Block, b: &Block) -> bool {
         && a.insns.iter().zip(&b.insns).all(|(a, b)| a.live() == b.live() && a.raw.eq_all_bits(&b.raw))
 }
 
-/// The sum of a page's executable bytes, and whether it has any.
-pub fn page_sum(address: u64, memory: &dyn GuestCode) -> (u64, bool) {
+/// The sum of a page's executable bytes that the guest can't write to.
+pub fn page_sum(address: u64, memory: &dyn GuestCode) -> u64 {
     let mut bytes = [0; PAGE_LEN as usize];
-    let n = memory.fetch(address, &mut bytes);
-    (checksum(&bytes[..n]), n > 0)
+    let n = memory.fetch_fixed(address, &mut bytes);
+    checksum(&bytes[..n])
 }
 
 /// Sums of pages that are as they are for a while.
@@ -66,6 +66,6 @@ pub struct Sums(HashMap<u64, u64>);
 
 impl Sums {
     pub fn of(&mut self, address: u64, memory: &dyn GuestCode) -> u64 {
-        *self.0.entry(address).or_insert_with(|| page_sum(address, memory).0)
+        *self.0.entry(address).or_insert_with(|| page_sum(address, memory))
     }
 }

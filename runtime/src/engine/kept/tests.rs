@@ -13,12 +13,6 @@ impl GuestCode for At {
     fn fetch(&self, addr: u64, buffer: &mut [u8]) -> usize {
         xlate_x86::decode::CodeSource::fetch(&SliceSource { address: self.0, bytes: &self.1 }, addr, buffer)
     }
-
-    fn watch_code(&self, _start: u64, _len: u64) {}
-
-    fn unwatch_code(&self, _addr: u64) -> bool {
-        false
-    }
 }
 
 /// mov eax, N; syscall
@@ -59,7 +53,7 @@ fn run(engine: &mut Engine, program: &At) -> u64 {
 
 /// Writes the file.
 fn keep(engine: &Engine, program: &At) {
-    engine.kept.as_ref().unwrap().write(&engine.pages, program).unwrap();
+    engine.kept.as_ref().unwrap().write(program).unwrap();
 }
 
 #[test]
