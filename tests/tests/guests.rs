@@ -40,6 +40,8 @@ guests! {
     features floats [];
     features processes [];
     features selfmod [];
+    features remapping [];
+    features patching ["1", "150"];
     features signals [];
     features flags [];
     features calls [];

@@ -26,6 +26,8 @@ guests! {
     features floats [];
     features processes [];
     features selfmod [];
+    features remapping [];
+    features patching ["2", "60"];
     features signals [];
     features flags [];
     features calls [];
