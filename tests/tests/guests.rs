@@ -40,7 +40,7 @@ guests! {
     features floats [];
     features processes [];
     features selfmod [];
-    features remapping [];
+    features remapping ["doubled"];
     features patching ["1", "150"];
     features signals [];
     features flags [];
@@ -50,6 +50,16 @@ guests! {
     features checksums [];
     features migrate ["20"];
     features kernel_writes ["all"];
+}
+
+/// What `patching` does above in small, with thousands of programs.
+#[test]
+#[ignore = "takes minutes: scripts/test.sh --full"]
+fn patching_long() {
+    let program = compile("features", "patching", &["-O2"]);
+    for seed in ["11", "12", "13", "14"] {
+        same_in(&MODES, &program, &[seed, "1000"]);
+    }
 }
 
 /// A static program, an unoptimised one, and a static PIE load as well as the dynamic ones.

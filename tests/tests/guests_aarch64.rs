@@ -37,6 +37,14 @@ guests! {
     features kernel_writes ["all"];
 }
 
+/// What `patching` does above in small, with hundreds of programs.
+#[test]
+#[ignore = "takes minutes: scripts/test.sh --full"]
+fn patching_long() {
+    let program = compile("features", "patching", &["-O2"]);
+    same_in(&ARM_MODES, &program, &["21", "500"]);
+}
+
 /// Baseline alone, and all tiers with waiting.
 #[test]
 fn targets_at_one_place_of_the_table() {

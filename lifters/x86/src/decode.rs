@@ -268,12 +268,7 @@ fn writes_memory(factory: &mut InstructionInfoFactory, i: &Instruction) -> bool 
 }
 
 /// Decodes to the end of the basic block, behind an instruction that `cuts` it, or `max` of them, with all flags live.
-fn decode_until(
-    source: &dyn CodeSource,
-    pc: u64,
-    max: usize,
-    mut cuts: impl FnMut(&Instruction) -> bool,
-) -> Block {
+fn decode_until(source: &dyn CodeSource, pc: u64, max: usize, mut cuts: impl FnMut(&Instruction) -> bool) -> Block {
     // Nearly all blocks have room here, and are kept with just as much as they need.
     let mut insns = SmallVec::<[Insn; 16]>::new();
     let mut exit = BlockEnd::FallThrough;

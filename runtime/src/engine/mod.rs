@@ -187,6 +187,9 @@ impl Thresholds {
     }
 }
 
+/// Bytes of an instruction at most (Intel SDM vol. 2, 2.3.11).
+const LONGEST_INSTRUCTION: usize = 15;
+
 /// Host stack that calls of translated code may fill before they are cut off: a guest that recurses a hundred thousand
 /// levels deep fits.
 const CALL_STACK: u64 = 4 << 20;
@@ -524,13 +527,21 @@ impl Engine {
         memory.fetch(pc, &mut vec![0; snapshot.len()]) != snapshot.len()
     }
 
+    /// The block at `pc`, in memory that the guest can't write to; none begins there otherwise.
+    fn fixed_block(&self, memory: &dyn GuestCode, pc: u64) -> Option<Block> {
+        let block = decode_fixed(self.flags, &Fetch::fixed(memory), pc, self.precise);
+        (!block.is_empty() || block.exit != BlockEnd::FetchFault).then_some(block)
+    }
+
     /// The block at `pc`. Where the guest's stores may change it, it is one that lets them.
     fn decode_block(&self, memory: &dyn GuestCode, pc: u64) -> Block {
-        let block = decode_fixed(self.flags, &Fetch::fixed(memory), pc, self.precise);
-        if block.is_empty() && block.exit == BlockEnd::FetchFault {
-            return decode_mutable(&Fetch::new(memory), pc, MAX_BLOCK, false);
-        }
-        block
+        let mutable = || decode_mutable(&Fetch::new(memory), pc, MAX_BLOCK, false);
+        self.fixed_block(memory, pc).unwrap_or_else(mutable)
+    }
+
+    /// The same, and watched; with its bytes if it has to be compared with them before each execution.
+    fn watched_block(&self, memory: &dyn GuestCode, pc: u64) -> (Block, Option<Box<[u8]>>) {
+        self.fixed_block(memory, pc).map_or_else(|| self.mutable_block(memory, pc), |block| (block, None))
     }
 
     /// Whether all writes to the code in a range are noticed.
@@ -542,20 +553,23 @@ impl Engine {
         }
     }
 
-    /// Watches a block's bytes. Where that can't be, gives the block that ends behind each store and is compared with memory
-    /// before each execution, and its bytes.
-    fn watched(&self, block: Block, memory: &dyn GuestCode) -> (Block, Option<Box<[u8]>>) {
-        let (start, end) = (block.pc, block.end());
-        if self.can_watch(memory, start, end) && memory.watch_code(start, end - start) {
-            return (block, None);
+    /// The block at `pc`, in memory that the guest's stores may change, and watched. Where it can't be, it ends behind each
+    /// store and is compared with memory before each execution: with these bytes.
+    fn mutable_block(&self, memory: &dyn GuestCode, pc: u64) -> (Block, Option<Box<[u8]>>) {
+        if self.can_watch(memory, pc, pc + 1) {
+            let block = decode_mutable(&Fetch::new(memory), pc, MAX_BLOCK, false);
+            let (start, end) = (block.pc, block.end());
+            if block.is_empty() || self.can_watch(memory, start, end) && memory.watch_code(start, end - start) {
+                return (block, None);
+            }
         }
         // Others may write at any moment: what is decoded is what was read.
-        let mut bytes = vec![0; block.len as usize];
-        let there = memory.fetch(start, &mut bytes);
-        bytes.truncate(there);
-        let block = decode_mutable(&SliceSource { address: start, bytes: &bytes }, start, MAX_BLOCK, true);
-        bytes.truncate(block.len as usize);
-        (block, Some(bytes.into_boxed_slice()))
+        let mut bytes = vec![0; MAX_BLOCK * LONGEST_INSTRUCTION];
+        let there = memory.fetch(pc, &mut bytes);
+        let source = SliceSource { address: pc, bytes: &bytes[..there] };
+        let block = decode_mutable(&source, pc, MAX_BLOCK, true);
+        let snapshot = bytes[..block.len as usize].into();
+        (block, Some(snapshot))
     }
 
     /// Whether flags that aren't kept are read behind this block.
@@ -574,22 +588,15 @@ impl Engine {
     }
 
     fn decode(&mut self, pc: u64, memory: &dyn GuestCode) -> Result<(), BlockEnd> {
-        let mut block = self.decode_block(memory, pc);
+        let (mut block, mut snapshot) = self.watched_block(memory, pc);
         if self.needs_all_flags(&block, memory) {
             tracing::info!(pc = format_args!("{pc:#x}"), "flags are kept across calls and returns from here on");
             self.keep_all_flags();
-            block = self.decode_block(memory, pc);
+            (block, snapshot) = self.watched_block(memory, pc);
         }
         // Nothing is remembered about addresses without code: code may come to be there.
         if block.is_empty() {
             return Err(block.exit);
-        }
-        let mut snapshot = None;
-        if block.mutable {
-            (block, snapshot) = self.watched(block, memory);
-            if block.is_empty() {
-                return Err(block.exit);
-            }
         }
         self.stats.blocks_decoded += 1;
         let calls = called(&block);

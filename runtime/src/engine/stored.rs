@@ -134,7 +134,8 @@ pub(super) fn is_ours(found: &Metadata) -> bool {
 /// Whether guest memory holds exactly this, as code that the guest can't write to or as a constant.
 fn holds(memory: &dyn GuestCode, address: u64, bytes: &[u8]) -> bool {
     let mut now = vec![0; bytes.len()];
-    let there = memory.fetch_fixed(address, &mut now) == bytes.len() || memory.constants(address, &mut now) == bytes.len();
+    let there =
+        memory.fetch_fixed(address, &mut now) == bytes.len() || memory.constants(address, &mut now) == bytes.len();
     there && now == bytes
 }
 

@@ -62,7 +62,9 @@ impl Watched {
             Some(noted) => noted.to_vec(),
             None => self.pages.iter().copied().collect(),
         };
-        self.pages.retain(|page| !opened.contains(page));
+        for page in &opened {
+            self.pages.remove(page);
+        }
         opened
     }
 }
