@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use xlate_abi::image::notes::CpuTimes;
+
 /// The process's number as the guest knows it and as the host does. They differ after a migration;
 /// a forked child gets the number the host gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
