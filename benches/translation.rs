@@ -64,6 +64,7 @@ fn tier2(c: &mut Criterion) {
             target: host_target(),
             options: OPTIONS,
             grows: false,
+            mutable: false,
             profile: sample.profile(),
             indirect: Vec::new(),
             code: vec![sample.code()],

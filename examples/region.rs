@@ -67,6 +67,7 @@ fn show(file: &str, place: &str, rest: &[String]) -> Result<(), Box<dyn std::err
         target: target.clone(),
         options,
         grows: false,
+        mutable: false,
         profile,
         indirect: Vec::new(),
         code,

@@ -25,7 +25,6 @@ impl Guest {
     pub fn run(&mut self) -> ! {
         signal::attach(self);
         loop {
-            self.drop_written_code();
             let exit = self.engine.run(&mut self.state, &self.memory);
             self.handle(exit);
         }
@@ -112,13 +111,6 @@ impl Guest {
         }
     }
 
-    /// Drops the translations of pages that the kernel or the runtime has been given to write to.
-    fn drop_written_code(&mut self) {
-        for page in self.memory.take_opened() {
-            self.engine.code_written(page);
-        }
-    }
-
     /// The kernel or a device will write to this range at some time after the call. Where code may lie there, its pages
     /// aren't watched from now on, and blocks compare their bytes.
     pub(crate) fn expect_writes(&mut self, start: u64, len: u64) {
@@ -156,8 +148,7 @@ impl Guest {
 
     /// At the program's end: fills the cache, as far as that is wanted.
     pub(crate) fn fill_cache(&mut self) {
-        self.kernel.open_robust_list(&self.memory);
-        self.drop_written_code();
+        self.engine.drop_written(&self.memory);
         if self.config.warm {
             self.engine.warm_up(&self.memory);
         } else {

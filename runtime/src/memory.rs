@@ -7,17 +7,18 @@
 mod copy;
 mod growth;
 mod limits;
-mod opened;
 mod region;
+mod watch;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 pub use copy::Plain;
 pub use limits::{Limit, Limits};
 pub use region::{Backing, Region};
+pub use watch::Mutability;
 
 use crate::errno::Errno;
 
@@ -112,10 +113,8 @@ pub struct Memory {
     read_implies_exec: bool,
     /// mlockall(2) with MCL_FUTURE.
     lock_future: bool,
-    /// Pages that are write-protected on the host because translations were made from them.
-    watched: RefCell<BTreeSet<u64>>,
-    /// Pages that were opened to the kernel or the runtime, and whose translations aren't dropped yet.
-    opened: RefCell<Vec<u64>>,
+    /// Pages that translations were made from.
+    watched: RefCell<watch::Watched>,
 }
 
 /// The host page size at run time.
@@ -162,7 +161,6 @@ impl Memory {
             read_implies_exec: false,
             lock_future: false,
             watched: RefCell::default(),
-            opened: RefCell::default(),
         }
     }
 
@@ -203,26 +201,30 @@ impl Memory {
     /// Reads code for decoding: as many bytes from `addr` as are executable and can be read, at most
     /// `buffer.len()`. Zero means that a fetch there faults.
     pub fn fetch(&self, addr: u64, buffer: &mut [u8]) -> usize {
-        self.read_where(addr, buffer, |prot| prot & libc::PROT_EXEC != 0)
+        self.read_where(addr, buffer, |region| region.prot & libc::PROT_EXEC != 0)
     }
 
-    /// Reads code like [`Self::fetch`], as far as the guest can't write to it.
+    /// The same as far as nothing changes the code but a call of the guest's that concerns its mapping.
     pub fn fetch_fixed(&self, addr: u64, buffer: &mut [u8]) -> usize {
-        self.read_where(addr, buffer, |prot| prot & (libc::PROT_EXEC | libc::PROT_WRITE) == libc::PROT_EXEC)
+        self.read_where(addr, buffer, |region| {
+            region.prot & libc::PROT_EXEC != 0 && region.mutability() == Mutability::Fixed
+        })
     }
 
-    /// Reads constants: as many bytes from `addr` as the guest can read and not write, at most `buffer.len()`.
+    /// Reads constants: as many bytes from `addr` as the guest can read and nobody can write, at most `buffer.len()`.
     pub fn constants(&self, addr: u64, buffer: &mut [u8]) -> usize {
-        self.read_where(addr, buffer, |prot| prot & (libc::PROT_READ | libc::PROT_WRITE) == libc::PROT_READ)
+        self.read_where(addr, buffer, |region| {
+            region.prot & libc::PROT_READ != 0 && region.mutability() == Mutability::Fixed
+        })
     }
 
-    /// Reads on from `addr` over mappings with a suitable protection.
-    fn read_where(&self, addr: u64, buffer: &mut [u8], suits: impl Fn(i32) -> bool) -> usize {
+    /// Reads on from `addr` over mappings that suit.
+    fn read_where(&self, addr: u64, buffer: &mut [u8], suits: impl Fn(&Region) -> bool) -> usize {
         let mut at = addr;
         let end = addr.saturating_add(buffer.len() as u64);
         while at < end {
             match self.region_at(at) {
-                Some(r) if suits(r.prot) => at = r.end,
+                Some(r) if suits(r) => at = r.end,
                 _ => break,
             }
         }
@@ -780,46 +782,6 @@ impl Memory {
     /// The room for the stack, the gap below it included.
     pub fn stack_room(&self) -> u64 {
         self.stack_room
-    }
-}
-
-/// Pages that translations were made from.
-impl Memory {
-    /// Write-protects (on the host) the guest-writable pages of a range that is being translated, so that a
-    /// write to them is noticed as a host fault. Pages the guest itself may not write need nothing.
-    pub fn watch_code(&self, start: u64, len: u64) {
-        let mut page = self.page_down(start);
-        let end = start.saturating_add(len);
-        while page < end {
-            let writable = self.protection(page).is_some_and(|p| p & libc::PROT_WRITE != 0);
-            if writable
-                && self.watched.borrow_mut().insert(page)
-                && protect(page, page + self.page, libc::PROT_READ).is_err()
-            {
-                self.watched.borrow_mut().remove(&page);
-            }
-            page += self.page;
-        }
-    }
-
-    /// Ends the watch of the page at `addr` and makes it writable again; false if it wasn't watched (a fault
-    /// there is the guest's own). For a fault handler: takes no lock and allocates nothing.
-    pub fn unwatch_code(&self, addr: u64) -> bool {
-        let page = self.page_down(addr);
-        let watched = self.watched.try_borrow_mut().is_ok_and(|mut set| set.remove(&page));
-        watched && self.protection(page).is_some_and(|p| protect(page, page + self.page, host_prot(p)).is_ok())
-    }
-
-    /// The watched pages.
-    pub fn watched_pages(&self) -> Vec<u64> {
-        self.watched.borrow().iter().copied().collect()
-    }
-
-    fn unwatch_range(&self, start: u64, end: u64) {
-        let mut watched = self.watched.borrow_mut();
-        if !watched.is_empty() {
-            watched.retain(|page| !(start..end).contains(page));
-        }
     }
 }
 

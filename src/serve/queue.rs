@@ -157,7 +157,8 @@ impl Shared {
                     "compiled"
                 );
                 // Before the answer: who has it may rely on the next run's having it, too.
-                if let Some(place) = job.client.keep.get() {
+                // What the guest writes by itself is hardly the same in another run.
+                if let Some(place) = job.client.keep.get().filter(|_| !job.request.mutable) {
                     self.keeper.keep(place, &job.request, job.heat > 0, &blob);
                 }
                 Response::Compiled { id, blob, splits }

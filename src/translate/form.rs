@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use iced_x86::FlowControl;
 use xlate_abi::protocol::{COLD_FRACTION, CodeBytes, CodeOptions, CompileRequest, Formed, IndirectTargets, OptLevel};
 use xlate_llvm::{Frames, KnownTable, Region, RegionBlock};
-use xlate_x86::decode::{MAX_BLOCK, decode_block};
+use xlate_x86::decode::{MAX_BLOCK, decode_block, decode_mutable};
 use xlate_x86::{Block, BlockEnd, TableJump};
 
 use super::{RegionSize, RequestCode, liveness, tails};
@@ -42,7 +42,7 @@ pub fn form_region(request: &CompileRequest, most: RegionSize) -> Option<Region>
     if growth.profiled {
         tails::duplicate(&mut region, most);
     }
-    if !request.options.precise {
+    if !request.options.precise && !request.mutable {
         liveness::refine(&mut region, &code);
     }
     Some(region)
@@ -64,6 +64,7 @@ type FollowableCall = (usize, u64, u64);
 struct Growth<'a> {
     code: &'a RequestCode<'a>,
     options: CodeOptions,
+    mutable: bool,
     most: RegionSize,
     counts: HashMap<u64, u64>,
     /// The tables' bytes, and what their base registers hold by the block that jumps through them.
@@ -88,6 +89,7 @@ impl<'a> Growth<'a> {
         Self {
             code,
             options: request.options,
+            mutable: request.mutable,
             most,
             threshold: (entry_count / COLD_FRACTION).max(1),
             profiled: counts.iter().any(|(pc, count)| *pc != request.entry && *count > 0),
@@ -134,6 +136,9 @@ impl<'a> Growth<'a> {
     }
 
     fn decode(&self, pc: u64, most: usize) -> Block {
+        if self.mutable {
+            return decode_mutable(self.code, pc, most, false);
+        }
         let mut block = decode_block(self.code, pc, most, self.options.precise);
         if block.exit == BlockEnd::FetchFault && !block.is_empty() {
             // The request's bytes end here, which says nothing about the guest's memory.
@@ -294,6 +299,7 @@ mod tests {
             target: xlate_llvm::host_target(),
             options: CodeOptions { opt: OptLevel::O2, precise: false, tso: false },
             grows: false,
+            mutable: false,
             profile: counts.iter().map(|&(pc, count)| BlockProfile { pc, count }).collect(),
             indirect: Vec::new(),
             code: [(CALLER, caller), (CALLEE, callee)]
@@ -372,6 +378,7 @@ mod tests {
         let table = [CALLEE, 0x3000].map(u64::to_le_bytes).concat();
         let request = CompileRequest {
             grows: true,
+            mutable: false,
             indirect: vec![IndirectTargets { from: jump, to: vec![CALLEE, 0x3000], table_base: Some(0) }],
             data: vec![CodeBytes { address: 0x2000, bytes: table }],
             ..request(&code, &SMALL, &[(CALLER, 1000), (jump, 900), (CALLEE, 800), (0x3000, 1), (0x5000, 1000)])

@@ -114,6 +114,7 @@ fn request(id: u64, bytes: &[u8], profile: Vec<BlockProfile>) -> CompileRequest 
         target: xlate_llvm::host_target(),
         options: CodeOptions { opt: OptLevel::O2, precise: false, tso: false },
         grows: false,
+        mutable: false,
         profile,
         indirect: Vec::new(),
         code: vec![CodeBytes { address: ENTRY, bytes: bytes.to_vec() }],

@@ -37,6 +37,8 @@ guests! {
     features floats [];
     features processes [];
     features selfmod [];
+    features remapping ["doubled"];
+    features patching ["1", "150"];
     features signals [];
     features flags [];
     features crossings [];
@@ -65,6 +67,16 @@ guests! {
 #[test]
 fn exec() {
     same_in(&[MODES[0], MODES[1], MODES[3]], &compile("features", "exec", &["-O2"]), &[]);
+}
+
+/// What `patching` does above in small, with thousands of programs.
+#[test]
+#[ignore = "takes minutes: scripts/test.sh --full"]
+fn patching_long() {
+    let program = compile("features", "patching", &["-O2"]);
+    for seed in ["11", "12", "13", "14"] {
+        same_in(&MODES, &program, &[seed, "1000"]);
+    }
 }
 
 /// A static program, an unoptimised one, and a static PIE load as well as the dynamic ones.

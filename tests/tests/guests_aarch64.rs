@@ -26,6 +26,8 @@ guests! {
     features floats [];
     features processes [];
     features selfmod [];
+    features remapping [];
+    features patching ["2", "60"];
     features signals [];
     features flags [];
     features crossings [];
@@ -50,6 +52,14 @@ guests! {
 fn exec() {
     println!("skipped: refusing to execute a file that is being written to, which the emulator doesn't tell");
     same_in(&ARM_MODES[..2], &compile("features", "exec", &["-O2"]), &["emulated"]);
+}
+
+/// What `patching` does above in small, with hundreds of programs.
+#[test]
+#[ignore = "takes minutes: scripts/test.sh --full"]
+fn patching_long() {
+    let program = compile("features", "patching", &["-O2"]);
+    same_in(&ARM_MODES, &program, &["21", "500"]);
 }
 
 /// Baseline alone, and all tiers with waiting.

@@ -93,6 +93,8 @@ pub struct Llvm<'c> {
     /// The target's features, as in [`xlate_abi::protocol::Target`].
     pub features: String,
     pub options: CodeOptions,
+    /// The guest's stores may change the region's instructions.
+    pub mutable: bool,
     pub scopes: Scopes<'c>,
     /// The CPU state's address.
     pub state: PointerValue<'c>,
@@ -649,5 +651,9 @@ impl<'c> Emitter for Llvm<'c> {
 
     fn leave(&mut self, reason: ExitReason, arg: u32, resume: u64) {
         self.end_leave(reason, arg, resume);
+    }
+
+    fn leave_if_pending(&mut self, resume: u64) {
+        self.poll_inside(resume);
     }
 }

@@ -195,6 +195,14 @@ impl<'c> Llvm<'c> {
         self.ir.at_end(next);
     }
 
+    /// A safepoint inside a guest block, before the instruction at `resume`.
+    pub fn poll_inside(&mut self, resume: u64) {
+        let kind = SiteKind::Leave { reason: ExitReason::Safepoint, arg: 0, resume: self.ir.i64(resume) };
+        let (leave, next) = (self.site(kind, "changed"), self.ir.block(""));
+        self.poll(leave, next);
+        self.ir.at_end(next);
+    }
+
     /// Instructions behind a block's end are unreachable; they still need a place.
     fn end(&mut self) {
         self.ended = true;

@@ -35,9 +35,11 @@ impl<'c> Llvm<'c> {
         }
     }
 
-    /// Accesses whose order among each other and with state writes LLVM must keep.
-    fn ordered(&self) -> bool {
-        self.options.precise || self.options.tso
+    /// Whether LLVM must keep the order of an access and of others, writes to the state, and safepoints. What a store
+    /// may have changed is looked at behind it.
+    fn ordered(&self, access: InstructionValue<'c>) -> bool {
+        let stores = access.get_opcode() != InstructionOpcode::Load;
+        self.options.precise || self.options.tso || self.mutable && stores
     }
 
     fn barriers(&self) -> bool {
@@ -47,7 +49,7 @@ impl<'c> Llvm<'c> {
     fn guest_access(&self, i: InstructionValue<'c>) {
         i.set_alignment(1).expect("one is a power of two");
         self.mark_guest(i);
-        if self.ordered() {
+        if self.ordered(i) {
             i.set_volatile(true).expect("an access can be volatile");
         }
     }
@@ -108,7 +110,7 @@ impl<'c> Llvm<'c> {
         i.set_alignment(ty.bytes()).expect("a power of two");
         i.set_atomic_ordering(ordering).expect("loads and stores of integers can be atomic");
         self.mark_guest(i);
-        if self.ordered() {
+        if self.ordered(i) {
             i.set_volatile(true).expect("an access can be volatile");
         }
     }
@@ -195,7 +197,7 @@ impl<'c> Llvm<'c> {
     fn mark_atomic(&self, v: impl BasicValue<'c>) {
         let i = v.as_instruction_value().expect("an atomic operation is an instruction");
         self.mark_guest(i);
-        if self.ordered() {
+        if self.ordered(i) {
             i.set_volatile(true).expect("an access can be volatile");
         }
     }

@@ -143,6 +143,7 @@ fn emitter<'c>(cx: &'c Context, region: &Region, facets: Facets, target: &Target
         arch: target.arch,
         features: target.features.clone(),
         options,
+        mutable: region.blocks.iter().any(|b| b.block.mutable),
         scopes: Scopes::new(cx),
         state,
         slots_global: slots_global.as_pointer_value(),

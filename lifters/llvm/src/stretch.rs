@@ -57,6 +57,7 @@ pub fn lift<'c>(e: &mut Llvm<'c>, block: &Block) {
         return lift_block(e, block, precise);
     }
     let mut l = Lifter::new(e, precise);
+    l.begin(block);
     let mut done = 0;
     for stretch in stretches(&block.insns) {
         l.instructions(&block.insns[done..stretch.insns.start]);

@@ -1,6 +1,9 @@
 //! Basic blocks: decoding with iced-x86, where a block ends, and which flags are live behind each instruction.
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register, RflagsBits};
+use iced_x86::{
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
+    Register, RflagsBits,
+};
 use smallvec::SmallVec;
 
 use crate::interpreter::{Interpreter, forms};
@@ -70,7 +73,7 @@ impl CodeSource for Ahead<'_> {
 pub struct Insn {
     pub raw: Instruction,
     pub operands: Operands,
-    /// [`Self::live`], which has no more than seven bits, and [`READS`].
+    /// The status flags among [`Self::live`] (DF always is), [`READS`] and [`POLLS`].
     live: u8,
     /// Its meaning for tier 0, which has no time to look it up at every execution.
     pub(crate) execute: Semantics<Interpreter>,
@@ -79,19 +82,32 @@ pub struct Insn {
 /// In [`Insn::live`]: the instruction reads status flags.
 const READS: u8 = 0x80;
 
-const _: () = assert!(size_of::<Insn>() == 64 && ALL_FLAGS < READS as Flags);
+/// In [`Insn::live`]: code leaves behind the instruction if something waits, because it may have changed the instructions
+/// that follow. It has DF's place: next to nothing overwrites that, so it counts as live everywhere.
+const POLLS: u8 = RflagsBits::DF as u8;
+
+/// The status flags in [`Insn::live`].
+const STATUS: u8 = (ALL_FLAGS & !RflagsBits::DF) as u8;
+
+const _: () = assert!(size_of::<Insn>() == 64 && STATUS & (READS | POLLS) == 0 && ALL_FLAGS < READS as Flags);
 
 impl Insn {
     /// Flags that something behind this instruction may read.
     #[inline(always)]
     pub fn live(&self) -> Flags {
-        (self.live & !READS).into()
+        Flags::from(self.live & STATUS) | RflagsBits::DF
     }
 
     /// Whether it reads status flags itself.
     #[inline(always)]
     pub fn reads_flags(&self) -> bool {
         self.live & READS != 0
+    }
+
+    /// Whether code leaves behind this instruction if something waits.
+    #[inline(always)]
+    pub fn polls(&self) -> bool {
+        self.live & POLLS != 0
     }
 
     /// Flags that this instruction or something behind it may read.
@@ -101,7 +117,7 @@ impl Insn {
 
     /// Says which flags those are.
     pub fn set_live(&mut self, live: Flags) {
-        self.live = (live & ALL_FLAGS) as u8 | self.live & READS;
+        self.live = live as u8 & STATUS | self.live & !STATUS;
     }
 }
 
@@ -128,6 +144,8 @@ pub struct Block {
     /// Length in bytes.
     pub len: u32,
     pub exit: BlockEnd,
+    /// The guest's stores may change its instructions ([`decode_mutable`]).
+    pub mutable: bool,
 }
 
 impl Block {
@@ -241,6 +259,41 @@ fn changes_fp_mode(i: &Instruction) -> bool {
 /// Decodes the basic block at `pc`, at most `max` instructions of it, with the flags live behind each.
 /// `precise_flags` keeps all flags alive everywhere instead.
 pub fn decode_block(source: &dyn CodeSource, pc: u64, max: usize, precise_flags: bool) -> Block {
+    let mut block = decode_until(source, pc, max, |_| false);
+    if !precise_flags {
+        let out = live_out(source, &block);
+        mark_live(&mut block.insns, out);
+    }
+    block
+}
+
+/// Decodes the basic block at `pc` in memory that the guest can write to. Behind every instruction that writes to memory
+/// code has to see whether that has changed what follows: it leaves if something waits, or, if the block is to be `cut`,
+/// the block ends. All flags are live everywhere, for other instructions may come to stand behind each.
+pub fn decode_mutable(source: &dyn CodeSource, pc: u64, max: usize, cut: bool) -> Block {
+    let mut factory = InstructionInfoFactory::new();
+    let mut block = decode_until(source, pc, max, |i| cut && writes_memory(&mut factory, i));
+    block.mutable = true;
+    for insn in &mut block.insns {
+        if writes_memory(&mut factory, &insn.raw) {
+            insn.live |= POLLS;
+        }
+    }
+    // What stands behind it now is no part of it: it may be something else when that is reached.
+    if !block.is_empty() && block.exit != BlockEnd::Terminator {
+        block.exit = BlockEnd::FallThrough;
+    }
+    block
+}
+
+/// Whether an instruction may write to memory.
+fn writes_memory(factory: &mut InstructionInfoFactory, i: &Instruction) -> bool {
+    let writes = [OpAccess::Write, OpAccess::CondWrite, OpAccess::ReadWrite, OpAccess::ReadCondWrite];
+    factory.info(i).used_memory().iter().any(|used| writes.contains(&used.access()))
+}
+
+/// Decodes to the end of the basic block, behind an instruction that `cuts` it, or `max` of them, with all flags live.
+fn decode_until(source: &dyn CodeSource, pc: u64, max: usize, mut cuts: impl FnMut(&Instruction) -> bool) -> Block {
     // Nearly all blocks have room here, and are kept with just as much as they need.
     let mut insns = SmallVec::<[Insn; 16]>::new();
     let mut exit = BlockEnd::FallThrough;
@@ -261,23 +314,18 @@ pub fn decode_block(source: &dyn CodeSource, pc: u64, max: usize, precise_flags:
         }
         let execute = forms::of(raw, &operands).unwrap_or(general);
         let reads = if flags_read(raw) & !RflagsBits::DF == 0 { 0 } else { READS };
-        insns.push(Insn { raw: *raw, operands, live: ALL_FLAGS as u8 | reads, execute });
+        insns.push(Insn { raw: *raw, operands, live: STATUS | reads, execute });
         if ends_block(raw) {
             exit = BlockEnd::Terminator;
             return false;
         }
-        insns.len() < max
+        insns.len() < max && !cuts(raw)
     });
     if !fetched {
         exit = BlockEnd::FetchFault;
     }
     let len = insns.last().map_or(0, |last| last.raw.next_ip().wrapping_sub(pc) as u32);
-    let mut block = Block { pc, insns: insns.as_slice().into(), len, exit };
-    if !precise_flags {
-        let out = live_out(source, &block);
-        mark_live(&mut block.insns, out);
-    }
-    block
+    Block { pc, insns: insns.as_slice().into(), len, exit, mutable: false }
 }
 
 /// Flags an instruction reads.

@@ -585,4 +585,7 @@ pub trait Emitter: Sized {
     fn call(&mut self, target: u64, return_to: u64);
     /// Leaves to the runtime with `rip` at `resume`; `arg` goes to `exit_arg` (a [`Trap`] number for traps).
     fn leave(&mut self, reason: ExitReason, arg: u32, resume: u64);
+    /// Leaves to the runtime with `rip` at `resume` if something waits there; otherwise code goes on right here. What the
+    /// guest has stored to memory before is there then.
+    fn leave_if_pending(&mut self, resume: u64);
 }

@@ -242,11 +242,26 @@ fn execute(state: &mut CpuState, decoded: &DecodedBlock) {
     state.interpreted += decoded.block.insns.len() as u64;
     // Precise: flags that something reads later are in the state wherever a fault can leave.
     let mut l = Lifter::new(Interpreter::on(state), true);
-    for insn in decoded.block.insns.iter() {
-        l.instruction(insn.execute, insn);
+    if decoded.block.mutable {
+        execute_mutable(&mut l, &decoded.block);
+    } else {
+        for insn in decoded.block.insns.iter() {
+            l.instruction(insn.execute, insn);
+        }
     }
     if decoded.open_end {
         l.finish(&decoded.block);
+    }
+}
+
+/// The same where each instruction may change those behind it.
+#[inline(never)]
+fn execute_mutable<'b>(l: &mut Lifter<'b, Interpreter>, block: &'b Block) {
+    for insn in block.insns.iter() {
+        l.instruction(insn.execute, insn);
+        if insn.polls() && !decode::ends_block(&insn.raw) {
+            l.poll(insn.raw.next_ip());
+        }
     }
 }
 
@@ -754,5 +769,14 @@ impl Emitter for Interpreter {
 
     fn leave(&mut self, reason: ExitReason, arg: u32, resume: u64) {
         self.set_exit(reason, arg, resume);
+    }
+
+    fn leave_if_pending(&mut self, resume: u64) {
+        // SAFETY: a valid reference; volatile because signal handlers write behind the compiler's back.
+        let pending = unsafe { (&raw const self.state.pending).read_volatile() };
+        if pending != 0 {
+            self.state.rip = resume;
+            self.raise(ExitReason::Safepoint, 0);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use iced_x86::{Instruction, OpKind, Register, RflagsBits};
 use xlate_abi::state::{CpuState, ExitReason, Trap, origin};
 
-use crate::decode::{Block, BlockEnd, Flags, Insn, flags_killed};
+use crate::decode::{Block, BlockEnd, Flags, Insn, ends_block, flags_killed};
 use crate::emitter::{Bin, CondOp, Emitter, Flag, Host, Indirect, Origin, Pred, Rmw, Ty, Upper};
 use crate::isa;
 use crate::operands::Operands;
@@ -99,6 +99,7 @@ impl<E: Emitter> Host<E> for Lifter<'_, E> {
 /// ends a block before them.
 pub fn lift_block<'e, E: Emitter>(e: &'e mut E, block: &'e Block, precise: bool) {
     let mut l = Lifter::new(e, precise);
+    l.begin(block);
     l.instructions(&block.insns);
     l.finish(block);
 }
@@ -108,12 +109,29 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         Self { e, live: 0, precise, lazy: None, valid: 0, pending: 0, current: None, operands: &Operands::NONE }
     }
 
+    /// Emits what comes before a block's first instruction: where its instructions may have been changed, what has
+    /// come here may have done so.
+    pub fn begin(&mut self, block: &Block) {
+        if block.mutable {
+            self.poll(block.pc);
+        }
+    }
+
     /// Emits instructions of a block, in order.
     pub fn instructions(&mut self, insns: &'e [Insn]) {
         for insn in insns {
             let semantics = isa::semantics::<E>(&insn.raw);
             self.instruction(semantics.expect("decode_block admits only implemented instructions"), insn);
+            if insn.polls() && !ends_block(&insn.raw) {
+                self.poll(insn.raw.next_ip());
+            }
         }
+    }
+
+    /// Leaves if something waits, to go on at `resume`.
+    pub fn poll(&mut self, resume: u64) {
+        self.flush_flags();
+        self.e.leave_if_pending(resume);
     }
 
     /// Emits one instruction.

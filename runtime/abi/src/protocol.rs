@@ -81,6 +81,8 @@ pub struct CompileRequest {
     pub options: CodeOptions,
     /// It is to take a smaller region's place, for code that leaves for it is hot.
     pub grows: bool,
+    /// The guest's stores may change the code: all of it, or none.
+    pub mutable: bool,
     /// The basic blocks tier 1 knows near the entry, with their counts.
     pub profile: Vec<BlockProfile>,
     /// Where the indirect jumps and calls near the entry probably lead.

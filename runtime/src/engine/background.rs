@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
-use xlate_x86::decode::{SliceSource, decode_block};
+use xlate_x86::decode::{SliceSource, decode_block, decode_mutable};
 use xlate_x86::interpreter::DecodedBlock;
 use xlate_x86::{Block, BlockEnd};
 
@@ -49,6 +49,7 @@ struct Request {
     live: Vec<u32>,
     /// Its end, by its place in [`ENDS`].
     end: u8,
+    mutable: bool,
     precise: bool,
     counted: bool,
 }
@@ -145,6 +146,7 @@ impl Background {
             bytes,
             live: block.insns.iter().map(|insn| insn.live()).collect(),
             end: ENDS.iter().position(|end| *end == block.exit).expect("all ends are listed") as u8,
+            mutable: block.mutable,
             precise: asked.precise,
             counted: asked.counted,
         };
@@ -281,7 +283,11 @@ pub fn work(socket: &OwnedFd) -> io::Result<()> {
 
 fn compile(compiler: &mut Compiler, request: &Request) -> Option<Code> {
     let source = SliceSource { address: request.pc, bytes: &request.bytes };
-    let mut block = decode_block(&source, request.pc, request.live.len(), true);
+    let most = request.live.len();
+    let mut block = match request.mutable {
+        true => decode_mutable(&source, request.pc, most, false),
+        false => decode_block(&source, request.pc, most, true),
+    };
     if block.insns.len() != request.live.len() {
         return None;
     }

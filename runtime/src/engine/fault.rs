@@ -3,6 +3,7 @@
 //! The questions concern the thread's own run of guest code; [`Running`] records it while it lasts.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use xlate_abi::state::CpuState;
 
@@ -47,24 +48,40 @@ pub(super) fn take_host_fault() -> bool {
     HOST_FAULT.replace(false)
 }
 
-/// Whether the fault at `addr` was a write to a page that is protected because of its translations; if so they
-/// are dropped, the page is writable again and the access is to be retried.
+/// What `pending` holds beside other things while a write to code has not been looked at.
+const CODE_WRITTEN: u32 = 2;
+
+/// Whether the fault at `addr` was a write to a page that is protected because of its translations. If so the page is
+/// writable again, and the access is to be retried: code that may run what was written leaves behind it, and the
+/// dispatcher drops the translations.
 pub fn code_write(addr: u64) -> bool {
     let Some(current) = CURRENT.get() else {
         return false;
     };
     // SAFETY: valid while `Running` lasts. The fault is synchronous and comes from guest code (the engine's own code
-    // doesn't write to guest memory), so the engine's structures are at rest.
+    // doesn't write to guest memory), so the structures are at rest.
     unsafe {
-        if !(*current.memory).unwatch_code(addr) {
+        if !(*current.memory).open_code(addr) {
             return false;
         }
-        (*current.engine).code_written(addr);
-        // Frames on the host stack may belong to code that was made from the old bytes: the next safepoint, at
-        // the latest the next return, drops them.
-        (&raw mut (*current.state).pending).write_volatile(1);
+        pending(current.state).fetch_or(CODE_WRITTEN, Ordering::SeqCst);
     }
     true
+}
+
+/// The dispatcher has looked at all writes to code.
+pub(super) fn written_code_is_taken(state: &mut CpuState) {
+    // SAFETY: an exclusive reference.
+    unsafe { pending(state) }.fetch_and(!CODE_WRITTEN, Ordering::SeqCst);
+}
+
+/// The state's `pending`, which signal handlers change.
+///
+/// # Safety
+/// The state is valid.
+unsafe fn pending<'s>(state: *mut CpuState) -> &'s AtomicU32 {
+    // SAFETY: the caller's contract; the word is aligned.
+    unsafe { AtomicU32::from_ptr(&raw mut (*state).pending) }
 }
 
 /// Whether the thread is inside [`super::Engine::run`].

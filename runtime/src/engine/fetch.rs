@@ -6,12 +6,13 @@ use smallvec::SmallVec;
 use xlate_x86::decode::CodeSource;
 
 use super::GuestCode;
-use super::pages::Pages;
 use crate::memory::host_page_size;
 
 /// Guest memory as the decoder reads it: it soon comes back for what is just behind.
 pub struct Fetch<'m> {
     memory: &'m dyn GuestCode,
+    /// Only what the guest can't write to.
+    fixed: bool,
     window: RefCell<Window>,
 }
 
@@ -24,7 +25,16 @@ struct Window {
 
 impl<'m> Fetch<'m> {
     pub fn new(memory: &'m dyn GuestCode) -> Self {
-        Self { memory, window: RefCell::new(Window { start: 0, bytes: [0; 256], length: 0 }) }
+        Self { memory, fixed: false, window: RefCell::new(Window { start: 0, bytes: [0; 256], length: 0 }) }
+    }
+
+    /// Sees only code that nothing changes but a call of the guest's that concerns its mapping.
+    pub fn fixed(memory: &'m dyn GuestCode) -> Self {
+        Self { fixed: true, ..Self::new(memory) }
+    }
+
+    fn read(&self, pc: u64, buffer: &mut [u8]) -> usize {
+        if self.fixed { self.memory.fetch_fixed(pc, buffer) } else { self.memory.fetch(pc, buffer) }
     }
 }
 
@@ -37,22 +47,20 @@ impl CodeSource for Fetch<'_> {
             return buffer.len();
         }
         if buffer.len() > window.bytes.len() {
-            return self.memory.fetch(pc, buffer);
+            return self.read(pc, buffer);
         }
         window.start = pc;
-        window.length = self.memory.fetch(pc, &mut window.bytes);
+        window.length = self.read(pc, &mut window.bytes);
         let n = window.length.min(buffer.len());
         buffer[..n].copy_from_slice(&window.bytes[..n]);
         n
     }
 }
 
-/// The same with a look at what may follow a block, where the guest can't write: by a store in between it could change
-/// that. The pages are noted.
+/// Fixed code, with a look at what may follow a block. The pages that are looked at are noted.
 pub struct LookingAhead<'m> {
     memory: &'m dyn GuestCode,
     fetch: Fetch<'m>,
-    volatile: &'m Pages,
     pages: RefCell<LookedAt>,
 }
 
@@ -60,8 +68,8 @@ pub struct LookingAhead<'m> {
 pub type LookedAt = SmallVec<[u64; 4]>;
 
 impl<'m> LookingAhead<'m> {
-    pub fn new(memory: &'m dyn GuestCode, volatile: &'m Pages) -> Self {
-        Self { memory, fetch: Fetch::new(memory), volatile, pages: RefCell::default() }
+    pub fn new(memory: &'m dyn GuestCode) -> Self {
+        Self { memory, fetch: Fetch::fixed(memory), pages: RefCell::default() }
     }
 
     /// The pages that were looked at, but for those of the block itself.
@@ -77,7 +85,7 @@ impl<'m> LookingAhead<'m> {
         if pages.contains(&page) {
             return true;
         }
-        let fixed = is_fixed(self.memory, page) && !self.volatile.is_volatile(page, page + 1);
+        let fixed = is_fixed(self.memory, page);
         if fixed {
             pages.push(page);
         }
@@ -122,12 +130,6 @@ mod tests {
             let n = if addr < START { 0 } else { left.min(buffer.len()) };
             buffer[..n].iter_mut().zip(addr - START..).for_each(|(byte, at)| *byte = at as u8);
             n
-        }
-
-        fn watch_code(&self, _start: u64, _len: u64) {}
-
-        fn unwatch_code(&self, _addr: u64) -> bool {
-            false
         }
     }
 

@@ -2,7 +2,7 @@
 //! first execution. So a program's second start neither decodes nor interprets nor compiles what the first one ran often.
 //!
 //! What tells that it still fits are sums of the guest pages that the block depends on ([`depends`]). Each page is looked
-//! at once, and again when it may have changed: it is watched as pages are whose code is translated here.
+//! at once, and again when a call of the guest's may have changed it. Code that the guest can write to isn't kept.
 //!
 //! A run keeps what it has compiled. When it isn't the program's first, all the rest is compiled, too, which was too rare
 //! to pay within the run. Both are done after the run's end, by another process ([`handover`]). Files that can't be read or
@@ -33,7 +33,6 @@ use xlate_x86::interpreter::DecodedBlock;
 
 use super::baseline::{Code, Options};
 use super::compile::CompileError;
-use super::pages::Pages;
 use super::table::{AddressMap, Entry, GuestMap};
 use super::workers::{Work, Workers};
 use super::{Engine, GuestCode, called, stored};
@@ -74,7 +73,7 @@ pub struct Kept {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Unknown,
-    /// Guest memory holds it, and is watched.
+    /// Guest memory holds it, where only a call of the guest's can change it.
     Holds,
     Other,
 }
@@ -275,10 +274,9 @@ impl Kept {
     }
 
     /// Adds the new blocks to the file, from within the run.
-    fn write(&self, volatile: &Pages, memory: &dyn GuestCode) -> io::Result<()> {
+    fn write(&self, memory: &dyn GuestCode) -> io::Result<()> {
         let compiled: Vec<Compiled<'_>> = self.new.iter().map(New::compiled).collect();
-        let fit = |page| !volatile.is_volatile(page, page + blocks::PAGE_LEN);
-        write(&self.place, compiled.iter(), memory, &fit)
+        write(&self.place, compiled.iter(), memory, &|_| true)
     }
 }
 
@@ -365,12 +363,9 @@ impl Engine {
     /// Puts the code of an earlier run in its place for the block at `pc`, whether it was decoded or not; gives its entry.
     pub(super) fn kept_code(&mut self, pc: u64, memory: &dyn GuestCode) -> Option<u64> {
         let how = How::of(Options { precise: self.precise, counted: self.counts(), check: None });
-        let volatile = &self.pages;
-        let holds = |page: &Page| holds(page, volatile, memory);
+        // Code that the guest can write to is never kept.
+        let holds = |page: &Page| page.sum == depends::page_sum(page.address.get(), memory);
         let (row, record) = self.kept.as_mut()?.find(pc, how, &holds)?;
-        if self.table.block(pc).is_some_and(|entry| entry.snapshot.is_some()) {
-            return None;
-        }
         match self.install_kept(pc, row, &record) {
             Ok(entry) => {
                 self.stats.kept_installed += 1;
@@ -429,7 +424,7 @@ impl Engine {
     /// Remembers what a block was compiled to.
     pub(super) fn keep_code(&mut self, decoded: &Rc<DecodedBlock>, options: Options<'_>, code: &Code) {
         let how = How::of(options);
-        if options.check.is_none()
+        if !decoded.block.mutable
             && let Some(kept) = &mut self.kept
         {
             kept.add(New { how, decoded: Rc::clone(decoded), code: code.clone() });
@@ -477,19 +472,18 @@ impl Engine {
         Ok(Handover { place: Cow::Borrowed(&kept.place), compiled, uncompiled, how, pages })
     }
 
-    /// The pages of guest code that decoding has looked at, as they are now. Each has its neighbour with it: an instruction may
+    /// The pages of fixed code that decoding has looked at, as they are now. Each has its neighbour with it: an instruction may
     /// have been looked for there.
     fn looked_at(&self, memory: &dyn GuestCode) -> Vec<CodeBytes> {
         let looked_at = self.table.looked_at().flat_map(|page| [page, page + blocks::PAGE_LEN]);
         let pages: BTreeSet<u64> = looked_at.collect();
-        let fit = pages.into_iter().filter(|page| !self.pages.is_volatile(*page, page + blocks::PAGE_LEN));
         let read = |address| {
             let mut bytes = vec![0; blocks::PAGE_LEN as usize];
-            let there = memory.fetch(address, &mut bytes);
+            let there = memory.fetch_fixed(address, &mut bytes);
             bytes.truncate(there);
             CodeBytes { address, bytes }
         };
-        fit.map(read).collect()
+        pages.into_iter().map(read).collect()
     }
 
     /// `xlate cache warm`: compiles and keeps all blocks, here and now.
@@ -500,7 +494,7 @@ impl Engine {
         let worth = self.uncompiled();
         self.compile_for_later(&worth);
         let Some(kept) = &mut self.kept else { return };
-        if let Err(error) = kept.prepare().and_then(|()| kept.write(&self.pages, memory)) {
+        if let Err(error) = kept.prepare().and_then(|()| kept.write(memory)) {
             tracing::warn!(path = %kept.path.display(), %error, "the blocks' code isn't kept");
         }
         kept.new.clear();
@@ -513,7 +507,8 @@ impl Engine {
         for pc in self.table.block_addresses() {
             let Some(entry) = self.table.block(pc) else { continue };
             let runs = entry.runs();
-            if entry.native.is_none() && !entry.no_native && entry.snapshot.is_none() {
+            let mutable = entry.decoded.as_ref().is_some_and(|decoded| decoded.block.mutable);
+            if entry.native.is_none() && !entry.no_native && !mutable {
                 found.push((runs, pc));
             }
         }
@@ -534,22 +529,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// Whether guest memory holds a page that a record depends on. If so, writes to it will be noticed.
-fn holds(page: &Page, volatile: &Pages, memory: &dyn GuestCode) -> bool {
-    let address = page.address.get();
-    if volatile.is_volatile(address, address + blocks::PAGE_LEN) {
-        return false;
-    }
-    let held = |sum: u64| page.sum == sum;
-    let (sum, has_code) = depends::page_sum(address, memory);
-    if !held(sum) || !has_code {
-        return held(sum);
-    }
-    memory.watch_code(address, blocks::PAGE_LEN);
-    // Behind the watch nothing changes unnoticed.
-    held(depends::page_sum(address, memory).0)
 }
 
 #[cfg(test)]

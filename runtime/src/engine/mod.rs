@@ -32,12 +32,12 @@ use std::rc::Rc;
 
 use iced_x86::FlowControl;
 use xlate_abi::state::{CpuState, ExitReason, LinkSlot, Trap};
-use xlate_x86::decode::{MAX_BLOCK, calls_directly, decode_block};
+use xlate_x86::decode::{CodeSource, MAX_BLOCK, SliceSource, calls_directly, decode_block, decode_mutable};
 use xlate_x86::interpreter::DecodedBlock;
 use xlate_x86::{Block, BlockEnd};
 
 use crate::config::{Config, EngineChoice, StatsSink};
-use crate::memory::Memory;
+use crate::memory::{Memory, Mutability};
 use background::Background;
 use baseline::Compiler;
 use cache::CodeCache;
@@ -106,18 +106,34 @@ impl Exit {
 pub trait GuestCode {
     /// Copies executable bytes at `addr`, as many as there are; 0 if a fetch there faults.
     fn fetch(&self, addr: u64, buffer: &mut [u8]) -> usize;
-    /// The same as far as the guest can't write to it.
+    /// The same as far as nothing changes them but a call of the guest's that concerns their mapping.
     fn fetch_fixed(&self, addr: u64, buffer: &mut [u8]) -> usize {
         self.fetch(addr, buffer)
     }
-    /// Copies bytes at `addr` that the guest can read and not write, as many as there are.
+    /// What may change code in a range.
+    fn mutability(&self, _start: u64, _end: u64) -> Mutability {
+        Mutability::Fixed
+    }
+    /// Copies bytes at `addr` that the guest can read and nobody can write, as many as there are.
     fn constants(&self, _addr: u64, _buffer: &mut [u8]) -> usize {
         0
     }
-    /// Makes writes to a range fault, for translations are made from it.
-    fn watch_code(&self, start: u64, len: u64);
-    /// Ends the watch of the page at `addr`; false if there was none.
-    fn unwatch_code(&self, addr: u64) -> bool;
+    /// Makes writes to a range fault, because translations are made from it; false if that can't be done.
+    fn watch_code(&self, _start: u64, _len: u64) -> bool {
+        true
+    }
+    /// Lets writes to the watched page at `addr` through and notes it; false if it isn't watched. For a fault handler.
+    fn open_code(&self, _addr: u64) -> bool {
+        false
+    }
+    /// Whether pages were opened.
+    fn has_opened(&self) -> bool {
+        false
+    }
+    /// The opened pages, which aren't watched any more.
+    fn take_opened(&self) -> Vec<u64> {
+        Vec::new()
+    }
 }
 
 impl GuestCode for Memory {
@@ -133,12 +149,28 @@ impl GuestCode for Memory {
         Memory::constants(self, addr, buffer)
     }
 
-    fn watch_code(&self, start: u64, len: u64) {
-        Memory::watch_code(self, start, len);
+    fn fetch_fixed(&self, addr: u64, buffer: &mut [u8]) -> usize {
+        Memory::fetch_fixed(self, addr, buffer)
     }
 
-    fn unwatch_code(&self, addr: u64) -> bool {
-        Memory::unwatch_code(self, addr)
+    fn mutability(&self, start: u64, end: u64) -> Mutability {
+        Memory::mutability(self, start, end)
+    }
+
+    fn watch_code(&self, start: u64, len: u64) -> bool {
+        Memory::watch_code(self, start, len)
+    }
+
+    fn open_code(&self, addr: u64) -> bool {
+        Memory::open_code(self, addr)
+    }
+
+    fn has_opened(&self) -> bool {
+        Memory::has_opened(self)
+    }
+
+    fn take_opened(&self) -> Vec<u64> {
+        Memory::take_opened(self)
     }
 }
 
@@ -164,6 +196,9 @@ impl Thresholds {
         Self { baseline, optimized }
     }
 }
+
+/// Bytes of an instruction at most (Intel SDM vol. 2, 2.3.11).
+const LONGEST_INSTRUCTION: usize = 15;
 
 /// Host stack that calls of translated code may fill before they are cut off: a guest that recurses a hundred thousand
 /// levels deep fits.
@@ -276,6 +311,7 @@ impl Engine {
         // reachable for the calls into guest code below.
         let _running = fault::Running::begin(self, state, memory);
         let mut via = Via::Fresh;
+        self.take_code_writes(state, memory);
         self.collect_answers();
         loop {
             if pending(state) {
@@ -315,11 +351,18 @@ impl Engine {
                 }
                 Step::Nothing(end) => return end_at(state, end),
             }
+            self.take_code_writes(state, memory);
             if fault::take_host_fault() {
+                if self.code_is_gone(state.rip, memory) {
+                    via = Via::Fresh;
+                    continue;
+                }
                 return Exit::HostFault;
             }
             match ExitReason::from_u32(state.exit_reason) {
                 Some(ExitReason::Continue) => {}
+                // What waited was a write to code.
+                Some(ExitReason::Safepoint) if !pending(state) => via = Via::Fresh,
                 Some(ExitReason::Link) => {
                     let slot = state.link_slot as *mut LinkSlot;
                     // SAFETY: translated code names a slot of its own, which lives as long as the code.
@@ -455,11 +498,11 @@ impl Engine {
         decoded.turn.set(0);
         let decoded = Rc::new(decoded);
         self.table.block(pc)?.decoded = Some(Rc::clone(&decoded));
-        self.depend_on(pc, &looked_at, memory);
+        self.depend_on(pc, &looked_at);
         Some(decoded)
     }
 
-    /// Forgets a block of an often changing page if its bytes are others now.
+    /// Forgets a block whose bytes can't be watched if they are others now.
     fn drop_if_stale(&mut self, pc: u64, memory: &dyn GuestCode) {
         let Some(snapshot) = self.table.block(pc).and_then(|e| e.snapshot.as_deref()) else {
             return;
@@ -470,52 +513,97 @@ impl Engine {
         }
     }
 
-    /// The block at `pc`, and the pages beside its own where code was looked at that follows.
-    fn decode_block(&self, memory: &dyn GuestCode, pc: u64) -> (Block, LookedAt) {
-        let source = LookingAhead::new(memory, &self.pages);
-        let block = decode_block(&source, pc, MAX_BLOCK, self.precise);
+    /// Whether a block whose bytes are compared with memory at its entry can't be read there any more.
+    fn code_is_gone(&mut self, pc: u64, memory: &dyn GuestCode) -> bool {
+        let Some(snapshot) = self.table.block(pc).and_then(|e| e.snapshot.as_deref()) else { return false };
+        memory.fetch(pc, &mut vec![0; snapshot.len()]) != snapshot.len()
+    }
+
+    /// The block at `pc`, in memory that the guest can't write to, and the pages beside its own where code was looked at that
+    /// follows; none begins there otherwise.
+    fn fixed_block(&self, memory: &dyn GuestCode, pc: u64) -> Option<(Block, LookedAt)> {
+        let source = LookingAhead::new(memory);
+        let block = decode_fixed(&source, pc, self.precise);
         let looked_at = source.pages_beside(pc, block.end());
-        (block, looked_at)
+        (!block.is_empty() || block.exit != BlockEnd::FetchFault).then_some((block, looked_at))
+    }
+
+    /// The block at `pc`, likewise. Where the guest's stores may change it, it is one that lets them.
+    fn decode_block(&self, memory: &dyn GuestCode, pc: u64) -> (Block, LookedAt) {
+        let mutable = || (decode_mutable(&Fetch::new(memory), pc, MAX_BLOCK, false), LookedAt::new());
+        self.fixed_block(memory, pc).unwrap_or_else(mutable)
+    }
+
+    /// The same, and watched; with its bytes if it has to be compared with them before each execution.
+    fn watched_block(&self, memory: &dyn GuestCode, pc: u64) -> (Block, LookedAt, Option<Box<[u8]>>) {
+        match self.fixed_block(memory, pc) {
+            Some((block, looked_at)) => (block, looked_at, None),
+            None => {
+                let (block, snapshot) = self.mutable_block(memory, pc);
+                (block, LookedAt::new(), snapshot)
+            }
+        }
+    }
+
+    /// Whether all writes to the code in a range are noticed.
+    fn can_watch(&self, memory: &dyn GuestCode, start: u64, end: u64) -> bool {
+        match memory.mutability(start, end) {
+            Mutability::Fixed => true,
+            Mutability::Watchable => !self.pages.is_volatile(start, end),
+            Mutability::Shared => false,
+        }
+    }
+
+    /// The block at `pc`, in memory that the guest's stores may change, and watched. Where it can't be, it ends behind each
+    /// store and is compared with memory before each execution: with these bytes.
+    fn mutable_block(&self, memory: &dyn GuestCode, pc: u64) -> (Block, Option<Box<[u8]>>) {
+        if self.can_watch(memory, pc, pc + 1) {
+            let block = decode_mutable(&Fetch::new(memory), pc, MAX_BLOCK, false);
+            let (start, end) = (block.pc, block.end());
+            if block.is_empty() || self.can_watch(memory, start, end) && memory.watch_code(start, end - start) {
+                return (block, None);
+            }
+        }
+        // Others may write at any moment: what is decoded is what was read.
+        let mut bytes = vec![0; MAX_BLOCK * LONGEST_INSTRUCTION];
+        let there = memory.fetch(pc, &mut bytes);
+        let source = SliceSource { address: pc, bytes: &bytes[..there] };
+        let block = decode_mutable(&source, pc, MAX_BLOCK, true);
+        let snapshot = bytes[..block.len as usize].into();
+        (block, Some(snapshot))
     }
 
     /// Has a block dropped with code that was looked at for it.
-    fn depend_on(&mut self, pc: u64, looked_at: &[u64], memory: &dyn GuestCode) {
+    fn depend_on(&mut self, pc: u64, looked_at: &[u64]) {
         for &page in looked_at {
-            memory.watch_code(page, 1);
             self.table.depends_on(pc, page);
         }
     }
 
     fn decode(&mut self, pc: u64, memory: &dyn GuestCode) -> Result<(), BlockEnd> {
-        let (block, looked_at) = self.decode_block(memory, pc);
+        let (block, looked_at, snapshot) = self.watched_block(memory, pc);
         // Nothing is remembered about addresses without code: code may come to be there.
         if block.is_empty() {
             return Err(block.exit);
         }
         self.stats.blocks_decoded += 1;
-        let snapshot = if self.pages.is_volatile(pc, block.end()) {
-            let mut bytes = vec![0; block.len as usize];
-            memory.fetch(pc, &mut bytes);
-            Some(bytes.into_boxed_slice())
-        } else {
-            memory.watch_code(pc, block.end() - pc);
-            None
-        };
         let calls = called(&block);
         let decoded = DecodedBlock::new(block);
         decoded.turn.set(self.first_turn());
         self.table.insert_block(pc, Entry::decoded(Rc::new(decoded), snapshot), calls);
-        self.depend_on(pc, &looked_at, memory);
+        self.depend_on(pc, &looked_at);
         Ok(())
     }
 
-    /// Drops all translations made from this range of guest memory.
+    /// Drops all translations made from the pages of this range of guest memory.
     pub fn invalidate(&mut self, start: u64, len: u64) {
         if len == 0 {
             return;
         }
+        let size = crate::memory::host_page_size();
+        let end = start.saturating_add(len).checked_next_multiple_of(size).unwrap_or(u64::MAX);
+        let start = start & !(size - 1);
         self.stats.invalidations += 1;
-        let end = start.saturating_add(len);
         self.table.remove_range(start, end);
         if let Some(kept) = &mut self.kept {
             kept.invalidate(start, end);
@@ -525,11 +613,20 @@ impl Engine {
         }
     }
 
-    /// A page was written to that translations are made from; it isn't watched any more.
-    pub fn code_written(&mut self, addr: u64) {
-        self.stats.code_writes += 1;
-        let page = self.pages.written(addr);
-        self.invalidate(page.start, page.end - page.start);
+    /// Drops the translations of pages that were written to since the last look. Only while no translated code runs.
+    pub fn drop_written(&mut self, memory: &dyn GuestCode) {
+        for page in memory.take_opened() {
+            self.stats.code_writes += 1;
+            let page = self.pages.written(page);
+            self.invalidate(page.start, page.end - page.start);
+        }
+    }
+
+    fn take_code_writes(&mut self, state: &mut CpuState, memory: &dyn GuestCode) {
+        if memory.has_opened() {
+            self.drop_written(memory);
+            fault::written_code_is_taken(state);
+        }
     }
 
     /// A range will be written to at a time that nobody tells of: its pages aren't to be watched from now on.
@@ -633,6 +730,16 @@ impl Engine {
             }
         }
     }
+}
+
+/// The block at `pc` in memory that the guest can't write to, as far as it is so.
+fn decode_fixed(source: &dyn CodeSource, pc: u64, precise: bool) -> Block {
+    let mut block = decode_block(source, pc, MAX_BLOCK, precise);
+    // Other memory may begin here; what is there is looked at when execution gets to it.
+    if block.exit == BlockEnd::FetchFault && !block.is_empty() {
+        block.exit = BlockEnd::FallThrough;
+    }
+    block
 }
 
 /// The function that a block calls by its address.

@@ -205,14 +205,17 @@ impl Engine {
     /// Asks for a region, or for a larger one in its place.
     pub(super) fn request_region(&mut self, pc: u64, grows: bool, memory: &dyn GuestCode) -> Option<u64> {
         let around = self.surroundings(pc, grows, memory);
+        if around.blocks.is_empty() {
+            self.table.block(pc)?.no_region = true;
+            return None;
+        }
         let ranges = around.joined();
-        let code: Vec<CodeBytes> = ranges
-            .iter()
-            .map(|&(start, end)| {
-                memory.watch_code(start, end - start);
-                read_code(memory, start, end)
-            })
-            .collect();
+        let watched = ranges.iter().all(|&(start, end)| !around.mutable || memory.watch_code(start, end - start));
+        if !watched {
+            return None;
+        }
+        let mutable = around.mutable;
+        let code: Vec<CodeBytes> = ranges.iter().map(|&(start, end)| read_code(memory, start, end, mutable)).collect();
         let data = around.data.iter().map(|d| (d.address, d.address + d.bytes.len() as u64));
         let ranges = ranges.into_iter().chain(data).collect();
         tracing::debug!(
@@ -233,6 +236,7 @@ impl Engine {
             target: tier2.target.clone(),
             options: tier2.options(precise),
             grows,
+            mutable,
             profile: around.profile,
             indirect: around.indirect,
             code,

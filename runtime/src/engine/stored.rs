@@ -131,10 +131,11 @@ pub(super) fn is_ours(found: &Metadata) -> bool {
     found.is_file() && found.uid() == user && found.permissions().mode() & 0o022 == 0
 }
 
-/// Whether guest memory holds exactly this, as code or as a constant.
+/// Whether guest memory holds exactly this, as code that the guest can't write to or as a constant.
 fn holds(memory: &dyn GuestCode, address: u64, bytes: &[u8]) -> bool {
     let mut now = vec![0; bytes.len()];
-    let there = memory.fetch(address, &mut now) == bytes.len() || memory.constants(address, &mut now) == bytes.len();
+    let there =
+        memory.fetch_fixed(address, &mut now) == bytes.len() || memory.constants(address, &mut now) == bytes.len();
     there && now == bytes
 }
 
@@ -189,15 +190,8 @@ impl Engine {
         let bytes = cache::read_record(&stored.file.handle(), row)?;
         let record = Record::decode(&bytes)?;
         let blob = &record.blob;
-        let parts = blob.source.iter().map(|&(start, len)| (start, u64::from(len)));
-        if parts.clone().any(|(start, len)| self.pages.is_volatile(start, start.saturating_add(len))) {
-            return Err(Unfit::Other);
-        }
         if !record.code.iter().all(|code| holds(memory, code.address, code.bytes)) {
             return Err(Unfit::Other);
-        }
-        for (start, len) in parts {
-            memory.watch_code(start, len);
         }
         self.add_region(row.pc, blob).map_err(|error| Unfit::Damaged(error.to_string()))?;
         self.stats.stored_installed += 1;

@@ -33,6 +33,8 @@ const AHEAD: usize = 48;
 pub(super) struct Surroundings {
     pub profile: Vec<BlockProfile>,
     pub blocks: AddressSet,
+    /// The guest's stores may change the code: all of it, or none.
+    pub mutable: bool,
     ranges: Vec<(u64, u64)>,
     /// What indirect jumps and calls probably lead to.
     pub indirect: Vec<IndirectTargets>,
@@ -99,9 +101,9 @@ impl Surroundings {
     }
 
     /// Takes code along by which it is seen what flags are needed: only such as the guest can't write to, because a store of
-    /// the region's may come in between.
+    /// the region's may come in between. What may change tells nothing.
     fn look_at(&mut self, pc: u64, memory: &dyn GuestCode) {
-        let there = memory.fetch_fixed(pc, &mut [0; AHEAD]);
+        let there = if self.mutable { 0 } else { memory.fetch_fixed(pc, &mut [0; AHEAD]) };
         if there > 0 {
             self.ranges.push((pc, pc + there as u64));
         }
@@ -154,7 +156,9 @@ impl Engine {
     /// that grows they are more, and what is compiled already in its function is among them.
     pub(super) fn surroundings(&mut self, pc: u64, grows: bool, memory: &dyn GuestCode) -> Surroundings {
         let most = if grows { MAX_GROWN_BLOCKS } else { MAX_BLOCKS };
-        let mut around = Surroundings { compiled: Compiled::near(pc, &self.table), ..Surroundings::default() };
+        let mutable = self.decoded(pc, memory).is_some_and(|entry| entry.block.mutable);
+        let compiled = Compiled::near(pc, &self.table);
+        let mut around = Surroundings { compiled, mutable, ..Surroundings::default() };
         let mut unknown = 0;
         let mut found = Found::default();
         let cold = self.heat(pc, &around) / COLD_FRACTION;
@@ -180,7 +184,8 @@ impl Engine {
                     &decoded
                 }
             };
-            if block.is_empty() || self.pages.is_volatile(at, block.end()) {
+            let unfit = block.mutable != mutable || mutable && !self.can_watch(memory, at, block.end());
+            if block.is_empty() || unfit {
                 continue;
             }
             around.take(block, self.heat(at, &around));
@@ -289,9 +294,10 @@ impl Engine {
     }
 }
 
-pub(super) fn read_code(memory: &dyn GuestCode, start: u64, end: u64) -> CodeBytes {
+/// The code in a range: only such as the guest can write to, or none of it.
+pub(super) fn read_code(memory: &dyn GuestCode, start: u64, end: u64, mutable: bool) -> CodeBytes {
     let mut bytes = vec![0; (end - start) as usize];
-    let n = memory.fetch(start, &mut bytes);
+    let n = if mutable { memory.fetch(start, &mut bytes) } else { memory.fetch_fixed(start, &mut bytes) };
     bytes.truncate(n);
     CodeBytes { address: start, bytes }
 }
@@ -325,12 +331,6 @@ mod tests {
             let n = there.len().min(buffer.len());
             buffer[..n].copy_from_slice(&there[..n]);
             n
-        }
-
-        fn watch_code(&self, _start: u64, _len: u64) {}
-
-        fn unwatch_code(&self, _addr: u64) -> bool {
-            false
         }
     }
 

@@ -41,12 +41,6 @@ impl GuestCode for Unwatched {
     fn fetch(&self, _addr: u64, _buffer: &mut [u8]) -> usize {
         0
     }
-
-    fn watch_code(&self, _start: u64, _len: u64) {}
-
-    fn unwatch_code(&self, _addr: u64) -> bool {
-        false
-    }
 }
 
 impl Default for Workbench {

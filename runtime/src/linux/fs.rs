@@ -20,7 +20,44 @@ const NO_FOLLOW: u64 = libc::AT_SYMLINK_NOFOLLOW as u64;
 /// O_NOFOLLOW as the guest passes it.
 const GUEST_O_NOFOLLOW: u64 = 0o400000;
 
-fn open_at(guest: &Guest, directory: u64, path: u64, flags: u64, mode: u64) -> SysResult {
+/// A file that `look` finds has perhaps become shorter: code that was mapped behind its end is gone, from private mappings
+/// as well.
+fn shortened(guest: &mut Guest, look: impl FnOnce(*mut libc::stat) -> i32) {
+    let mut stat = core::mem::MaybeUninit::<libc::stat>::zeroed();
+    // What can't be looked at is none of the files that are mapped: their number is never zero.
+    look(stat.as_mut_ptr());
+    // SAFETY: integers, which are zero where nothing was written.
+    let stat = unsafe { stat.assume_init() };
+    for (start, len) in guest.memory.code_of_file(stat.st_dev, stat.st_ino) {
+        guest.engine.invalidate(start, len);
+    }
+}
+
+fn shortened_descriptor(guest: &mut Guest, fd: u64) {
+    // SAFETY: the place is valid for the result.
+    shortened(guest, |stat| unsafe { libc::fstat(fd as i32, stat) });
+}
+
+pub(super) fn ftruncate(guest: &mut Guest, args: &Args) -> SysResult {
+    let result = call(guest, HostSysno::ftruncate, args.0)?;
+    shortened_descriptor(guest, args.0[0]);
+    Ok(result)
+}
+
+pub(super) fn fallocate(guest: &mut Guest, args: &Args) -> SysResult {
+    let result = call(guest, HostSysno::fallocate, args.0)?;
+    shortened_descriptor(guest, args.0[0]);
+    Ok(result)
+}
+
+pub(super) fn truncate(guest: &mut Guest, args: &Args) -> SysResult {
+    let result = call(guest, HostSysno::truncate, args.0)?;
+    // SAFETY: the place is valid for the result; the kernel has just read the same path.
+    shortened(guest, |stat| unsafe { libc::stat(args.0[0] as *const libc::c_char, stat) });
+    Ok(result)
+}
+
+fn open_at(guest: &mut Guest, directory: u64, path: u64, flags: u64, mode: u64) -> SysResult {
     if let Target::Generated(file, _) = paths::target(guest, directory as i32, path) {
         return procfs::open(guest, file, flags);
     }
@@ -29,7 +66,11 @@ fn open_at(guest: &Guest, directory: u64, path: u64, flags: u64, mode: u64) -> S
     if busy::opens_to_write(flags) && busy::is_executed(&at, flags & GUEST_O_NOFOLLOW == 0) {
         return Err(Errno(libc::ETXTBSY));
     }
-    call(guest, HostSysno::openat, [at.directory, at.path, host, mode, 0, 0])
+    let fd = call(guest, HostSysno::openat, [at.directory, at.path, host, mode, 0, 0])?;
+    if host & libc::O_TRUNC as u64 != 0 {
+        shortened_descriptor(guest, fd);
+    }
+    Ok(fd)
 }
 
 pub(super) fn open(guest: &mut Guest, args: &Args) -> SysResult {

@@ -11,7 +11,6 @@ use xlate_abi::image::notes::CpuTimes;
 
 use super::busy;
 use super::descriptors::Own;
-use crate::memory::Memory;
 
 /// The process's number as the guest knows it and as the host does. They differ after a migration;
 /// a forked child gets the number the host gave it.
@@ -164,14 +163,6 @@ impl Kernel {
             // SAFETY: the kernel only notes the address, and checks what it reads there when the process ends.
             unsafe { libc::syscall(libc::SYS_set_robust_list, head, len) };
             self.robust_list = (head, len);
-        }
-    }
-
-    /// Before the process ends, or execs: the kernel marks the futexes that the thread still holds
-    /// (set_robust_list(2)), which matters where others share them.
-    pub fn open_robust_list(&self, memory: &Memory) {
-        if self.robust_list.0 != 0 {
-            memory.open_shared();
         }
     }
 

@@ -190,10 +190,43 @@ fn pages_are_opened_where_something_will_be_written() {
     assert_eq!(memory.take_opened(), [at + 2 * PAGE]);
     assert!(memory.take_opened().is_empty() && !memory.is_watching());
     memory.watch_code(at, PAGE);
-    memory.open_shared();
-    assert!(memory.is_watching(), "nobody shares it");
     memory.open(0, u64::MAX);
     assert_eq!(memory.take_opened(), [at]);
+}
+
+#[test]
+fn more_pages_are_opened_than_can_be_noted() {
+    let mut memory = new();
+    let at = area(16);
+    let pages = 100;
+    memory.mmap(&anonymous(at, pages * PAGE, RW | libc::PROT_EXEC, libc::MAP_FIXED)).unwrap();
+    assert!(memory.watch_code(at, pages * PAGE));
+    assert!(!memory.has_opened() && !memory.open_code(at + pages * PAGE));
+    for page in 1..pages {
+        assert!(memory.open_code(at + page * PAGE + 5));
+    }
+    assert!(memory.has_opened());
+    let opened = memory.take_opened();
+    assert_eq!(opened, (0..pages).map(|page| at + page * PAGE).collect::<Vec<_>>(), "all that were watched");
+    assert!((0..pages).all(|page| is_writable(at + page * PAGE)) && !memory.has_opened());
+}
+
+#[test]
+fn who_may_change_code_decides_how_that_is_noticed() {
+    let mut memory = new();
+    let at = area(17);
+    let code = RW | libc::PROT_EXEC;
+    memory.mmap(&anonymous(at, 2 * PAGE, code, libc::MAP_FIXED)).unwrap();
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    memory.mmap(&MapRequest { flags, ..anonymous(at + 2 * PAGE, PAGE, code, 0) }).unwrap();
+    memory.mprotect(at, PAGE, libc::PROT_READ | libc::PROT_EXEC).unwrap();
+    let of = |page: u64| memory.mutability(at + page * PAGE, at + page * PAGE + 1);
+    assert_eq!([0, 1, 2].map(of), [Mutability::Fixed, Mutability::Watchable, Mutability::Shared]);
+    assert_eq!(memory.mutability(at + 4, at + PAGE + 1), Mutability::Watchable);
+    let fetched = |from: u64| memory.fetch_fixed(at + from, &mut [0; 16]);
+    assert_eq!([PAGE - 4, PAGE, 2 * PAGE].map(fetched), [4, 0, 0]);
+    assert!(memory.watch_code(at, 2 * PAGE) && !memory.watch_code(at + 2 * PAGE, 1));
+    assert_eq!(memory.watched_pages(), [at + PAGE]);
 }
 
 #[test]

@@ -16,6 +16,7 @@ fn request(entry: u64) -> CompileRequest {
         target: xlate_llvm::host_target(),
         options: CodeOptions { opt: OptLevel::O2, precise: false, tso: false },
         grows: false,
+        mutable: false,
         profile: Vec::new(),
         indirect: Vec::new(),
         code: vec![CodeBytes { address: entry, bytes: vec![0x90; 8] }],

@@ -3,7 +3,7 @@
 use iced_x86::code_asm::*;
 use xlate_abi::protocol::OptLevel;
 use xlate_abi::state::{CpuState, ExitReason, RAX, RBX, RCX, RDI, RDX, RSP};
-use xlate_x86::decode::SliceSource;
+use xlate_x86::decode::{SliceSource, decode_mutable};
 use xlate_x86::interpreter::{DecodedBlock, run_block};
 use xlate_x86::{Block, decode_block};
 
@@ -225,6 +225,38 @@ fn followed_calls_return_where_the_guest_says() {
             state.gpr[RSP] = stack.as_mut_ptr() as u64 + 64;
             run(&blob, &mut state);
             assert_eq!((state.rip, state.gpr[RAX]), (end, sum), "edi {leave}, rbx {skip} on {}", target.cpu);
+        }
+    }
+    compile_region(&region, &arm_target(), options(OptLevel::O2)).unwrap();
+}
+
+/// A loop that stores makes something wait in its fourth round: it is left right behind that store, whatever LLVM might do
+/// with stores to one place.
+#[test]
+fn what_a_store_makes_wait_is_seen_behind_it() {
+    let code = assemble(|a| {
+        let mut top = a.create_label();
+        a.set_label(&mut top).unwrap();
+        a.add(eax, 1).unwrap();
+        a.mov(ebx, eax).unwrap();
+        a.shr(ebx, 2).unwrap();
+        a.mov(dword_ptr(rdi), ebx).unwrap();
+        a.add(ecx, 10).unwrap();
+        a.cmp(eax, 100).unwrap();
+        a.jne(top).unwrap();
+        a.ret().unwrap();
+    });
+    let source = SliceSource { address: BASE, bytes: &code };
+    let blocks = [BASE, BASE + code.len() as u64 - 1].map(|pc| decode_mutable(&source, pc, 64, false));
+    let region = Region::of(BASE, blocks);
+    for target in hosts() {
+        for opt in [OptLevel::O1, OptLevel::O2, OptLevel::O3] {
+            let blob = compile_region(&region, &target, options(opt)).unwrap();
+            let mut state = CpuState { rip: BASE, ..CpuState::default() };
+            state.gpr[RDI] = &raw mut state.pending as u64;
+            run(&blob, &mut state);
+            let left = (state.exit_reason, state.rip - BASE, state.gpr[RAX], state.gpr[RCX]);
+            assert_eq!(left, (ExitReason::Safepoint as u32, 10, 4, 30), "{opt:?} on {}", target.cpu);
         }
     }
     compile_region(&region, &arm_target(), options(OptLevel::O2)).unwrap();

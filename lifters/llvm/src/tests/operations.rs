@@ -58,7 +58,7 @@ fn operands<E: Emitter>(e: &mut E, ty: Ty) -> (E::Val, E::Val) {
 }
 
 fn region_of_program() -> Region {
-    Region::of(PC, [Block { pc: PC, insns: Box::default(), len: 1, exit: BlockEnd::FallThrough }])
+    Region::of(PC, [Block { pc: PC, insns: Box::default(), len: 1, exit: BlockEnd::FallThrough, mutable: false }])
 }
 
 fn compile(program: &impl Program, target: &Target, options: CodeOptions) -> xlate_abi::protocol::Blob {

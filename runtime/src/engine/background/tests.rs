@@ -9,12 +9,6 @@ impl GuestCode for At {
         use xlate_x86::decode::CodeSource;
         SliceSource { address: self.0, bytes: &self.1 }.fetch(addr, buffer)
     }
-
-    fn watch_code(&self, _start: u64, _len: u64) {}
-
-    fn unwatch_code(&self, _addr: u64) -> bool {
-        false
-    }
 }
 
 const START: u64 = 0x1000;

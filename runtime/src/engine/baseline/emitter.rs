@@ -177,6 +177,8 @@ impl<'f> Baseline<'f> {
 
     /// Goes to the dispatcher instead if the block's bytes in guest memory are no longer these.
     pub(super) fn check_bytes(&mut self, bytes: &[u8]) {
+        // They may be gone: a fault here is one at the block's address.
+        self.b.set_srcloc(SourceLoc::new(0));
         let start = self.word(self.pc);
         let mut difference = self.word(0);
         let mut at = 0;
@@ -1103,6 +1105,10 @@ impl Emitter for Baseline<'_> {
 
     fn leave(&mut self, reason: ExitReason, arg: u32, resume: u64) {
         self.exit(reason, arg, resume);
+    }
+
+    fn leave_if_pending(&mut self, resume: u64) {
+        self.safepoint(|e| e.word(resume));
     }
 }
 

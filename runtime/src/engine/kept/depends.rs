@@ -7,10 +7,10 @@ use std::collections::{BTreeSet, HashMap};
 use xlate_abi::blocks::PAGE_LEN;
 use xlate_abi::cache::checksum;
 use xlate_x86::Block;
-use xlate_x86::decode::{CodeSource, MAX_BLOCK, decode_block};
+use xlate_x86::decode::CodeSource;
 
-use crate::engine::GuestCode;
 use crate::engine::fetch::is_fixed;
+use crate::engine::{GuestCode, decode_fixed};
 
 /// Guest memory, and the pages of it that were looked at.
 struct Looked<'m> {
@@ -23,7 +23,7 @@ impl CodeSource for Looked<'_> {
         let last = pc.saturating_add(buffer.len().saturating_sub(1) as u64);
         // Where no code is any more decides, too.
         self.pages.borrow_mut().extend((pc / PAGE_LEN..=last / PAGE_LEN).map(|page| page * PAGE_LEN));
-        self.memory.fetch(pc, buffer)
+        self.memory.fetch_fixed(pc, buffer)
     }
 
     fn fetch_ahead(&self, pc: u64, buffer: &mut [u8]) -> usize {
@@ -34,15 +34,15 @@ impl CodeSource for Looked<'_> {
 /// Decodes the block at `pc`; gives the pages that this looked at, too.
 pub fn decode_noting(pc: u64, precise: bool, memory: &dyn GuestCode) -> (Block, Vec<u64>) {
     let looked = Looked { memory, pages: RefCell::default() };
-    let block = decode_block(&looked, pc, MAX_BLOCK, precise);
+    let block = decode_fixed(&looked, pc, precise);
     (block, looked.pages.into_inner().into_iter().collect())
 }
 
-/// The sum of a page's executable bytes, and whether it has any.
-pub fn page_sum(address: u64, memory: &dyn GuestCode) -> (u64, bool) {
+/// The sum of a page's executable bytes that the guest can't write to.
+pub fn page_sum(address: u64, memory: &dyn GuestCode) -> u64 {
     let mut bytes = [0; PAGE_LEN as usize];
-    let n = memory.fetch(address, &mut bytes);
-    (checksum(&bytes[..n]), n > 0)
+    let n = memory.fetch_fixed(address, &mut bytes);
+    checksum(&bytes[..n])
 }
 
 /// Sums of pages that are as they are for a while.
@@ -51,6 +51,6 @@ pub struct Sums(HashMap<u64, u64>);
 
 impl Sums {
     pub fn of(&mut self, address: u64, memory: &dyn GuestCode) -> u64 {
-        *self.0.entry(address).or_insert_with(|| page_sum(address, memory).0)
+        *self.0.entry(address).or_insert_with(|| page_sum(address, memory))
     }
 }

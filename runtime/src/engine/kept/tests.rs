@@ -13,12 +13,6 @@ impl GuestCode for At {
     fn fetch(&self, addr: u64, buffer: &mut [u8]) -> usize {
         xlate_x86::decode::CodeSource::fetch(&SliceSource { address: self.0, bytes: &self.1 }, addr, buffer)
     }
-
-    fn watch_code(&self, _start: u64, _len: u64) {}
-
-    fn unwatch_code(&self, _addr: u64) -> bool {
-        false
-    }
 }
 
 /// mov eax, N; syscall
