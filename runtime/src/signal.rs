@@ -282,13 +282,6 @@ impl LastException {
     }
 }
 
-impl Fault {
-    /// A fetch from a page of a mapping that the mapped file doesn't reach any more (Linux, do_sigbus).
-    pub fn behind_end_of_file(rip: u64) -> Self {
-        Self { err: 0x14, cr2: rip, ..Self::new(libc::SIGBUS, code::BUS_ADRERR, rip, VECTOR_PAGE_FAULT) }
-    }
-}
-
 /// si_code of the unmasked exceptions in `flags` (x87 status and MXCSR have them at the same bits; the order is
 /// that of Linux's fpu__exception_code).
 fn float_code(flags: u32) -> i32 {

@@ -41,7 +41,7 @@ use crate::memory::{Memory, Mutability};
 use background::Background;
 use baseline::Compiler;
 use cache::CodeCache;
-use fetch::{LookedAt, LookingAhead};
+use fetch::{Fetch, LookedAt, LookingAhead};
 use kept::Kept;
 use pace::Pace;
 use pages::Pages;
@@ -139,10 +139,6 @@ pub trait GuestCode {
 impl GuestCode for Memory {
     fn fetch(&self, addr: u64, buffer: &mut [u8]) -> usize {
         Memory::fetch(self, addr, buffer)
-    }
-
-    fn fetch_fixed(&self, addr: u64, buffer: &mut [u8]) -> usize {
-        Memory::fetch_fixed(self, addr, buffer)
     }
 
     fn constants(&self, addr: u64, buffer: &mut [u8]) -> usize {

@@ -50,13 +50,6 @@ pub(super) fn fallocate(guest: &mut Guest, args: &Args) -> SysResult {
     Ok(result)
 }
 
-pub(super) fn truncate(guest: &mut Guest, args: &Args) -> SysResult {
-    let result = call(guest, HostSysno::truncate, args.0)?;
-    // SAFETY: the place is valid for the result; the kernel has just read the same path.
-    shortened(guest, |stat| unsafe { libc::stat(args.0[0] as *const libc::c_char, stat) });
-    Ok(result)
-}
-
 fn open_at(guest: &mut Guest, directory: u64, path: u64, flags: u64, mode: u64) -> SysResult {
     if let Target::Generated(file, _) = paths::target(guest, directory as i32, path) {
         return procfs::open(guest, file, flags);
@@ -94,7 +87,10 @@ pub(super) fn truncate(guest: &mut Guest, args: &Args) -> SysResult {
     if busy::is_executed(&at, true) {
         return Err(Errno(libc::ETXTBSY));
     }
-    call(guest, HostSysno::truncate, [at.path, args.0[1], 0, 0, 0, 0])
+    let result = call(guest, HostSysno::truncate, [at.path, args.0[1], 0, 0, 0, 0])?;
+    // SAFETY: the place is valid for the result; the kernel has just read the same path.
+    shortened(guest, |stat| unsafe { libc::stat(at.path as *const libc::c_char, stat) });
+    Ok(result)
 }
 
 pub(super) fn openat2(guest: &mut Guest, args: &Args) -> SysResult {

@@ -107,12 +107,6 @@ impl GuestCode for Snapshot {
         }
         done
     }
-
-    fn watch_code(&self, _start: u64, _len: u64) {}
-
-    fn unwatch_code(&self, _addr: u64) -> bool {
-        false
-    }
 }
 
 /// The worker's work.
