@@ -46,14 +46,28 @@ guests! {
     features switches [];
     features grows [];
     features checksums [];
-    features faults [];
-    features single_step [];
-    features alignment [];
-    features partial_stores [];
-    features encodings [];
-    features segments [];
-    features legacy_calls [];
     features migrate ["20"];
+}
+
+/// Programs of many small pieces of code that are put in place one after the other: tier 2 from the first execution would
+/// compile each of them and all around it again and again, so the eager mix stands for it.
+macro_rules! pieces {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            same_in(&MODES, &compile("features", stringify!($name), &["-O2"]), &[]);
+        })*
+    };
+}
+
+pieces! {
+    faults
+    single_step
+    alignment
+    partial_stores
+    encodings
+    segments
+    legacy_calls
 }
 
 /// A static program, an unoptimised one, and a static PIE load as well as the dynamic ones.
