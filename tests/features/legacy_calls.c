@@ -55,8 +55,8 @@ int main(void) {
     fflush(stdout);
     long child = call(2, 0, 0, 0, 0, 0);
     if (child == 0) call(252, 7, 0, 0, 0, 0);
-    int status;
-    printf("fork %d exit %d\n", waitpid(child, &status, 0) == child, WEXITSTATUS(status));
+    int status = 0, waited = waitpid(child, &status, 0) == child;
+    printf("fork %d exit %d\n", waited, WEXITSTATUS(status));
     fflush(stdout);
     call(1, 3, 0, 0, 0, 0);
 }

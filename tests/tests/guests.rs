@@ -50,13 +50,6 @@ guests! {
     features spaces ["all"];
     features numbers [];
     features identity [];
-    features faults [];
-    features single_step [];
-    features alignment [];
-    features partial_stores [];
-    features encodings [];
-    features segments [];
-    features legacy_calls [];
     features x87 [];
     features migrate ["20"];
     features kernel_writes ["all"];
@@ -77,6 +70,27 @@ fn patching_long() {
     for seed in ["11", "12", "13", "14"] {
         same_in(&MODES, &program, &[seed, "1000"]);
     }
+}
+
+/// Programs of many small pieces of code that are put in place one after the other: tier 2 from the first execution would
+/// compile each of them and all around it again and again, so the eager mix stands for it.
+macro_rules! pieces {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            same_in(&MODES, &compile("features", stringify!($name), &["-O2"]), &[]);
+        })*
+    };
+}
+
+pieces! {
+    faults
+    single_step
+    alignment
+    partial_stores
+    encodings
+    segments
+    legacy_calls
 }
 
 /// A static program, an unoptimised one, and a static PIE load as well as the dynamic ones.

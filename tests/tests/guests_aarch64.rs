@@ -34,7 +34,7 @@ guests! {
     features calls [];
     features switches [];
     features checksums [];
-    features faults [];
+    features faults ["emulated"];
     features single_step [];
     features alignment [];
     features partial_stores ["without 16 bytes"];
