@@ -460,7 +460,9 @@ mod tests {
 
     #[test]
     fn words_after_the_program_are_its_own() {
-        for words in [&["p"][..], &["p", "-E", "foo"], &["p", "--help"], &["p", "-h", "--opt=O1"], &["p", "--", "--", "x"]] {
+        for words in
+            [&["p"][..], &["p", "-E", "foo"], &["p", "--help"], &["p", "-h", "--opt=O1"], &["p", "--", "--", "x"]]
+        {
             let (args, kept) = parsed(words).unwrap();
             assert_eq!((args.opt, args.env.len()), (Opt::O2, 0));
             assert_eq!(kept, words);

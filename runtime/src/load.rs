@@ -268,7 +268,9 @@ fn load(config: Config, start: Start) -> Result<Guest, LoadError> {
     let Start { program, args, env, asked, task_name } = start;
     let file_name = shown(&program.file);
     if program.gains_rights {
-        eprintln!("xlate: {file_name} has a set-ID bit or capabilities, which have no effect here: it keeps the caller's rights");
+        eprintln!(
+            "xlate: {file_name} has a set-ID bit or capabilities, which have no effect here: it keeps the caller's rights"
+        );
     }
     let mut memory = Memory::new();
     let mut state = Box::<CpuState>::default();

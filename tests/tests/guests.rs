@@ -47,13 +47,6 @@ guests! {
     features grows [];
     features checksums [];
     features migrate ["20"];
-    features start [];
-}
-
-/// Names, refusals, scripts and busy files. It starts some forty programs, so not in every mode.
-#[test]
-fn exec() {
-    same_in(&[MODES[0], MODES[1], MODES[3]], &compile("features", "exec", &["-O2"]), &[]);
 }
 
 /// A static program, an unoptimised one, and a static PIE load as well as the dynamic ones.

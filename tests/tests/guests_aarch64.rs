@@ -32,14 +32,6 @@ guests! {
     features switches [];
     features checksums [];
     features migrate ["3"];
-    features start [];
-}
-
-/// The emulator executes files by itself, so that nobody can ask the kernel whether they are being written to.
-#[test]
-fn exec() {
-    println!("skipped: refusing to execute a file that is being written to, which the emulator doesn't tell");
-    same_in(&ARM_MODES[..2], &compile("features", "exec", &["-O2"]), &["emulated"]);
 }
 
 /// Baseline alone, and all tiers with waiting.

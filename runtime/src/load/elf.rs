@@ -288,10 +288,7 @@ fn map_vdso(memory: &mut Memory) -> Result<u64, MapError> {
 fn map(memory: &mut Memory, file: &File, elf: &Elf, bias: u64, file_name: &str) -> Result<(), LoadError> {
     for header in elf.segments() {
         if header.p_filesz > header.p_memsz {
-            return Err(LoadError::Unmappable(
-                file_name.to_owned(),
-                "a segment is larger in the file than in memory",
-            ));
+            return Err(LoadError::Unmappable(file_name.to_owned(), "a segment is larger in the file than in memory"));
         }
         map_segment(memory, file, header, bias).map_err(|e| LoadError::Map(file_name.to_owned(), e))?;
     }
