@@ -53,13 +53,6 @@ guests! {
     features x87 [];
     features migrate ["20"];
     features kernel_writes ["all"];
-    features start [];
-}
-
-/// Names, refusals, scripts and busy files. It starts some forty programs, so not in every mode.
-#[test]
-fn exec() {
-    same_in(&[MODES[0], MODES[1], MODES[3]], &compile("features", "exec", &["-O2"]), &[]);
 }
 
 /// What `patching` does above in small, with thousands of programs.

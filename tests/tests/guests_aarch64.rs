@@ -44,14 +44,6 @@ guests! {
     features x87 [];
     features migrate ["3"];
     features kernel_writes [];
-    features start [];
-}
-
-/// The emulator executes files by itself, so that nobody can ask the kernel whether they are being written to.
-#[test]
-fn exec() {
-    println!("skipped: refusing to execute a file that is being written to, which the emulator doesn't tell");
-    same_in(&ARM_MODES[..2], &compile("features", "exec", &["-O2"]), &["emulated"]);
 }
 
 /// What `patching` does above in small, with hundreds of programs.

@@ -2,15 +2,10 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io;
-use std::os::fd::AsRawFd;
-use std::path::PathBuf;
 
 use xlate_abi::image::notes::CpuTimes;
 
-use super::busy;
-use super::descriptors::Own;
+use super::executable::Executable;
 
 /// The process's number as the guest knows it and as the host does. They differ after a migration;
 /// a forked child gets the number the host gave it.
@@ -57,41 +52,6 @@ impl Pids {
     /// A number the host returns.
     pub fn to_guest(self, pid: i32) -> i32 {
         self.pairs().find(|(_, host)| *host == pid).map_or(pid, |(guest, _)| guest)
-    }
-}
-
-/// The file that the guest executes (the interpreter's, for a script): what /proc/self/exe leads to.
-#[derive(Debug)]
-pub enum Executable {
-    /// Open for as long as the program runs, so that it is found whatever becomes of its name.
-    Open(Own<File>),
-    /// A resumed process's, by the path it had when the process was captured.
-    Named(PathBuf),
-}
-
-impl Executable {
-    /// The file of a program that begins to run, which is opened anew: mappings hold on to the one they were made
-    /// from, in every process that has a copy of them, and with it to its locks.
-    pub fn running(file: &File) -> io::Result<Self> {
-        let file = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-        busy::mark(&file);
-        Ok(Self::Open(Own::new(file)?))
-    }
-
-    /// A path under which the host opens the file.
-    pub fn host_path(&self) -> PathBuf {
-        match self {
-            Self::Open(file) => format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
-            Self::Named(path) => path.clone(),
-        }
-    }
-
-    /// What reading the link /proc/self/exe gives: the file's path now, with ` (deleted)` behind it if it is gone.
-    pub fn shown(&self) -> io::Result<PathBuf> {
-        match self {
-            Self::Open(_) => std::fs::read_link(self.host_path()),
-            Self::Named(path) => Ok(path.clone()),
-        }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod cpu_time;
 mod cpuinfo;
 pub mod descriptors;
 mod exec;
+mod executable;
 mod foreign;
 mod fs;
 mod kernel;
@@ -35,7 +36,8 @@ use syscalls::Sysno as HostSysno;
 use xlate_abi::state::{CpuState, R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI};
 
 pub use exec::read_strings;
-pub use kernel::{Executable, Kernel, Pids, Program};
+pub use executable::Executable;
+pub use kernel::{Kernel, Pids, Program};
 
 use crate::errno::Errno;
 use crate::guarded;
