@@ -46,11 +46,24 @@ guests! {
     features switches [];
     features grows [];
     features checksums [];
-    features stacks [];
-    features spaces ["all"];
-    features numbers [];
-    features identity [];
     features migrate ["20"];
+}
+
+/// Not with tier 2 from the first execution: these start other programs, dynamic ones, which would take minutes then.
+macro_rules! programs_that_start_others {
+    ($($name:ident [$($arg:expr),*];)*) => {
+        $(#[test]
+        fn $name() {
+            same_in(&MODES, &compile("features", stringify!($name), &["-O2"]), &[$($arg),*]);
+        })*
+    };
+}
+
+programs_that_start_others! {
+    stacks [];
+    spaces ["all"];
+    numbers [];
+    identity [];
 }
 
 /// A static program, an unoptimised one, and a static PIE load as well as the dynamic ones.
