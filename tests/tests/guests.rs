@@ -46,10 +46,6 @@ guests! {
     features switches [];
     features grows [];
     features checksums [];
-    features stacks [];
-    features spaces ["all"];
-    features numbers [];
-    features identity [];
     features x87 [];
     features migrate ["20"];
     features kernel_writes ["all"];
@@ -84,6 +80,23 @@ pieces! {
     encodings
     segments
     legacy_calls
+}
+
+/// Not with tier 2 from the first execution: these start other programs, dynamic ones, which would take minutes then.
+macro_rules! programs_that_start_others {
+    ($($name:ident [$($arg:expr),*];)*) => {
+        $(#[test]
+        fn $name() {
+            same_in(&MODES, &compile("features", stringify!($name), &["-O2"]), &[$($arg),*]);
+        })*
+    };
+}
+
+programs_that_start_others! {
+    stacks [];
+    spaces ["all"];
+    numbers [];
+    identity [];
 }
 
 /// A static program, an unoptimised one, and a static PIE load as well as the dynamic ones.
