@@ -1,7 +1,7 @@
 //! The x87, SSE and AVX state in the formats of FXSAVE and XSAVE (Intel SDM vol. 1, 10.5 and 13.4): signal
 //! frames, checkpoint images and the instructions of these names all use them.
 
-use xlate_abi::state::CpuState;
+use xlate_abi::state::{CpuState, X87State};
 
 /// Size of the legacy (FXSAVE) area.
 pub const LEGACY_SIZE: usize = 512;
@@ -76,10 +76,10 @@ pub fn read_fxsave(state: &mut CpuState, area: &[u8; LEGACY_SIZE]) {
 
 fn read_x87(state: &mut CpuState, area: &[u8]) {
     let x87 = &mut state.x87;
-    x87.fcw = u16::from_le_bytes(take(area, 0));
     x87.fsw = u16::from_le_bytes(take(area, 2));
+    x87.set_control(u16::from_le_bytes(take(area, 0)));
     x87.ftw = area[4];
-    x87.fop = u16::from_le_bytes(take(area, 6));
+    x87.fop = u16::from_le_bytes(take(area, 6)) & X87State::OPCODE;
     x87.fip = u64::from_le_bytes(take(area, 8));
     x87.fdp = u64::from_le_bytes(take(area, 16));
     for i in 0..8 {

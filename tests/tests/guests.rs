@@ -46,6 +46,7 @@ guests! {
     features switches [];
     features grows [];
     features checksums [];
+    features x87 [];
     features migrate ["20"];
 }
 

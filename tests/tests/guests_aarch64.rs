@@ -31,6 +31,7 @@ guests! {
     features calls [];
     features switches [];
     features checksums [];
+    features x87 [];
     features migrate ["3"];
 }
 

@@ -228,11 +228,16 @@ pub fn decode_block_by(rule: FlagRule, source: &dyn CodeSource, pc: u64, max: us
             exit = BlockEnd::Invalid;
             return false;
         }
-        let Some(general) = isa::lookup(raw.code()) else {
+        let Some(general) = isa::semantics(raw) else {
             exit = BlockEnd::Unimplemented;
             return false;
         };
-        let operands = Operands::of(raw);
+        let mut operands = Operands::of(raw);
+        if isa::is_x87(raw.code()) {
+            let mut bytes = [0; 15];
+            let n = source.fetch(raw.ip(), &mut bytes[..raw.len()]);
+            operands = operands.with_x87_opcode(&bytes[..n]);
+        }
         let execute = forms::of(raw, &operands).unwrap_or(general);
         insns.push(Insn { raw: *raw, operands, live: ALL_FLAGS as u8, execute });
         if ends_block(raw) {

@@ -37,6 +37,10 @@ fn chapters<E: Emitter>() -> [Chapter<E>; CHAPTERS] {
     ]
 }
 
+/// The places of two chapters in the table.
+const SSE: u8 = 10;
+const X87: u8 = 11;
+
 /// A code that no chapter has.
 const NOT_IMPLEMENTED: u8 = u8::MAX;
 
@@ -58,6 +62,26 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         NOT_IMPLEMENTED => None,
         n => chapters::<E>()[usize::from(n)](code),
     }
+}
+
+/// The meaning of an instruction, if it is implemented.
+pub fn semantics<E: Emitter>(i: &Instruction) -> Option<Semantics<E>> {
+    match chapter_of(i.code()) {
+        SSE if sse::uses_mmx(i) => Some(after_waiting),
+        _ => lookup(i.code()),
+    }
+}
+
+/// MMX instructions raise pending x87 exceptions before anything else (SDM vol. 1, 9.5.1 and vol. 3, 12.4).
+fn after_waiting<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+    x87::wait(l);
+    let meaning = lookup::<E>(i.code()).expect("it was found by its code");
+    meaning(l, i);
+}
+
+/// Whether it is an instruction of the x87 chapter.
+pub fn is_x87(code: Code) -> bool {
+    chapter_of(code) == X87
 }
 
 /// Whether an instruction code has a meaning; cheaper than [`lookup`].

@@ -105,7 +105,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     /// Emits instructions of a block, in order.
     pub fn instructions(&mut self, insns: &'e [Insn]) {
         for insn in insns {
-            let semantics = isa::lookup::<E>(insn.raw.code());
+            let semantics = isa::semantics::<E>(&insn.raw);
             self.instruction(semantics.expect("decode_block admits only implemented instructions"), insn);
         }
     }

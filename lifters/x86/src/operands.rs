@@ -36,6 +36,7 @@ impl GprNumber {
 #[derive(Clone, Copy, Debug)]
 pub struct Operands {
     /// The value of the immediate operand as an `i32`, unless it is `wide`. Bytes, for alignment would take more.
+    /// x87 instructions, which have none, keep their opcode here.
     imm: [u8; 4],
     /// An immediate that the instruction itself has to be asked for.
     wide: bool,
@@ -84,6 +85,19 @@ impl Operands {
             }
         }
         o
+    }
+
+    /// The operands of an x87 instruction, with what FOP has of its bytes: the low three bits of the first opcode byte,
+    /// then the second (SDM vol. 1, 8.1.9).
+    pub fn with_x87_opcode(self, bytes: &[u8]) -> Self {
+        let opcode = bytes.iter().position(|b| b & 0xf8 == 0xd8).and_then(|at| bytes.get(at..at + 2));
+        let fop = opcode.map_or(0, |b| u16::from_be_bytes([b[0] & 7, b[1]]));
+        Self { imm: i32::from(fop).to_ne_bytes(), ..self }
+    }
+
+    /// What FOP has of an x87 instruction.
+    pub fn x87_opcode(&self) -> u16 {
+        i32::from_ne_bytes(self.imm) as u16
     }
 
     fn address(&mut self, i: &Instruction) {

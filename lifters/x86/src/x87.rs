@@ -1,5 +1,6 @@
 //! x87: control, status and environment (Intel SDM vol. 1, 5.2.7 and 8.1); the register stack is in [`stack`].
 
+pub mod environment;
 mod soft;
 mod stack;
 pub mod unit;
@@ -7,28 +8,27 @@ pub mod unit;
 use core::mem::offset_of;
 
 use iced_x86::{Code, Instruction, Mnemonic};
-use xlate_abi::state::{CpuState, X87State};
+use xlate_abi::state::{CpuState, Helper, Trap, X87State};
 
-use crate::emitter::{Bin, CondOp, Emitter, Pred, Ty};
+use crate::emitter::{Bin, Emitter, Pred, Ty};
 use crate::isa::Semantics;
 use crate::lifter::Lifter;
+use environment::Form;
 
 /// The chapter's instructions, one line each.
 pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     use Mnemonic::*;
     Some(match code.mnemonic() {
         Fnstcw => |l, i| store_word(l, i, FCW),
-        Fldcw => |l, i| {
-            let v = l.read(i, 0);
-            set_control(l, v);
-        },
+        Fldcw => fldcw,
         Fnstsw => |l, i| store_word(l, i, FSW),
         Fnclex => fnclex,
         Fninit => fninit,
-        Fnstenv if code == Code::Fnstenv_m28byte => fnstenv,
-        Fldenv if code == Code::Fldenv_m28byte => fldenv,
-        // Exceptions are only raised where they happen, so there is never one to wait for.
-        Wait => |_, _| {},
+        Fnstenv | Fnsave => store_environment,
+        Fldenv | Frstor => load_environment,
+        Wait => |l, _| wait(l),
+        // Of the 8087 and the 80287; since the 80387 they do nothing (SDM vol. 3, 23.18.6.7).
+        Fneni | Fndisi | Fnsetpm => |_, _| {},
         _ => return stack::lookup(code),
     })
 }
@@ -44,10 +44,34 @@ const FDP: usize = offset_of!(CpuState, x87) + offset_of!(X87State, fdp);
 const RESERVED_ONE: u64 = 1 << 6;
 const RESERVED_ZERO: u64 = 0xe080;
 
-fn set_control<E: Emitter>(l: &mut Lifter<'_, E>, v: E::Val) {
+/// ES in the status word.
+const ERROR_SUMMARY: u32 = 7;
+
+/// Raises #MF if an unmasked exception is pending: an instruction raises it not where it arises but before the next
+/// one that waits, whatever that one's own operands would do (SDM vol. 1, 8.7).
+pub fn wait<E: Emitter>(l: &mut Lifter<'_, E>) {
+    let status = l.e.state_load(Ty::I16, FSW);
+    let pending = l.bit(Ty::I16, status, ERROR_SUMMARY);
+    l.trap_if(pending, Trap::X87);
+}
+
+/// [`X87State::set_control`].
+fn fldcw<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+    wait(l);
+    let v = l.read(i, 0);
     let v = l.bin_imm(Bin::And, Ty::I16, v, !RESERVED_ZERO);
-    let v = l.bin_imm(Bin::Or, Ty::I16, v, RESERVED_ONE);
-    l.e.state_store(Ty::I16, FCW, v);
+    let fcw = l.bin_imm(Bin::Or, Ty::I16, v, RESERVED_ONE);
+    l.e.state_store(Ty::I16, FCW, fcw);
+    let fsw = l.e.state_load(Ty::I16, FSW);
+    let unmasked = l.bin_imm(Bin::Xor, Ty::I16, fcw, X87State::EXCEPTIONS.into());
+    let pending = l.bin(Bin::And, Ty::I16, fsw, unmasked);
+    let pending = l.bin_imm(Bin::And, Ty::I16, pending, X87State::EXCEPTIONS.into());
+    let pending = l.cmp_imm(Pred::Ne, Ty::I16, pending, 0);
+    // It has waited, so nothing was pending: ES and B are clear.
+    let [summary, none] = [X87State::SUMMARY, 0].map(|bits| l.imm(Ty::I16, bits.into()));
+    let summary = l.e.select(Ty::I16, pending, summary, none);
+    let fsw = l.bin(Bin::Or, Ty::I16, fsw, summary);
+    l.e.state_store(Ty::I16, FSW, fsw);
 }
 
 fn store_word<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, field: usize) {
@@ -77,118 +101,23 @@ fn fninit<E: Emitter>(l: &mut Lifter<'_, E>, _: &Instruction) {
     }
 }
 
-/// Offsets in the 32-bit protected-mode environment (SDM vol. 1, figure 8-9), which 64-bit mode uses too.
-mod env {
-    pub const FCW: i64 = 0;
-    pub const FSW: i64 = 4;
-    pub const FTW: i64 = 8;
-    pub const FIP: i64 = 12;
-    /// Code segment selector below, opcode above.
-    pub const FCS: i64 = 16;
-    pub const FDP: i64 = 20;
-    pub const FDS: i64 = 24;
+/// The helpers' arguments: the address and the form of the memory operand.
+fn area<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) -> [E::Val; 2] {
+    use Code::*;
+    let form = Form {
+        narrow: matches!(i.code(), Fnstenv_m14byte | Fldenv_m14byte | Fnsave_m94byte | Frstor_m94byte),
+        registers: matches!(i.mnemonic(), Mnemonic::Fnsave | Mnemonic::Frstor),
+    };
+    [l.ea(i), l.imm(Ty::I64, form.encode())]
 }
 
-/// Tag of an empty register.
-const EMPTY: u64 = 3;
-
-fn reg_field(n: usize) -> usize {
-    offset_of!(CpuState, x87) + offset_of!(X87State, reg) + 16 * n
+fn store_environment<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+    let args = area(l, i);
+    l.call_helper(Helper::X87Store, &args);
 }
 
-fn at<E: Emitter>(l: &mut Lifter<'_, E>, base: E::Val, offset: i64) -> E::Val {
-    l.e.address(Some(base), None, offset)
-}
-
-/// Stores the environment, then masks all exceptions.
-fn fnstenv<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
-    let base = l.ea(i);
-    let fcw = l.e.state_load(Ty::I16, FCW);
-    let fsw = l.e.state_load(Ty::I16, FSW);
-    let ftw = full_tag(l);
-    // The reserved halves read as ones.
-    for (offset, v) in [(env::FCW, fcw), (env::FSW, fsw), (env::FTW, ftw)] {
-        let wide = l.zcast(Ty::I16, Ty::I32, v);
-        let wide = l.bin_imm(Bin::Or, Ty::I32, wide, 0xffff_0000);
-        let addr = at(l, base, offset);
-        l.store(Ty::I32, addr, wide);
-    }
-    for (offset, field) in [(env::FIP, FIP), (env::FDP, FDP)] {
-        let v = l.e.state_load(Ty::I32, field);
-        let addr = at(l, base, offset);
-        l.store(Ty::I32, addr, v);
-    }
-    let fop = l.e.state_load(Ty::I16, FOP);
-    let fop = l.zcast(Ty::I16, Ty::I32, fop);
-    let fop = l.bin_imm(Bin::Shl, Ty::I32, fop, 16);
-    let addr = at(l, base, env::FCS);
-    l.store(Ty::I32, addr, fop);
-    let reserved = l.imm(Ty::I32, 0xffff_0000);
-    let addr = at(l, base, env::FDS);
-    l.store(Ty::I32, addr, reserved);
-    let masked = l.bin_imm(Bin::Or, Ty::I16, fcw, 0x3f);
-    l.e.state_store(Ty::I16, FCW, masked);
-}
-
-/// The two-bit tags, which the hardware too computes from the registers' contents only when asked (SDM vol. 1, 8.1.7).
-fn full_tag<E: Emitter>(l: &mut Lifter<'_, E>) -> E::Val {
-    let used = l.e.state_load(Ty::I8, FTW);
-    let mut tags = l.imm(Ty::I16, 0);
-    for n in 0..8 {
-        let tag = tag_of(l, n);
-        let in_use = l.bit(Ty::I8, used, n as u32);
-        let empty = l.imm(Ty::I16, EMPTY);
-        let tag = l.e.select(Ty::I16, in_use, tag, empty);
-        let tag = l.bin_imm(Bin::Shl, Ty::I16, tag, 2 * n as u64);
-        tags = l.bin(Bin::Or, Ty::I16, tags, tag);
-    }
-    tags
-}
-
-/// 0 valid, 1 zero, 2 special (NaN, infinity, denormal, unsupported).
-fn tag_of<E: Emitter>(l: &mut Lifter<'_, E>, n: usize) -> E::Val {
-    let significand = l.e.state_load(Ty::I64, reg_field(n));
-    let exponent = l.e.state_load(Ty::I16, reg_field(n) + 8);
-    let exponent = l.bin_imm(Bin::And, Ty::I16, exponent, 0x7fff);
-    let no_exponent = l.cmp_imm(Pred::Eq, Ty::I16, exponent, 0);
-    let no_significand = l.cmp_imm(Pred::Eq, Ty::I64, significand, 0);
-    let zero = l.e.cond_op(CondOp::And, no_exponent, no_significand);
-    let largest = l.cmp_imm(Pred::Eq, Ty::I16, exponent, 0x7fff);
-    let integer_bit = l.bit(Ty::I64, significand, 63);
-    let unnormal = l.e.cond_not(integer_bit);
-    let special = l.e.cond_op(CondOp::Or, largest, unnormal);
-    let [valid, one, two] = [0, 1, 2].map(|tag| l.imm(Ty::I16, tag));
-    let tag = l.e.select(Ty::I16, special, two, valid);
-    l.e.select(Ty::I16, zero, one, tag)
-}
-
-fn fldenv<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
-    let base = l.ea(i);
-    let fields = [(Ty::I16, env::FCW), (Ty::I16, env::FSW), (Ty::I16, env::FTW), (Ty::I32, env::FIP)];
-    let [fcw, fsw, ftw, fip] = fields.map(|(ty, offset)| {
-        let addr = at(l, base, offset);
-        l.load(ty, addr)
-    });
-    let addr = at(l, base, env::FCS + 2);
-    let fop = l.load(Ty::I16, addr);
-    let addr = at(l, base, env::FDP);
-    let fdp = l.load(Ty::I32, addr);
-    set_control(l, fcw);
-    l.e.state_store(Ty::I16, FSW, fsw);
-    let fop = l.bin_imm(Bin::And, Ty::I16, fop, 0x7ff);
-    l.e.state_store(Ty::I16, FOP, fop);
-    for (field, v) in [(FIP, fip), (FDP, fdp)] {
-        let wide = l.zcast(Ty::I32, Ty::I64, v);
-        l.e.state_store(Ty::I64, field, wide);
-    }
-    let mut used = l.imm(Ty::I8, 0);
-    for n in 0..8 {
-        let tag = l.bin_imm(Bin::Lshr, Ty::I16, ftw, 2 * n);
-        let tag = l.bin_imm(Bin::And, Ty::I16, tag, EMPTY);
-        let in_use = l.cmp_imm(Pred::Ne, Ty::I16, tag, EMPTY);
-        let bit = l.e.cond_to_int(Ty::I8, in_use);
-        let bit = l.bin_imm(Bin::Shl, Ty::I8, bit, n);
-        used = l.bin(Bin::Or, Ty::I8, used, bit);
-    }
-    l.e.state_store(Ty::I8, FTW, used);
+fn load_environment<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+    wait(l);
+    let args = area(l, i);
+    l.call_helper(Helper::X87Load, &args);
 }

@@ -74,6 +74,28 @@ pub struct X87State {
     pub fdp: u64,
 }
 
+impl X87State {
+    /// The exception flags in the status word, and the masks in the control word (Intel SDM vol. 1, 8.1.3.3 and 8.1.5).
+    pub const EXCEPTIONS: u16 = 0x3f;
+    /// The status word's summary: ES, and B, which only follows it (8.1.3.3).
+    pub const SUMMARY: u16 = 0x8080;
+    /// What FOP has of an instruction: the low three bits of the first opcode byte, and the second (8.1.9).
+    pub const OPCODE: u16 = 0x7ff;
+
+    /// Takes over a control word. Of its reserved bits, bit 6 is always set and the others never (8.1.5).
+    pub fn set_control(&mut self, fcw: u16) {
+        self.fcw = fcw & 0x1f7f | 1 << 6;
+        self.summarise();
+    }
+
+    /// Sets ES and B if a flag is set that the control word doesn't mask, and clears them otherwise: whoever loads one of
+    /// the two words does that, whatever the loaded ES is.
+    pub fn summarise(&mut self) {
+        let pending = self.fsw & !self.fcw & Self::EXCEPTIONS != 0;
+        self.fsw = self.fsw & !Self::SUMMARY | if pending { Self::SUMMARY } else { 0 };
+    }
+}
+
 impl Default for X87State {
     /// The state after FNINIT (Intel SDM vol. 1, 8.1.8 and table 11-1).
     fn default() -> Self {
@@ -387,8 +409,13 @@ pub enum Helper {
     /// Pure. The comparisons of PCMPxSTRx: a0 is the immediate and the valid elements, a1 and a2 are the first
     /// operand, a3 and a4 the second one; returns IntRes1 (see `xlate_x86::string_compare`).
     StringCompare,
-    /// An instruction on the x87 register stack: a0 is the request, a1 and a2 its operand (see `xlate_x86::x87::unit`).
+    /// An instruction on the x87 register stack: a0 is the request, a1 and a2 its operand, a3 the operand's offset in
+    /// memory (see `xlate_x86::x87::unit`).
     X87,
+    /// FNSTENV and FNSAVE to the guest address a0; a1 is the form (see `xlate_x86::x87::environment`).
+    X87Store,
+    /// FLDENV and FRSTOR from the guest address a0; a1 is the form.
+    X87Load,
 }
 
 impl Helper {
@@ -415,6 +442,8 @@ impl Helper {
         Self::RoundF64,
         Self::StringCompare,
         Self::X87,
+        Self::X87Store,
+        Self::X87Load,
     ];
 
     /// Byte offset of the entry point in the helper table.
@@ -441,7 +470,7 @@ impl Helper {
 }
 
 /// Number of [`Helper`]s.
-pub const HELPER_COUNT: usize = 22;
+pub const HELPER_COUNT: usize = 24;
 
 #[cfg(test)]
 mod tests {
@@ -460,6 +489,15 @@ mod tests {
             assert_eq!(ExitReason::from_u32(reason as u32), Some(reason));
         }
         assert_eq!(ExitReason::from_u32(ExitReason::ALL.len() as u32), None);
+    }
+
+    #[test]
+    fn a_loaded_control_word_decides_what_is_pending() {
+        let mut x = X87State { fsw: 0xe4ca, ..X87State::default() };
+        x.set_control(0xe33f);
+        assert_eq!((x.fcw, x.fsw), (0x037f, 0x644a));
+        x.set_control(0x037d);
+        assert_eq!(x.fsw, 0xe4ca);
     }
 
     #[test]

@@ -66,8 +66,10 @@ const FEATURES: &[Feature] = {
         row(1, Ecx, 25, Implemented(F::AES)),           // AES
         row(1, Ecx, 30, Implemented(F::RDRAND)),        // RDRAND
         row(7, Ebx, 3, Implemented(F::BMI1)),           // BMI1
+        row(7, Ebx, 6, Always),                         // FDP_EXCPTN_ONLY
         row(7, Ebx, 8, Implemented(F::BMI2)),           // BMI2
         row(7, Ebx, 9, Always),                         // ERMS: REP MOVSB in bulk
+        row(7, Ebx, 13, Always),                        // no x87 CS and DS
         row(7, Ebx, 18, Implemented(F::RDSEED)),        // RDSEED
         row(7, Ebx, 19, Implemented(F::ADX)),           // ADX
         row(7, Ebx, 29, Implemented(F::SHA)),           // SHA

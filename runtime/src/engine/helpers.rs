@@ -3,10 +3,11 @@
 //! They run inside the guest's floating-point modes. Those that touch guest memory do so directly: `rip` in the
 //! state is precise around them, so a fault leaves them as it leaves translated code.
 
-use xlate_abi::state::{CpuState, HELPER_COUNT, Helper, RAX, RBX, RCX, RDI, RDX, RSI};
+use xlate_abi::state::{CpuState, HELPER_COUNT, Helper, RAX, RBX, RCX, RDI, RDX, RSI, X87State};
 
 use xlate_x86::emitter::{Fty, Rounding};
 use xlate_x86::interpreter::float;
+use xlate_x86::x87::environment::{self, Form};
 
 use super::{cpuid, fpmode};
 
@@ -40,6 +41,8 @@ fn entry(helper: Helper) -> u64 {
         Helper::RoundF64 => do_round_f64 as *const (),
         Helper::StringCompare => xlate_x86::string_compare::string_compare as *const (),
         Helper::X87 => xlate_x86::x87::unit::execute as *const (),
+        Helper::X87Store => do_x87_store as *const (),
+        Helper::X87Load => do_x87_load as *const (),
     };
     f as u64
 }
@@ -163,14 +166,6 @@ fn u64_at(m: &[u8], at: usize, n: usize) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// A loaded status word: ES, and B with it, say whether an exception flag is set that the control word doesn't mask,
-/// whatever the image says (SDM vol. 1, 8.1.3.3).
-fn summarised(fsw: u16, fcw: u16) -> u16 {
-    const FLAGS: u16 = 0x3f;
-    const ES_AND_B: u16 = 0x8080;
-    if fsw & !fcw & FLAGS != 0 { fsw | ES_AND_B } else { fsw & !ES_AND_B }
-}
-
 extern "C" fn do_fxrstor(state: &mut CpuState, addr: u64, rex_w: u64) -> u64 {
     let mut m = [0; fx::WRITTEN];
     // SAFETY: guest accesses; faults are the guest's (see the module).
@@ -182,11 +177,10 @@ extern "C" fn do_fxrstor(state: &mut CpuState, addr: u64, rex_w: u64) -> u64 {
         return 1;
     }
     let n = if rex_w != 0 { 8 } else { 4 };
-    // Reserved bits: bit 6 is always set, the others never (SDM vol. 1, 8.1.5).
-    state.x87.fcw = u16_at(&m, 0) & 0x1f7f | 1 << 6;
-    state.x87.fsw = summarised(u16_at(&m, 2), state.x87.fcw);
+    state.x87.fsw = u16_at(&m, 2);
+    state.x87.set_control(u16_at(&m, 0));
     state.x87.ftw = m[4];
-    state.x87.fop = u16_at(&m, 6);
+    state.x87.fop = u16_at(&m, 6) & X87State::OPCODE;
     state.x87.fip = u64_at(&m, fx::FIP, n);
     state.x87.fdp = u64_at(&m, fx::FDP, n);
     for st in 0..8 {
@@ -197,6 +191,24 @@ extern "C" fn do_fxrstor(state: &mut CpuState, addr: u64, rex_w: u64) -> u64 {
     for n in 0..16 {
         state.vec[n][..16].copy_from_slice(&m[fx::XMM + 16 * n..][..16]);
     }
+    0
+}
+
+extern "C" fn do_x87_store(state: &mut CpuState, addr: u64, form: u64) -> u64 {
+    let form = Form::decode(form);
+    let image = environment::image(&state.x87, form);
+    // SAFETY: guest accesses; faults are the guest's (see the module).
+    unsafe { core::ptr::copy_nonoverlapping(image.as_ptr(), addr as *mut u8, form.size()) };
+    environment::stored(&mut state.x87, form);
+    0
+}
+
+extern "C" fn do_x87_load(state: &mut CpuState, addr: u64, form: u64) -> u64 {
+    let form = Form::decode(form);
+    let mut image = [0; environment::MOST];
+    // SAFETY: as above.
+    unsafe { core::ptr::copy_nonoverlapping(addr as *const u8, image.as_mut_ptr(), form.size()) };
+    environment::load(&mut state.x87, &image, form);
     0
 }
 
@@ -477,12 +489,6 @@ mod tests {
         assert_eq!((t.x87, t.vec[5]), (s.x87, s.vec[5]));
         image.0[fx::MXCSR + 2] = 1;
         assert_eq!(do_fxrstor(&mut t, image.0.as_ptr() as u64, 1), 1);
-    }
-
-    #[test]
-    fn a_loaded_status_word_says_whether_an_exception_is_unmasked() {
-        assert_eq!(summarised(0xe4ca, 0x037f), 0x644a);
-        assert_eq!(summarised(0x644a, 0x037d), 0xe4ca);
     }
 
     #[test]

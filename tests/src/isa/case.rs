@@ -27,11 +27,16 @@ pub struct X87 {
     pub status: u16,
     /// Bit n: physical register n is in use.
     pub tag: u8,
+    /// FOP, FIP and FDP.
+    pub opcode: u16,
+    pub instruction: u64,
+    pub operand: u64,
 }
 
 impl X87 {
     /// As after FNINIT (Intel SDM vol. 1, table 11-1).
-    pub const INITIAL: Self = Self { reg: [0; 8], control: 0x37f, status: 0, tag: 0 };
+    pub const INITIAL: Self =
+        Self { reg: [0; 8], control: 0x37f, status: 0, tag: 0, opcode: 0, instruction: 0, operand: 0 };
 
     /// The physical number of the register on top of the stack.
     pub fn top(&self) -> usize {

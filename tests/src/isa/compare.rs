@@ -91,7 +91,7 @@ pub fn differences(case: &Case, native: (&Outcome, &[u8]), engine: (&Outcome, &[
 fn stores_in_parts(case: &Case, cpu: &Outcome) -> bool {
     let faulting = case.program.insns.iter().find(|i| i.ip() == cpu.state.rip);
     matches!(cpu.end, End::Fault(Fault::Page(_)))
-        && faulting.is_some_and(|i| matches!(i.memory_size().size(), 10 | 28..))
+        && faulting.is_some_and(|i| matches!(i.memory_size().size(), 10 | 14 | 28..))
 }
 
 /// How much of the state counts, after this end.

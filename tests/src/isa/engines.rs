@@ -179,6 +179,7 @@ pub fn cpu_state(from: &State) -> CpuState {
         *target = value.to_le_bytes();
     }
     (state.x87.fcw, state.x87.fsw, state.x87.ftw) = (from.x87.control, from.x87.status, from.x87.tag);
+    (state.x87.fop, state.x87.fip, state.x87.fdp) = (from.x87.opcode, from.x87.instruction, from.x87.operand);
     for (target, value) in state.vec.iter_mut().zip(&from.xmm) {
         target[..16].copy_from_slice(&value.to_le_bytes());
     }
@@ -197,6 +198,9 @@ fn from_cpu_state(state: &CpuState) -> State {
             control: state.x87.fcw,
             status: state.x87.fsw,
             tag: state.x87.ftw,
+            opcode: state.x87.fop,
+            instruction: state.x87.fip,
+            operand: state.x87.fdp,
         },
         fs_base: state.fs_base,
         gs_base: state.gs_base,

@@ -25,3 +25,4 @@ pub mod replay;
 pub mod shrink;
 pub mod states;
 pub mod values;
+pub mod x87_states;

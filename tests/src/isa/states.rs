@@ -9,6 +9,7 @@ use super::arena;
 use super::case::{Case, Memory, Program, State, X87};
 use super::generate::Block;
 use super::values::{self, Lanes, Rng};
+use super::x87_states;
 
 /// A case of a program that is one instruction.
 pub fn single(program: &Program, rng: &mut Rng) -> Case {
@@ -30,6 +31,16 @@ pub fn single(program: &Program, rng: &mut Rng) -> Case {
         }
     }
     relate_operands(&i, &used, &mut state, &mut memory, rng);
+    if x87_states::uses_x87(program) {
+        if let Some(at) = operand_address(&i, &state) {
+            x87_states::operand(&i, at, &mut memory, rng);
+        }
+        state.x87 = x87_states::unit(rng);
+    } else if rng.chance(4) {
+        // MMX instructions wait for pending exceptions.
+        state.x87 = X87 { reg: state.x87.reg, ..x87_states::unit(rng) };
+    }
+    tame_x87(&i, &mut state);
     Case { program: program.clone(), state, memory }
 }
 
@@ -70,6 +81,9 @@ pub fn block(block: &Block, rng: &mut Rng) -> Case {
         memory.patches.push((place - 512, (0..16).flat_map(|_| random_bytes(64, rng)).collect()));
     }
     state.gpr[xlate_abi::state::RSP] = middle - 0x800 + rng.below(64) * 8;
+    if x87_states::uses_x87(program) {
+        state.x87 = x87_states::unit(rng);
+    }
     Case { program: program.clone(), state, memory }
 }
 
@@ -120,6 +134,7 @@ fn x87(rng: &mut Rng, lanes: Lanes) -> X87 {
         control: 0x37f,
         status: if mmx { 0 } else { (rng.below(8) as u16) << 11 },
         tag: if mmx { 0xff } else { rng.next_u64() as u8 },
+        ..X87::INITIAL
     }
 }
 
@@ -157,8 +172,6 @@ fn tame_registers(i: &Instruction, state: &mut State, rng: &mut Rng) {
         Shld | Shrd if i.op2_kind() == OpKind::Register && operand_size(i) == 2 => {
             state.gpr[RCX] = state.gpr[RCX] & !0x1f | rng.below(17);
         }
-        // EMMS leaves the top of the stack alone on Intel's processors and clears it on AMD's.
-        Emms => state.x87.status = 0,
         Bt | Bts | Btr | Btc if i.op0_kind() == OpKind::Memory && i.op1_kind() == OpKind::Register => {
             let offset = rng.below(1600) as i64 - 800;
             let (n, ty, _) = gpr_of(i.op1_register());
@@ -166,6 +179,13 @@ fn tame_registers(i: &Instruction, state: &mut State, rng: &mut Rng) {
             state.gpr[n] = state.gpr[n] & keep | offset as u64 & ty.mask();
         }
         _ => {}
+    }
+}
+
+/// EMMS leaves the top of the stack alone on Intel's processors and clears it on AMD's.
+fn tame_x87(i: &Instruction, state: &mut State) {
+    if i.mnemonic() == Mnemonic::Emms {
+        state.x87.status &= !(7 << 11);
     }
 }
 
@@ -264,24 +284,17 @@ fn relate_operands(i: &Instruction, used: &[UsedMemory], state: &mut State, memo
             memory.patches.push((state.gpr[xlate_abi::state::RSP], value.to_le_bytes().to_vec()));
         }
         Fxrstor | Fxrstor64 => {
-            // Control words that don't raise anything later (Intel SDM vol. 1, table 10-2).
             let Some(at) = operand_address(i, state).filter(|_| rng.chance(90)) else { return };
-            let top = (rng.below(8) as u16) << 11;
-            let control = [0x37fu16.to_le_bytes(), top.to_le_bytes(), [rng.next_u64() as u8, 0]].concat();
+            // Any x87 state; an MXCSR that doesn't raise anything later (Intel SDM vol. 1, table 10-2).
+            let x = x87_states::unit(rng);
+            let control =
+                [x.control.to_le_bytes(), x.status.to_le_bytes(), [x.tag, 0], x.opcode.to_le_bytes()].concat();
             memory.patches.push((at, random_bytes(512, rng)));
             memory.patches.push((at, control));
+            // FIP and FDP: what isn't canonical becomes so, and for what width depends on the CPU.
+            memory.patches.push((at + 8, x.instruction.to_le_bytes().to_vec()));
+            memory.patches.push((at + 16, x.operand.to_le_bytes().to_vec()));
             memory.patches.push((at + 24, (mxcsr(rng) | rng.below(64) as u32).to_le_bytes().to_vec()));
-        }
-        // No exception is left pending: every mask set, no flag.
-        Fldcw => {
-            let Some(at) = operand_address(i, state) else { return };
-            memory.patches.push((at, (rng.next_u64() as u16 | 0x3f).to_le_bytes().to_vec()));
-        }
-        Fldenv => {
-            let Some(at) = operand_address(i, state) else { return };
-            memory.patches.push((at, random_bytes(32, rng)));
-            memory.patches.push((at, (rng.next_u64() as u16 | 0x3f).to_le_bytes().to_vec()));
-            memory.patches.push((at.wrapping_add(4), (rng.next_u64() as u16 & 0x7f00).to_le_bytes().to_vec()));
         }
         Ldmxcsr | Vldmxcsr => {
             let value = mxcsr(rng) | rng.below(64) as u32;

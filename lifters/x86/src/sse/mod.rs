@@ -17,7 +17,7 @@ mod ssse3;
 mod state;
 mod strings;
 
-use iced_x86::{Code, EncodingKind, Instruction};
+use iced_x86::{Code, EncodingKind, Instruction, Mnemonic, OpKind};
 
 use crate::emitter::Emitter;
 use crate::isa::Semantics;
@@ -47,3 +47,10 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
 /// What a family's function is called with, for the tables.
 type L<'a, 'e, E> = &'a mut Lifter<'e, E>;
 type I<'a> = &'a Instruction;
+
+/// Whether an instruction of this chapter uses the x87 unit's registers as MMX registers: CVTPI2PD and its like don't
+/// where their operand is in memory.
+pub fn uses_mmx(i: &Instruction) -> bool {
+    let names_one = |n| i.op_kind(n) == OpKind::Register && i.op_register(n).is_mm();
+    (0..i.op_count()).any(names_one) || i.mnemonic() == Mnemonic::Emms
+}

@@ -3,7 +3,7 @@
 
 use core::cmp::Ordering;
 
-use xlate_abi::state::X87Reg;
+use xlate_abi::state::{X87Reg, X87State};
 
 /// Exception flags of the status word (SDM vol. 1, 8.1.3.3).
 pub mod flag {
@@ -13,6 +13,10 @@ pub mod flag {
     pub const OVERFLOW: u16 = 1 << 3;
     pub const UNDERFLOW: u16 = 1 << 4;
     pub const PRECISION: u16 = 1 << 5;
+    /// SF, which goes with [`INVALID`]: the stack over- or underflowed.
+    pub const STACK: u16 = 1 << 6;
+    /// What is found before an operation: if it isn't masked, the operation isn't carried out (SDM vol. 1, 8.6).
+    pub const BEFORE: u16 = INVALID | DENORMAL | ZERO_DIVIDE | STACK;
 }
 
 /// A double extended value as its fields.
@@ -57,6 +61,8 @@ pub struct Env {
     pub mode: Mode,
     /// Significant bits of arithmetic results: 24, 53 or 64.
     pub precision: u32,
+    /// The exceptions that aren't masked.
+    pub unmasked: u16,
     pub flags: u16,
     /// Whether the last rounding went away from zero (C1).
     pub rounded_up: bool,
@@ -67,7 +73,11 @@ impl Env {
     pub fn new(control: u16) -> Self {
         let mode = [Mode::Nearest, Mode::Down, Mode::Up, Mode::Zero][usize::from(control >> 10 & 3)];
         let precision = [24, 64, 53, 64][usize::from(control >> 8 & 3)];
-        Self { mode, precision, flags: 0, rounded_up: false }
+        Self { mode, precision, unmasked: !control & X87State::EXCEPTIONS, flags: 0, rounded_up: false }
+    }
+
+    fn traps(&self, exception: u16) -> bool {
+        self.unmasked & exception != 0
     }
 
     fn invalid(&mut self) -> F80 {
@@ -82,13 +92,17 @@ struct Format {
     precision: u32,
     least: i32,
     most: i32,
+    /// What is taken off the exponent of a result that overflows, and added where one underflows, if that exception isn't
+    /// masked: the handler can tell from it what the result would have been (SDM vol. 1, 8.5.4 and 8.5.5). Nothing is stored
+    /// in the formats of memory then.
+    adjustment: Option<i32>,
 }
 
-const SINGLE: Format = Format { precision: 24, least: -126, most: 127 };
-const DOUBLE: Format = Format { precision: 53, least: -1022, most: 1023 };
+const SINGLE: Format = Format { precision: 24, least: -126, most: 127, adjustment: None };
+const DOUBLE: Format = Format { precision: 53, least: -1022, most: 1023, adjustment: None };
 
 fn extended(precision: u32) -> Format {
-    Format { precision, least: -16382, most: 16383 }
+    Format { precision, least: -16382, most: 16383, adjustment: Some(24576) }
 }
 
 /// A rounded magnitude; the mantissa's top bit is clear for denormals only.
@@ -135,6 +149,18 @@ fn round(env: &mut Env, to: Format, negative: bool, scale: i32, wide: u128, stic
     if exponent < to.least {
         let (unbounded, ..) = round_bits(env, negative, m, sticky, to.precision);
         tiny = exponent + 1 < to.least || unbounded >> to.precision == 0;
+        if tiny && env.traps(flag::UNDERFLOW) {
+            env.flags |= flag::UNDERFLOW;
+            let Some(adjustment) = to.adjustment else { return Rounded::Zero };
+            exponent += adjustment;
+            if exponent < to.least {
+                // Only FSCALE gets there (SDM vol. 1, 8.5.5).
+                env.flags |= flag::PRECISION;
+                return Rounded::Zero;
+            }
+        }
+    }
+    if exponent < to.least {
         let (shifted, lost) = shift_right(m, (to.least - exponent) as u32);
         m = shifted;
         sticky |= lost;
@@ -148,6 +174,16 @@ fn round(env: &mut Env, to: Format, negative: bool, scale: i32, wide: u128, stic
     env.rounded_up = up;
     if inexact {
         env.flags |= flag::PRECISION | if tiny { flag::UNDERFLOW } else { 0 };
+    }
+    if exponent > to.most && env.traps(flag::OVERFLOW) {
+        env.flags |= flag::OVERFLOW;
+        exponent -= to.adjustment.unwrap_or_default();
+        if exponent > to.most {
+            // Likewise (8.5.4).
+            env.flags |= flag::PRECISION;
+            env.rounded_up = true;
+            return Rounded::Infinity;
+        }
     }
     if exponent > to.most {
         return overflow(env, to, negative);
@@ -673,7 +709,7 @@ impl F80 {
             (_, Class::Infinity) => {
                 Self::note_denormals(env, &[self]);
                 let a = self.number();
-                return (Self::exact(self.negative, a.scale, a.mantissa.into()), Some(0));
+                return (Self::exact(env, self.negative, a.scale, a.mantissa.into()), Some(0));
             }
             _ => {}
         }
@@ -682,19 +718,19 @@ impl F80 {
         let distance = a.scale - b.scale;
         if distance < -1 || distance < 0 && !nearest {
             // Through its number, for a pseudo-denormal comes out as what it means.
-            return (Self::exact(self.negative, a.scale, a.mantissa.into()), Some(0));
+            return (Self::exact(env, self.negative, a.scale, a.mantissa.into()), Some(0));
         }
         if distance >= 64 {
             // One step takes between 32 and 63 off the distance (SDM vol. 2, FPREM).
             let step = 32 + distance % 32;
             let rest = (u128::from(a.mantissa) << step) % u128::from(b.mantissa);
-            return (Self::exact(self.negative, a.scale - step, rest), None);
+            return (Self::exact(env, self.negative, a.scale - step, rest), None);
         }
-        Self::last_reduction(a, b, distance, nearest)
+        Self::last_reduction(env, a, b, distance, nearest)
     }
 
     /// With the dividend less than 2^64 times the divisor, in units of half the divisor's last place.
-    fn last_reduction(a: Number, b: Number, distance: i32, nearest: bool) -> (Self, Option<u64>) {
+    fn last_reduction(env: &mut Env, a: Number, b: Number, distance: i32, nearest: bool) -> (Self, Option<u64>) {
         let divisor = u128::from(b.mantissa) << 1;
         // By halves of the distance, so that nothing exceeds 128 bits.
         let (mut rest, mut quotient) = (u128::from(a.mantissa), 0u128);
@@ -720,13 +756,47 @@ impl F80 {
             negative = !negative;
         }
         let negative = if rest == 0 { a.negative } else { negative };
-        (Self::exact(negative, b.scale - 1, rest), Some(quotient as u64))
+        (Self::exact(env, negative, b.scale - 1, rest), Some(quotient as u64))
     }
 
-    /// A value that is known to be representable.
-    fn exact(negative: bool, scale: i32, m: u128) -> Self {
-        let env = &mut Env { mode: Mode::Nearest, precision: 64, flags: 0, rounded_up: false };
-        Self::finish(env, negative, scale, m, false)
+    /// A value that is known to be representable in 64 bits.
+    fn exact(env: &mut Env, negative: bool, scale: i32, m: u128) -> Self {
+        Self::from_rounded(negative, round(env, extended(64), negative, scale, m, false))
+    }
+
+    // ---- packed decimal ----------------------------------------------------------------------------
+
+    /// From 18 decimal digits, a nibble each, and a sign (SDM vol. 1, 4.7). Digits above nine count as what they are.
+    pub fn from_decimal(low: u64, high: u16) -> Self {
+        let nibble = |v: u64, n: u32| v >> (4 * n) & 0xf;
+        let digits = (0..2).rev().map(|n| nibble(high.into(), n)).chain((0..16).rev().map(|n| nibble(low, n)));
+        let magnitude = digits.fold(0u64, |sum, digit| sum * 10 + digit);
+        Self { negative: high >> 15 != 0, ..Self::from_int(magnitude as i64) }
+    }
+
+    /// To 18 decimal digits and a sign; the decimal indefinite if it doesn't fit.
+    pub fn to_decimal(self, env: &mut Env) -> (u64, u16) {
+        const INDEFINITE: (u64, u16) = (0xc000_0000_0000_0000, 0xffff);
+        let magnitude = match self.class() {
+            Class::Zero => Some(0),
+            Class::Finite => {
+                let before = *env;
+                let fits = self.integral(env).filter(|m| *m < 10u128.pow(18));
+                if fits.is_none() {
+                    *env = before;
+                }
+                fits
+            }
+            _ => None,
+        };
+        let Some(magnitude) = magnitude else {
+            env.flags |= flag::INVALID;
+            env.rounded_up = false;
+            return INDEFINITE;
+        };
+        let digit = |n: u32| magnitude / 10u128.pow(n) % 10;
+        let packed = (0..18).fold(0u128, |v, n| v | digit(n) << (4 * n));
+        (packed as u64, (packed >> 64) as u16 | u16::from(self.negative) << 15)
     }
 }
 

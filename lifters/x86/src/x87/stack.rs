@@ -1,13 +1,14 @@
 //! The instructions on the register stack: loads, stores, arithmetic, comparison (SDM vol. 1, 5.2.1 to 5.2.6 but
-//! for transcendental and decimal ones). Memory is accessed here, the rest is the helper's.
+//! for transcendental ones). Memory is accessed here, the rest is the helper's.
 
 use core::mem::offset_of;
 
 use iced_x86::{Code, Instruction, MemorySize, Mnemonic, OpKind, Register};
 use xlate_abi::state::{CpuState, Helper};
 
-use super::unit::{Op, Request, STATUS_IN_SCRATCH, Source};
-use crate::emitter::{Emitter, Flag, Ty};
+use super::unit::{Op, Request, Source, answer};
+use super::wait;
+use crate::emitter::{Emitter, Flag, Pred, Ty};
 use crate::isa::Semantics;
 use crate::lifter::{Cc, Lifter};
 
@@ -24,6 +25,8 @@ fn movement<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     let f: Semantics<E> = match code.mnemonic() {
         Fld => |l, i| from_operand(l, i, Request::new(Op::Load), 0),
         Fild => |l, i| from_operand(l, i, Request::new(Op::Load), 0),
+        Fbld => |l, i| from_operand(l, i, Request::new(Op::Load), 0),
+        Fbstp => |l, i| store_answer(l, i, Op::StoreDecimal, Ty::I64, 1),
         Fld1 => |l, _| constant(l, 0),
         Fldl2t => |l, _| constant(l, 1),
         Fldl2e => |l, _| constant(l, 2),
@@ -33,14 +36,16 @@ fn movement<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         Fldz => |l, _| constant(l, 6),
         Fst => |l, i| store(l, i, 0),
         Fstp => |l, i| store(l, i, 1),
+        Fstpnce => |l, i| on_operand(l, i, 0, Op::StoreUnchecked, 1),
         Fist => |l, i| store_integer(l, i, 0, [Op::StoreInt16, Op::StoreInt32, Op::StoreInt64]),
         Fistp => |l, i| store_integer(l, i, 1, [Op::StoreInt16, Op::StoreInt32, Op::StoreInt64]),
         Fisttp => |l, i| store_integer(l, i, 1, [Op::CutInt16, Op::CutInt32, Op::CutInt64]),
         Fxch => |l, i| on_register(l, i, Op::Exchange, 0),
         Ffree => |l, i| on_register(l, i, Op::Free, 0),
+        Ffreep => |l, i| on_register(l, i, Op::Free, 1),
         Fincstp => |l, _| plain(l, Op::Increment),
         Fdecstp => |l, _| plain(l, Op::Decrement),
-        Fnop => |_, _| {},
+        Fnop => |l, _| plain(l, Op::Nothing),
         Fcmovb => |l, i| move_if(l, i, Cc::B, false),
         Fcmovnb => |l, i| move_if(l, i, Cc::B, true),
         Fcmove => |l, i| move_if(l, i, Cc::E, false),
@@ -110,21 +115,42 @@ fn others<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     Some(f)
 }
 
-fn ask<E: Emitter>(l: L<E>, request: Request, operand: &[E::Val]) -> E::Val {
+/// Where an operand in memory is: its address, and its offset for FDP.
+#[derive(Clone, Copy)]
+struct InMemory<V> {
+    addr: V,
+    offset: V,
+}
+
+fn in_memory<E: Emitter>(l: L<E>, i: I) -> InMemory<E::Val> {
+    let addr = l.ea(i);
+    let offset = if l.operands.segment == Register::None { addr } else { l.offset(i) };
+    InMemory { addr, offset }
+}
+
+/// Asks the helper; the instruction has waited.
+fn ask<E: Emitter>(l: L<E>, request: Request, operand: &[E::Val], offset: Option<E::Val>) -> E::Val {
+    let request = Request { opcode: l.operands.x87_opcode(), in_memory: offset.is_some(), ..request };
     let request = l.imm(Ty::I64, request.encode());
     let zero = l.imm(Ty::I64, 0);
     let low = operand.first().copied().unwrap_or(zero);
     let high = operand.get(1).copied().unwrap_or(zero);
-    l.call_helper(Helper::X87, &[request, low, high])
+    l.call_helper(Helper::X87, &[request, low, high, offset.unwrap_or(zero)])
+}
+
+/// A request that needs no memory.
+fn wait_and_ask<E: Emitter>(l: L<E>, request: Request, operand: &[E::Val]) -> E::Val {
+    wait(l);
+    ask(l, request, operand, None)
 }
 
 fn plain<E: Emitter>(l: L<E>, op: Op) {
-    ask(l, Request::new(op), &[]);
+    wait_and_ask(l, Request::new(op), &[]);
 }
 
 fn constant<E: Emitter>(l: L<E>, n: u64) {
     let n = l.imm(Ty::I64, n);
-    ask(l, Request::new(Op::Constant), &[n]);
+    wait_and_ask(l, Request::new(Op::Constant), &[n]);
 }
 
 /// i of a register operand ST(i).
@@ -132,66 +158,89 @@ fn index(r: Register) -> u8 {
     r.number() as u8
 }
 
+/// With the last operand: FXCH has ST(0) as its first.
 fn on_register<E: Emitter>(l: L<E>, i: I, op: Op, pops: u8) {
-    // FXCH has ST(0) as its first operand.
-    let r = i.op_register(i.op_count() - 1);
-    ask(l, Request { index: index(r), pops, ..Request::new(op) }, &[]);
+    on_operand(l, i, i.op_count() - 1, op, pops);
+}
+
+fn on_operand<E: Emitter>(l: L<E>, i: I, operand: u32, op: Op, pops: u8) {
+    let r = i.op_register(operand);
+    wait_and_ask(l, Request { index: index(r), pops, ..Request::new(op) }, &[]);
 }
 
 fn move_if<E: Emitter>(l: L<E>, i: I, cc: Cc, negated: bool) {
+    wait(l);
     let c = l.condition(cc, negated);
     let c = l.e.cond_to_int(Ty::I64, c);
-    ask(l, Request { index: index(i.op1_register()), ..Request::new(Op::MoveIf) }, &[c]);
+    ask(l, Request { index: index(i.op1_register()), ..Request::new(Op::MoveIf) }, &[c], None);
 }
 
 /// A request whose source is the operand `op`: a register, or memory of any format.
 fn from_operand<E: Emitter>(l: L<E>, i: I, request: Request, op: u32) {
     if i.op_kind(op) == OpKind::Register {
-        ask(l, Request { index: index(i.op_register(op)), ..request }, &[]);
+        wait_and_ask(l, Request { index: index(i.op_register(op)), ..request }, &[]);
         return;
     }
-    let addr = l.ea(i);
+    wait(l);
+    let at = in_memory(l, i);
     let (source, ty) = match i.memory_size() {
         MemorySize::Float32 => (Source::F32, Ty::I32),
         MemorySize::Float64 => (Source::F64, Ty::I64),
         MemorySize::Float80 => (Source::F80, Ty::I64),
+        MemorySize::Bcd => (Source::Decimal, Ty::I64),
         MemorySize::Int16 => (Source::Int, Ty::I16),
         MemorySize::Int32 => (Source::Int, Ty::I32),
         _ => (Source::Int, Ty::I64),
     };
-    let low = l.load(ty, addr);
+    let low = l.load(ty, at.addr);
     let low = if source == Source::Int { l.scast(ty, Ty::I64, low) } else { l.zcast(ty, Ty::I64, low) };
-    let high = if source == Source::F80 {
-        let at = l.e.address(Some(addr), None, 8);
+    let high = if matches!(source, Source::F80 | Source::Decimal) {
+        let at = l.e.address(Some(at.addr), None, 8);
         let high = l.load(Ty::I16, at);
         l.zcast(Ty::I16, Ty::I64, high)
     } else {
         l.imm(Ty::I64, 0)
     };
-    ask(l, Request { source, ..request }, &[low, high]);
+    ask(l, Request { source, ..request }, &[low, high], Some(at.offset));
 }
 
-/// Stores what a request answers, then pops: a fault leaves the stack as it was.
+/// A field of `scratch[0]`, which has the rest of the helper's answer.
+fn answered<E: Emitter>(l: L<E>, ty: Ty, at: usize) -> E::Val {
+    l.e.state_load(ty, offset_of!(CpuState, scratch) + at)
+}
+
+/// Stores what a request answers, then sets the state: a fault leaves it as it was.
 fn store_answer<E: Emitter>(l: L<E>, i: I, op: Op, ty: Ty, pops: u8) {
-    let addr = l.ea(i);
-    let v = ask(l, Request::new(op), &[]);
-    let v = l.zcast(Ty::I64, ty, v);
-    if op == Op::StoreF80 {
-        let top = l.e.state_load(Ty::I16, offset_of!(CpuState, scratch));
-        let at = l.e.address(Some(addr), None, 8);
-        l.store(Ty::I16, at, top);
-    }
-    l.store(ty, addr, v);
-    let status = l.e.state_load(Ty::I16, offset_of!(CpuState, scratch) + STATUS_IN_SCRATCH);
-    l.e.state_store(Ty::I16, super::FSW, status);
-    if pops != 0 {
-        ask(l, Request { pops, ..Request::new(Op::Pop) }, &[]);
+    wait(l);
+    let at = in_memory(l, i);
+    let v = ask(l, Request { pops, ..Request::new(op) }, &[], Some(at.offset));
+    let refused = answered(l, Ty::I8, answer::REFUSED);
+    let refused = l.cmp_imm(Pred::Ne, Ty::I8, refused, 0);
+    l.if_else(
+        refused,
+        [],
+        |_| [],
+        |l| {
+            if matches!(op, Op::StoreF80 | Op::StoreDecimal) {
+                let upper = answered(l, Ty::I16, answer::UPPER);
+                let at = l.e.address(Some(at.addr), None, 8);
+                l.store(Ty::I16, at, upper);
+            }
+            let v = l.zcast(Ty::I64, ty, v);
+            l.store(ty, at.addr, v);
+            []
+        },
+    );
+    for n in 0..answer::CONTROL_WORDS {
+        let word = answered(l, Ty::I64, answer::CONTROL + 8 * n);
+        l.e.state_store(Ty::I64, super::FCW + 8 * n, word);
     }
 }
 
 fn store<E: Emitter>(l: L<E>, i: I, pops: u8) {
     if i.op0_kind() == OpKind::Register {
-        ask(l, Request { index: index(i.op0_register()), pops, ..Request::new(Op::StoreRegister) }, &[]);
+        let request = Request { index: index(i.op0_register()), pops, ..Request::new(Op::StoreRegister) };
+        wait_and_ask(l, request, &[]);
         return;
     }
     match i.memory_size() {
@@ -218,7 +267,7 @@ fn arithmetic_on<E: Emitter>(l: L<E>, i: I, op: Op, pops: u8) {
     // `D8 C0+i` names ST(0) first, `DC C0+i` and the popping forms ST(i).
     let to_register = i.op0_register() != Register::ST0;
     let r = i.op_register(u32::from(!to_register));
-    ask(l, Request { index: index(r), to_register, ..request }, &[]);
+    wait_and_ask(l, Request { index: index(r), to_register, ..request }, &[]);
 }
 
 /// The other operand is memory, ST(i), or ST(1) where none is named.
@@ -226,7 +275,7 @@ fn compare<E: Emitter>(l: L<E>, i: I, op: Op, pops: u8) {
     let request = Request { pops, ..Request::new(op) };
     match i.op_count() {
         0 => {
-            ask(l, Request { index: 1, ..request }, &[]);
+            wait_and_ask(l, Request { index: 1, ..request }, &[]);
         }
         n => from_operand(l, i, request, n - 1),
     }
@@ -234,7 +283,7 @@ fn compare<E: Emitter>(l: L<E>, i: I, op: Op, pops: u8) {
 
 fn compare_flags<E: Emitter>(l: L<E>, i: I, op: Op, pops: u8) {
     let request = Request { index: index(i.op1_register()), pops, ..Request::new(op) };
-    let answer = ask(l, request, &[]);
+    let answer = wait_and_ask(l, request, &[]);
     let zf = l.bit(Ty::I64, answer, 6);
     let cf = l.bit(Ty::I64, answer, 0);
     let pf = l.bit(Ty::I64, answer, 2);

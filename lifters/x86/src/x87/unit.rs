@@ -1,6 +1,7 @@
 //! The register stack and its instructions, behind one helper (SDM vol. 1, 8.1 and 8.3; vol. 2).
 //!
-//! All exceptions are handled as masked ones: flags and the masked response. An unmasked exception is not raised.
+//! Operations give the masked response to every exception. With exceptions unmasked, what they did is taken back where
+//! it must not happen ([`Unit::run_unmasked`]); the exception is raised by the next instruction that waits.
 
 use core::cmp::Ordering;
 
@@ -8,8 +9,7 @@ use xlate_abi::state::{CpuState, X87State};
 
 use super::soft::{Class, Env, F80, Mode, flag};
 
-/// Status word: stack fault, condition codes, TOP.
-const STACK_FAULT: u16 = 1 << 6;
+/// Status word: condition codes, TOP.
 const C0: u16 = 1 << 8;
 const C1: u16 = 1 << 9;
 const C2: u16 = 1 << 10;
@@ -24,20 +24,23 @@ pub enum Op {
     Load,
     /// Pushes the constant whose number is the operand.
     Constant,
-    /// Returns ST(0) in a format; the upper word of an F80 goes to `scratch[0]`. The status word is left as it is, for
-    /// the store may fault; the one to set behind the store goes to `scratch[0]` at [`STATUS_IN_SCRATCH`].
+    /// Returns ST(0) in a format, for memory; more of the answer is in `scratch[0]` ([`answer`]). The state is left as it
+    /// is, for the store may fault.
     StoreF32,
     StoreF64,
     StoreF80,
     StoreInt16,
     StoreInt32,
     StoreInt64,
+    StoreDecimal,
     /// FISTTP's.
     CutInt16,
     CutInt32,
     CutInt64,
     /// Copies ST(0) to ST(i).
     StoreRegister,
+    /// The same, or nothing if ST(0) is empty: FSTPNCE.
+    StoreUnchecked,
     /// Arithmetic on ST(0) and the source, or with [`Request::to_register`] on ST(i) and ST(0).
     Add,
     Mul,
@@ -68,11 +71,12 @@ pub enum Op {
     Free,
     Increment,
     Decrement,
-    Pop,
+    /// FNOP.
+    Nothing,
 }
 
 impl Op {
-    const ALL: [Op; 38] = {
+    const ALL: [Op; 40] = {
         use Op::*;
         [
             Load,
@@ -83,10 +87,12 @@ impl Op {
             StoreInt16,
             StoreInt32,
             StoreInt64,
+            StoreDecimal,
             CutInt16,
             CutInt32,
             CutInt64,
             StoreRegister,
+            StoreUnchecked,
             Add,
             Mul,
             Sub,
@@ -112,7 +118,7 @@ impl Op {
             Free,
             Increment,
             Decrement,
-            Pop,
+            Nothing,
         ]
     };
 }
@@ -123,7 +129,16 @@ impl Op {
         use Op::*;
         matches!(
             self,
-            StoreF32 | StoreF64 | StoreF80 | StoreInt16 | StoreInt32 | StoreInt64 | CutInt16 | CutInt32 | CutInt64
+            StoreF32
+                | StoreF64
+                | StoreF80
+                | StoreInt16
+                | StoreInt32
+                | StoreInt64
+                | StoreDecimal
+                | CutInt16
+                | CutInt32
+                | CutInt64
         )
     }
 }
@@ -139,10 +154,11 @@ pub enum Source {
     F64,
     F80,
     Int,
+    Decimal,
 }
 
 impl Source {
-    const ALL: [Source; 5] = [Source::Register, Source::F32, Source::F64, Source::F80, Source::Int];
+    const ALL: [Source; 6] = [Source::Register, Source::F32, Source::F64, Source::F80, Source::Int, Source::Decimal];
 }
 
 /// The helper's first argument.
@@ -156,11 +172,15 @@ pub struct Request {
     pub pops: u8,
     /// The result goes to ST(i) instead of ST(0).
     pub to_register: bool,
+    /// There is an operand in memory, and the helper's last argument is its offset.
+    pub in_memory: bool,
+    /// The instruction's opcode, as FOP has it.
+    pub opcode: u16,
 }
 
 impl Request {
     pub const fn new(op: Op) -> Self {
-        Self { op, source: Source::Register, index: 0, pops: 0, to_register: false }
+        Self { op, source: Source::Register, index: 0, pops: 0, to_register: false, in_memory: false, opcode: 0 }
     }
 
     pub const fn encode(self) -> u64 {
@@ -169,6 +189,8 @@ impl Request {
             | (self.index as u64) << 16
             | (self.pops as u64) << 24
             | (self.to_register as u64) << 32
+            | (self.in_memory as u64) << 33
+            | (self.opcode as u64) << 40
     }
 
     fn decode(bits: u64) -> Self {
@@ -178,30 +200,66 @@ impl Request {
             source: Source::ALL[usize::from(byte(1))],
             index: byte(2),
             pops: byte(3),
-            to_register: byte(4) != 0,
+            to_register: byte(4) & 1 != 0,
+            in_memory: byte(4) & 2 != 0,
+            opcode: (bits >> 40) as u16,
         }
     }
 }
 
-/// Where in `scratch[0]` the store requests leave the new status word.
-pub const STATUS_IN_SCRATCH: usize = 8;
+/// Where in `scratch[0]` the answer to a store request is.
+pub mod answer {
+    /// The upper word of 80 bits.
+    pub const UPPER: usize = 0;
+    /// Not zero: an unmasked exception keeps the store from happening.
+    pub const REFUSED: usize = 8;
+    /// What the state's words from the control word to FDP are to be behind the store.
+    pub const CONTROL: usize = 16;
+    /// How many words of 64 bits that is.
+    pub const CONTROL_WORDS: usize = 3;
+}
 
-/// [`xlate_abi::state::Helper::X87`]: a request and its operand (two words for the 80-bit format).
-pub extern "C" fn execute(state: &mut CpuState, request: u64, low: u64, high: u64) -> u64 {
+/// [`xlate_abi::state::Helper::X87`]: a request, its operand (two words for the 80-bit format), and the operand's offset
+/// in memory or zero.
+pub extern "C" fn execute(state: &mut CpuState, request: u64, low: u64, high: u64, offset: u64) -> u64 {
     let request = Request::decode(request);
-    let before = state.x87.fsw;
-    let mut unit = Unit { env: Env::new(state.x87.fcw), x: &mut state.x87 };
-    let (answer, second) = unit.run(request, low, high);
-    state.scratch[0][..8].copy_from_slice(&second.to_le_bytes());
+    let before = control(&state.x87);
+    let mut unit = Unit { env: Env::new(state.x87.fcw), refused: false, x: &mut state.x87 };
+    // Opcode and operand are set at unmasked exceptions only (CPUID.7:EBX[6]; SDM vol. 1, 8.1.9.1).
+    unit.x.fip = state.rip;
+    let (low, upper) = if unit.env.unmasked == 0 {
+        unit.run(request, low, high)
+    } else {
+        unit.run_unmasked(request, [low, high], offset)
+    };
+    let refused = unit.refused;
     if request.op.stores_to_memory() {
-        let after = std::mem::replace(&mut state.x87.fsw, before);
-        state.scratch[0][STATUS_IN_SCRATCH..STATUS_IN_SCRATCH + 2].copy_from_slice(&after.to_le_bytes());
+        let scratch = &mut state.scratch[0];
+        scratch[answer::UPPER..][..8].copy_from_slice(&upper.to_le_bytes());
+        scratch[answer::REFUSED] = refused.into();
+        for (n, word) in control(&state.x87).into_iter().enumerate() {
+            scratch[answer::CONTROL + 8 * n..][..8].copy_from_slice(&word.to_le_bytes());
+        }
+        set_control(&mut state.x87, before);
     }
-    answer
+    low
+}
+
+/// The words from the control word to FDP as they are in memory.
+fn control(x: &X87State) -> [u64; answer::CONTROL_WORDS] {
+    let first = u64::from(x.fcw) | u64::from(x.fsw) << 16 | u64::from(x.ftw) << 32 | u64::from(x.fop) << 48;
+    [first, x.fip, x.fdp]
+}
+
+fn set_control(x: &mut X87State, [first, fip, fdp]: [u64; answer::CONTROL_WORDS]) {
+    (x.fcw, x.fsw, x.ftw, x.fop) = (first as u16, (first >> 16) as u16, (first >> 32) as u8, (first >> 48) as u16);
+    (x.fip, x.fdp) = (fip, fdp);
 }
 
 struct Unit<'s> {
     env: Env,
+    /// An unmasked exception has kept the instruction from being carried out.
+    refused: bool,
     x: &'s mut X87State,
 }
 
@@ -243,7 +301,8 @@ impl Unit<'_> {
 
     /// Stack overflow or underflow; C1 tells which (SDM vol. 1, 8.5.1.1).
     fn stack_fault(&mut self, overflow: bool) {
-        self.x.fsw |= STACK_FAULT | flag::INVALID;
+        // It comes before all other exceptions (SDM vol. 1, 4.9.2).
+        self.env.flags = flag::STACK | flag::INVALID;
         self.env.rounded_up = overflow;
     }
 
@@ -253,13 +312,54 @@ impl Unit<'_> {
             return self.set(0, v);
         }
         self.stack_fault(true);
-        self.env.flags = 0;
         self.set(0, F80::INDEFINITE);
     }
 
     /// Condition codes: those of `mask` become `codes`.
     fn set_codes(&mut self, mask: u16, codes: u16) {
         self.x.fsw = self.x.fsw & !mask | codes;
+    }
+
+    /// Runs a request with exceptions unmasked. Those that are found before the operation leave all as it was but the
+    /// flags, and so do over- and underflow of a result for memory (SDM vol. 1, 8.5 and 8.6). A denormal that is loaded is
+    /// pushed all the same, as the processors have it.
+    fn run_unmasked(&mut self, r: Request, [low, high]: [u64; 2], offset: u64) -> (u64, u64) {
+        let before = *self.x;
+        let answer = self.run(r, low, high);
+        let raised = self.env.flags;
+        let trapping = raised & self.env.unmasked;
+        let for_memory = if r.op.stores_to_memory() { flag::OVERFLOW | flag::UNDERFLOW } else { 0 };
+        let before_it = if r.op == Op::Load { flag::BEFORE & !flag::DENORMAL } else { flag::BEFORE };
+        self.refused = trapping & (before_it | for_memory) != 0;
+        if self.refused {
+            let kept = if trapping & flag::BEFORE != 0 { flag::BEFORE } else { flag::BEFORE | for_memory };
+            let (codes, changed) = self.codes_when_refused(r.op);
+            *self.x = before;
+            self.x.fsw |= raised & kept;
+            self.set_codes(changed, codes);
+        }
+        if trapping != 0 {
+            self.x.fop = r.opcode;
+            if r.in_memory {
+                self.x.fdp = offset;
+            }
+        }
+        self.x.summarise();
+        answer
+    }
+
+    /// The condition codes that even a refused instruction sets, and which those are: comparisons tell their result, and
+    /// remainders that nothing is left to do, as the processors have it (the manual is silent).
+    fn codes_when_refused(&self, op: Op) -> (u16, u16) {
+        let stack = self.env.flags & flag::STACK != 0;
+        let c1 = if stack { self.x.fsw & C1 } else { 0 };
+        match op {
+            Op::Compare | Op::CompareQuiet | Op::Test => (c1 | self.x.fsw & (C0 | C2 | C3), C0 | C1 | C2 | C3),
+            // Only a stack underflow touches C1.
+            Op::CompareFlags | Op::CompareFlagsQuiet => (0, if stack { C1 } else { 0 }),
+            Op::Remainder | Op::RemainderNearest => (c1, C1 | C2),
+            _ => (c1, C1),
+        }
     }
 
     fn run(&mut self, r: Request, low: u64, high: u64) -> (u64, u64) {
@@ -271,6 +371,7 @@ impl Unit<'_> {
             Constant => self.push(constant(low as usize, self.env.mode)),
             op if op.stores_to_memory() => answer = self.store(op),
             StoreRegister => self.store_register(r),
+            StoreUnchecked => self.store_unchecked(r.index),
             Add | Mul | Sub | SubReversed | Div | DivReversed => self.arithmetic(r, low, high),
             Compare | CompareQuiet | CompareFlags | CompareFlagsQuiet | Test => answer.0 = self.compare(r, low, high),
             Examine => self.examine(),
@@ -282,11 +383,11 @@ impl Unit<'_> {
             Free => self.free(r.index),
             Increment => self.set_top(self.top() + 1),
             Decrement => self.set_top(self.top().wrapping_sub(1)),
-            // Pop; the stores have been matched above.
+            // The stores have been matched above.
             _ => {}
         }
         let keeps_c1 = match r.op {
-            Pop | Examine => true,
+            Examine | Nothing => true,
             // Only a stack underflow touches C1 (SDM vol. 2, FCMOVcc).
             MoveIf => !underflow,
             // Likewise on AMD's processors; Intel's manual has FCOMI clear C1.
@@ -310,6 +411,7 @@ impl Unit<'_> {
             Source::F64 => F80::from_f64(&mut self.env, low),
             Source::F80 => F80::from_words(low, high as u16),
             Source::Int => F80::from_int(low as i64),
+            Source::Decimal => F80::from_decimal(low, high as u16),
         })
     }
 
@@ -346,6 +448,10 @@ impl Unit<'_> {
             Op::StoreInt16 | Op::CutInt16 => (v.to_int(env, 16) as u64, 0),
             Op::StoreInt32 | Op::CutInt32 => (v.to_int(env, 32) as u64, 0),
             Op::StoreInt64 | Op::CutInt64 => (v.to_int(env, 64) as u64, 0),
+            Op::StoreDecimal => {
+                let (low, upper) = v.to_decimal(env);
+                (low, upper.into())
+            }
             _ => (v.mantissa, v.top().into()),
         }
     }
@@ -357,6 +463,13 @@ impl Unit<'_> {
         }
         let v = self.get(0);
         self.set(r.index, v);
+    }
+
+    fn store_unchecked(&mut self, index: u8) {
+        if !self.is_empty(0) {
+            let v = self.get(0);
+            self.set(index, v);
+        }
     }
 
     fn arithmetic(&mut self, r: Request, low: u64, high: u64) {
@@ -554,41 +667,83 @@ mod tests {
     fn requests_survive_their_encoding() {
         for (n, op) in Op::ALL.into_iter().enumerate() {
             assert_eq!(op as usize, n);
-            let r = Request { op, source: Source::F64, index: 5, pops: 2, to_register: true };
+            let (source, opcode) = (Source::F64, 0x7ff);
+            let r = Request { op, source, index: 5, pops: 2, to_register: true, in_memory: false, opcode };
             let back = Request::decode(r.encode());
-            assert_eq!((back.op, back.source, back.index, back.pops, back.to_register), (op, Source::F64, 5, 2, true));
+            assert_eq!((back.op, back.source, back.index, back.pops), (op, Source::F64, 5, 2));
+            assert_eq!((back.to_register, back.in_memory, back.opcode), (true, false, 0x7ff));
         }
     }
 
+    fn load_int() -> u64 {
+        Request { source: Source::Int, ..Request::new(Op::Load) }.encode()
+    }
+
     #[test]
-    fn a_store_request_leaves_the_status_word_for_later() {
+    fn a_store_request_leaves_the_state_for_later() {
+        let mut s = CpuState { rip: 0x1234, ..CpuState::default() };
+        let pop = Request { pops: 1, ..Request::new(Op::StoreF64) };
+        execute(&mut s, pop.encode(), 0, 0, 0);
+        assert_eq!(s.x87, X87State::default(), "the store may yet fault");
+        let word = |n: usize| u64::from_le_bytes(s.scratch[0][answer::CONTROL + 8 * n..][..8].try_into().expect("8"));
+        let mut after = X87State::default();
+        set_control(&mut after, [word(0), word(1), word(2)]);
+        assert_eq!(after.fsw, 1 << TOP_SHIFT | flag::STACK | flag::INVALID);
+        assert_eq!(after.fip, 0x1234);
+    }
+
+    #[test]
+    fn an_unmasked_exception_leaves_all_but_the_flags() {
         let mut s = CpuState::default();
-        execute(&mut s, Request::new(Op::StoreF64).encode(), 0, 0);
-        assert_eq!(s.x87.fsw, 0, "the store may yet fault");
-        assert_eq!(s.scratch[0][STATUS_IN_SCRATCH], (STACK_FAULT | flag::INVALID) as u8);
+        execute(&mut s, load_int(), 0, 0, 0);
+        execute(&mut s, load_int(), 1, 0, 0);
+        s.x87.set_control(0x37f & !flag::ZERO_DIVIDE);
+        let before = s.x87;
+        let divide = Request { index: 1, pops: 1, opcode: 0x6f9, ..Request::new(Op::Div) };
+        execute(&mut s, divide.encode(), 0, 0, 0);
+        assert_eq!(s.x87.fsw, before.fsw | flag::ZERO_DIVIDE | X87State::SUMMARY);
+        assert_eq!((s.x87.reg, s.x87.ftw, s.x87.fop), (before.reg, before.ftw, 0x6f9));
+    }
+
+    #[test]
+    fn an_unmasked_overflow_changes_the_exponent() {
+        let mut s = CpuState::default();
+        let extended = |op| Request { source: Source::F80, ..Request::new(op) }.encode();
+        execute(&mut s, extended(Op::Load), 1 << 63, 0x7ffe, 0);
+        s.x87.set_control(0x37f & !flag::OVERFLOW);
+        execute(&mut s, extended(Op::Mul), 1 << 63, 0x4001, 0);
+        assert_eq!(s.x87.fsw & 0xff, flag::OVERFLOW | 0x80);
+        assert_eq!(s.x87.reg[7][8..10], (0x8000u16 - 24576).to_le_bytes());
+    }
+
+    #[test]
+    fn decimals_go_both_ways() {
+        let mut s = CpuState::default();
+        let load = Request { source: Source::Decimal, ..Request::new(Op::Load) }.encode();
+        execute(&mut s, load, 0x3456_7890_1234_5678, 0x8012, 0);
+        let low = execute(&mut s, Request::new(Op::StoreDecimal).encode(), 0, 0, 0);
+        assert_eq!((low, s.scratch[0][..2].to_vec()), (0x3456_7890_1234_5678, vec![0x12, 0x80]));
     }
 
     #[test]
     fn an_invalid_remainder_leaves_c0_and_c3() {
         let mut s = CpuState::default();
-        let load = Request { source: Source::Int, ..Request::new(Op::Load) }.encode();
-        execute(&mut s, load, 0, 0);
-        execute(&mut s, load, 1, 0);
+        execute(&mut s, load_int(), 0, 0, 0);
+        execute(&mut s, load_int(), 1, 0, 0);
         s.x87.fsw |= C0 | C2 | C3;
-        execute(&mut s, Request::new(Op::Remainder).encode(), 0, 0);
+        execute(&mut s, Request::new(Op::Remainder).encode(), 0, 0, 0);
         assert_eq!(s.x87.fsw & (C0 | C2 | C3 | flag::INVALID), C0 | C3 | flag::INVALID);
     }
 
     #[test]
     fn pushing_onto_a_full_stack_gives_the_indefinite() {
         let mut s = CpuState::default();
-        let load = Request { source: Source::Int, ..Request::new(Op::Load) }.encode();
         for n in 0..8 {
-            execute(&mut s, load, n, 0);
+            execute(&mut s, load_int(), n, 0, 0);
         }
-        assert_eq!((s.x87.ftw, s.x87.fsw & STACK_FAULT), (0xff, 0));
-        execute(&mut s, load, 8, 0);
-        assert_eq!(s.x87.fsw & (STACK_FAULT | C1 | flag::INVALID), STACK_FAULT | C1 | flag::INVALID);
-        assert_eq!(execute(&mut s, Request::new(Op::StoreF64).encode(), 0, 0), 0xfff8_0000_0000_0000);
+        assert_eq!((s.x87.ftw, s.x87.fsw & flag::STACK), (0xff, 0));
+        execute(&mut s, load_int(), 8, 0, 0);
+        assert_eq!(s.x87.fsw & (flag::STACK | C1 | flag::INVALID), flag::STACK | C1 | flag::INVALID);
+        assert_eq!(execute(&mut s, Request::new(Op::StoreF64).encode(), 0, 0, 0), 0xfff8_0000_0000_0000);
     }
 }

@@ -84,14 +84,14 @@ impl<'a> Xsave<'a> {
         let fsw = half(b, 2);
         let top = usize::from(fsw >> 11) & 7;
         let mut x87 = X87State {
-            fcw: half(b, 0),
             fsw,
             ftw: b[4],
-            fop: half(b, 6),
+            fop: half(b, 6) & X87State::OPCODE,
             fip: word(b, 8),
             fdp: word(b, 16),
             ..X87State::default()
         };
+        x87.set_control(half(b, 0));
         for i in 0..8 {
             // Bytes 10 to 15 are reserved and may hold anything.
             let at = 32 + i * 16;

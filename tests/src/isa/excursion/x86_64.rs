@@ -183,6 +183,9 @@ impl Wanted {
         image[..2].copy_from_slice(&x87.control.to_le_bytes());
         image[2..4].copy_from_slice(&x87.status.to_le_bytes());
         image[4] = x87.tag;
+        image[6..8].copy_from_slice(&x87.opcode.to_le_bytes());
+        image[8..16].copy_from_slice(&x87.instruction.to_le_bytes());
+        image[16..24].copy_from_slice(&x87.operand.to_le_bytes());
         // The image holds the registers from the stack's top on.
         for i in 0..8 {
             let value = x87.reg[(x87.top() + i) % 8];
@@ -221,7 +224,16 @@ impl Captured {
 
 fn x87(image: &[u8]) -> X87 {
     let word = |at: usize| u16::from_le_bytes([image[at], image[at + 1]]);
-    let mut x87 = X87 { reg: [0; 8], control: word(0), status: word(2), tag: image[4] };
+    let quad = |at: usize| u64::from_le_bytes(image[at..at + 8].try_into().expect("eight bytes"));
+    let mut x87 = X87 {
+        reg: [0; 8],
+        control: word(0),
+        status: word(2),
+        tag: image[4],
+        opcode: word(6),
+        instruction: quad(8),
+        operand: quad(16),
+    };
     let top = x87.top();
     for i in 0..8 {
         let bytes = image[FX_ST + i * 16..][..16].try_into().expect("sixteen bytes");
