@@ -137,10 +137,11 @@ fn abridged(tags: u16) -> u8 {
 mod tests {
     use super::*;
 
-    const FORMS: [Form; 4] = {
-        let form = |narrow, registers| Form { narrow, registers };
-        [form(false, false), form(true, false), form(false, true), form(true, true)]
-    };
+    const FORMS: [Form; 4] = [form(false, false), form(true, false), form(false, true), form(true, true)];
+
+    const fn form(narrow: bool, registers: bool) -> Form {
+        Form { narrow, registers }
+    }
 
     fn sample() -> X87State {
         let mut x = X87State { fsw: 5 << 11 | 0x41, ftw: 0b0110_0001, fop: 0x435, ..X87State::default() };
