@@ -140,7 +140,7 @@ fn frame_is_where_the_headers_say() {
         gpr(1),
         sp,
         before.rip,
-        before.rflags(),
+        before.rflags() | xlate_abi::state::rflags::RF,
         0x002b_0000_0000_0033,
         6,
         14,
