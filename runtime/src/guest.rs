@@ -1,7 +1,6 @@
 //! The guest process: its parts, and the loop that runs it.
 
 use xlate_abi::state::{CpuState, ExitReason, Trap};
-use xlate_x86::isa;
 
 use crate::config::Config;
 use crate::engine::{Engine, Exit};
@@ -178,15 +177,16 @@ impl Guest {
 
 /// The message for an instruction that has no semantics: its name, bytes and address.
 fn describe_unimplemented(rip: u64, code: &[u8]) -> String {
-    use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
+    use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter, Mnemonic};
     let mut decoder = Decoder::with_ip(64, code, rip, DecoderOptions::NONE);
     let instruction = decoder.decode();
     let bytes: Vec<String> = code[..instruction.len().min(code.len())].iter().map(|b| format!("{b:02x}")).collect();
     let mut text = String::new();
     IntelFormatter::new().format(&instruction, &mut text);
     let bytes = bytes.join(" ");
-    if isa::is_implemented(instruction.code()) {
-        // One of the transfers between segments: nothing else that is implemented leaves so.
+    let leaves_segment =
+        matches!(instruction.mnemonic(), Mnemonic::Retf | Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq);
+    if leaves_segment || instruction.is_jmp_far_indirect() || instruction.is_call_far_indirect() {
         return format!(
             "{text}, bytes {bytes}, at {rip:#x}, leads to 32-bit code, which isn't translated; the program gets SIGILL"
         );

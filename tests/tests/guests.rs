@@ -1,7 +1,10 @@
 //! Guest programs compiled at test time give the same output and end the same way natively and under every
 //! mix of tiers. The compute programs run on small sizes: it is their code paths that count here.
 
-use xlate_tests::guest::{MODES, OPTIMIZED, compile, no_region_fails, same_in, two_targets_have_room};
+use std::process::Command;
+use std::time::Duration;
+
+use xlate_tests::guest::{MODES, OPTIMIZED, compile, no_region_fails, run, same_in, two_targets_have_room, xlate};
 
 /// One test a program: folder, name, arguments.
 macro_rules! guests {

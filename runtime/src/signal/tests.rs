@@ -51,7 +51,10 @@ fn push(
     altstack: &mut AltStack,
     components: u64,
 ) -> Result<(), FrameError> {
-    frame::Frame { fault: &fault(), action, mask: 0x8000_0001, altstack, components }.push(state, memory)
+    let fault = fault();
+    let mut exception = LastException::default();
+    exception.note(&fault);
+    frame::Frame { fault: &fault, action, mask: 0x8000_0001, altstack, components, exception }.push(state, memory)
 }
 
 /// Names of the fields and how C writes them, relative to the stack pointer at the handler's entry.
@@ -137,7 +140,7 @@ fn frame_is_where_the_headers_say() {
         gpr(1),
         sp,
         before.rip,
-        before.rflags(),
+        before.rflags() | xlate_abi::state::rflags::RF,
         0x002b_0000_0000_0033,
         6,
         14,
