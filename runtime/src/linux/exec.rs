@@ -191,10 +191,11 @@ pub fn read_strings(mut file: &File) -> io::Result<Vec<OsString>> {
     let mut text = Vec::new();
     io::Seek::rewind(&mut file)?;
     file.read_to_end(&mut text)?;
-    text.pop();
-    let strings = text.split(|&b| b == 0).map(|s| OsString::from_vec(s.to_vec()));
-    // Nothing at all is no string, and not an empty one.
-    Ok(if text.is_empty() { Vec::new() } else { strings.collect() })
+    // The last zero ends a string, and begins none.
+    Ok(match text.pop() {
+        None => Vec::new(),
+        Some(_) => text.split(|&b| b == 0).map(|s| OsString::from_vec(s.to_vec())).collect(),
+    })
 }
 
 fn c_strings(list: Vec<OsString>) -> Result<Vec<CString>, Errno> {

@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(parse(format!("#!{}\n", path(254))), None, "perhaps cut off");
         assert_eq!(parse(" ".repeat(300)), None);
         assert_eq!(parse(format!("#!{}", " ".repeat(300))), None);
-        let cut = "a".repeat(254 - 9);
-        assert_eq!(parse(format!("#!/bin/sh {}\n", "a".repeat(300))), some("/bin/sh", Some(&cut[1..])));
+        let cut = "a".repeat(253 - "/bin/sh ".len());
+        assert_eq!(parse(format!("#!/bin/sh {}\n", "a".repeat(300))), some("/bin/sh", Some(&cut)));
     }
 }
