@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, Command};
 use xlate_abi::image::notes::CpuTimes;
 use xlate_abi::protocol::OptLevel;
+use xlate_abi::start::Place;
 
 use crate::engine::workers::Work;
 use crate::linux::cpu_time;
@@ -144,13 +145,15 @@ pub struct Successor<'a> {
     pub handed: Handed,
 }
 
-/// What the first stage of the layout hands to the second (hidden option `--placed=SOFT,PERSONALITY,PATH`).
+/// What the first stage of the layout hands to the second (hidden option `--placed=SOFT,PERSONALITY,PLACE,PATH`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed {
     /// Soft RLIMIT_STACK before the change.
     pub stack_limit: u64,
     /// Personality before the change.
     pub personality: u32,
+    /// Where the runtime was to come to lie.
+    pub place: Place,
     pub runtime: PathBuf,
 }
 
@@ -260,12 +263,13 @@ fn engine_name(choice: EngineChoice) -> &'static str {
 }
 
 fn placed(value: &OsStr) -> Option<Placed> {
-    let mut parts = value.as_bytes().splitn(3, |&b| b == b',');
-    let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse::<u64>().ok();
-    let stack_limit = number()?;
-    let personality = u32::try_from(number()?).ok()?;
+    let mut parts = value.as_bytes().splitn(4, |&b| b == b',');
+    let mut word = || std::str::from_utf8(parts.next()?).ok();
+    let stack_limit = word()?.parse().ok()?;
+    let personality = word()?.parse().ok()?;
+    let place = Place::named(word()?)?;
     let runtime = PathBuf::from(OsString::from_vec(parts.next()?.to_vec()));
-    Some(Placed { stack_limit, personality, runtime })
+    Some(Placed { stack_limit, personality, place, runtime })
 }
 
 fn nothing(_: &Config) -> Option<OsString> {
@@ -665,7 +669,7 @@ mod tests {
             "A=b",
             "--argv0=old",
             "--exec-prefix=qemu-aarch64 -cpu max",
-            "--placed=8388608,0,/opt/xlate-runtime",
+            "--placed=8388608,0,top,/opt/xlate-runtime",
             "--",
             "/bin/sh",
         ])

@@ -9,7 +9,7 @@
 //!
 //! The translator moves to a stack of its own in the room that the kernel keeps for the initial one, which goes. The program
 //! break nobody uses (the allocator, C code's included, never calls brk). An image may have memory at the top itself,
-//! for it was captured with such a stack: then the translator is started below 0x4000_0000_0000.
+//! for its process had a stack there: then the translator is started with address randomisation until it lies elsewhere.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -31,6 +31,8 @@ pub enum LayoutError {
         "the translator came to lie at {0:#x}, among the program's addresses; is it started through an emulator or with a changed loader?"
     )]
     NotPlaced(u64),
+    #[error("without address randomisation here, the translator can't lie elsewhere than where the image has memory")]
+    NotRandom,
     #[error("a stack for the translator: {0}")]
     Stack(io::Error),
 }
@@ -38,8 +40,9 @@ pub enum LayoutError {
 /// Where the translator is on x86-64: the upper end of the address space, above the guest's stack.
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub const TOP_AREA: Range<u64> = 0x7fff_f040_0000..GUEST_END;
-/// Where it is for images that have memory in the other place.
-pub const MIDDLE_AREA: Range<u64> = 0x3000_0000_0000..0x4000_0000_0000;
+/// Where it isn't there (an image has memory at the top itself, or a test runs as an ordinary process), the area is a
+/// whole number of these, one on either side of the one that it lies in.
+const NEIGHBOURHOOD: u64 = 256 << 20;
 
 /// Part of [`TOP_AREA`] above the kernel's own choice of addresses: its room for the initial stack. The translator's
 /// stack is at its start, the memory for translated code follows.
@@ -58,7 +61,11 @@ const OVERFLOW: Range<u64> = 0x7f5a_4000_0000..0x7f7a_4000_0000;
 /// The addresses that are the translator's and never a guest's.
 pub fn own_area() -> Range<u64> {
     let here = own_area as *const () as u64;
-    if MIDDLE_AREA.contains(&here) { MIDDLE_AREA } else { TOP_AREA }
+    if TOP_AREA.contains(&here) {
+        return TOP_AREA;
+    }
+    let start = here & !(NEIGHBOURHOOD - 1);
+    start - NEIGHBOURHOOD..start + 2 * NEIGHBOURHOOD
 }
 
 /// What goes on in the process's final place: with the options and the whole command line.
@@ -84,8 +91,14 @@ pub fn settle(config: Config, args: Vec<OsString>, main: Main) -> Result<Infalli
 pub fn move_away(config: &Config, args: &[OsString]) -> Result<Infallible, LayoutError> {
     #[cfg(target_arch = "x86_64")]
     {
-        let rest = args.iter().skip(1).filter(|word| !word.as_encoded_bytes().starts_with(b"--placed="));
-        Ok(xlate_abi::start::become_placed(&config.runtime_path(), rest, xlate_abi::start::Place::Middle)?)
+        use xlate_abi::start::{Place, become_placed};
+        let again = config.placed.as_ref().is_some_and(|placed| placed.place == Place::Random);
+        if again && own_area() == TOP_AREA {
+            return Err(LayoutError::NotRandom);
+        }
+        let is_placed = |word: &&OsString| word.as_encoded_bytes().starts_with(b"--placed=");
+        let rest = args.iter().skip(1).filter(|word| !is_placed(word));
+        Ok(become_placed(&config.runtime_path(), rest, Place::Random)?)
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
@@ -138,7 +151,7 @@ mod x86_64 {
 
     use xlate_abi::start::{Place, become_placed, personality, set_stack_limit, stack_limit};
 
-    use super::{LayoutError, MIDDLE_AREA, Main, OVERFLOW, STACK_ROOM, STACK_SIZE, TOP_AREA, own_area};
+    use super::{LayoutError, Main, OVERFLOW, STACK_ROOM, STACK_SIZE, TOP_AREA, own_area};
     use crate::config::{Config, Placed};
 
     /// First stage, where the command hasn't done it: starts this program anew in its place.
@@ -150,7 +163,7 @@ mod x86_64 {
     /// Second stage: checks the placement, gives the process attributes back and leaves the initial stack.
     pub fn arrive(config: Config, args: Vec<OsString>, placed: &Placed, main: Main) -> Result<Infallible, LayoutError> {
         let here = arrive as *const () as u64;
-        if !TOP_AREA.contains(&here) && !MIDDLE_AREA.contains(&here) {
+        if placed.place == Place::Top && !TOP_AREA.contains(&here) {
             return Err(LayoutError::NotPlaced(here));
         }
         let limit = stack_limit();
@@ -244,9 +257,11 @@ mod x86_64 {
         let system =
             |at: u64, flags: i32| unsafe { libc::syscall(libc::SYS_mmap, at, len, prot, flags, fd, offset) as u64 };
         let fixed = flags & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) != 0;
-        let at_the_top = TOP_AREA.contains(&(map as *const () as u64));
-        let place = if fixed || !at_the_top || TOP_AREA.contains(&(at as u64)) {
+        let area = own_area();
+        let place = if fixed || area.contains(&(at as u64)) {
             system(at as u64, flags)
+        } else if area != TOP_AREA {
+            system(0, flags)
         } else {
             map_in_area(len, |at| system(at, if at == 0 { flags } else { flags | libc::MAP_FIXED_NOREPLACE }))
         };

@@ -20,10 +20,8 @@ use goblin::elf::program_header::{PT_INTERP, ProgramHeader};
 /// The runtime can't be started there.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error(
-        "the image has memory where the translator lies, which needs a stack limit of 64 TiB to lie elsewhere, and the hard limit is {0}: raise it (ulimit -Hs unlimited)"
-    )]
-    StackLimit(String),
+    #[error("the stack limit for the translator's start: {0}")]
+    StackLimit(io::Error),
     #[error("{}: the translator's own dynamic loader isn't known: {reason}", runtime.display())]
     Loader { runtime: PathBuf, reason: String },
     #[error("starting {} through {}: {error}", runtime.display(), loader.display())]
@@ -31,25 +29,40 @@ pub enum StartError {
 }
 
 /// Where the runtime comes to lie. The kernel maps top-down from `mmap_base`, which is the end of the address space
-/// without the soft stack limit, but at least 128 MiB below that end (arch/x86/mm/mmap.c).
+/// without room for the stack: at least 128 MiB, and without its random part if address randomisation is off
+/// (arch/x86/mm/mmap.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Below 0x7fff_f7ff_f000, where the kernel puts every program's libraries: all guests, whatever the hard limit is.
+    /// Below 0x7fff_f7ff_f000, where no guest has anything.
     Top,
-    /// Below 0x4000_0000_0000: images that have memory at the top themselves.
-    Middle,
+    /// Somewhere below that: for images that have memory at the top themselves.
+    Random,
 }
 
 impl Place {
-    /// The soft stack limit that leads there. For the top, any up to 127 MiB does; this one leaves room for long argument
-    /// lists, of which a quarter of the limit is taken (execve(2)).
-    fn stack_limit(self) -> u64 {
+    const NAMES: [(Self, &'static str); 2] = [(Self::Top, "top"), (Self::Random, "random")];
+
+    /// The place that is called so.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMES.into_iter().find(|(_, own)| *own == name).map(|(place, _)| place)
+    }
+
+    fn name(self) -> &'static str {
+        Self::NAMES.into_iter().find(|(place, _)| *place == self).map_or("", |(_, name)| name)
+    }
+
+    fn personality(self, before: u32) -> u32 {
+        const FIXED: u32 = libc::ADDR_NO_RANDOMIZE as u32;
         match self {
-            Self::Top => 64 << 20,
-            Self::Middle => 64 << 40,
+            Self::Top => before | FIXED,
+            Self::Random => before & !FIXED,
         }
     }
 }
+
+/// The soft stack limit of the start. Any up to 127 MiB leaves `mmap_base` where it is; this one has room for long argument
+/// lists, of which a quarter of the limit is taken (execve(2)).
+const STACK_LIMIT: u64 = 64 << 20;
 
 /// An executable's headers lie in so many bytes.
 const HEADERS: usize = 4096;
@@ -90,14 +103,10 @@ pub fn become_placed<'a>(
     let loader = interpreter(runtime).map_err(|error| failed(error.to_string()))?;
     let loader = loader.ok_or_else(|| failed("the executable is linked statically".to_owned()))?;
     let (limit, before) = (stack_limit(), personality(u32::MAX));
-    let mut placed = OsString::from(format!("--placed={},{before},", limit.rlim_cur));
+    let mut placed = OsString::from(format!("--placed={},{before},{},", limit.rlim_cur, place.name()));
     placed.push(runtime);
-    let soft = place.stack_limit().min(limit.rlim_max);
-    let too_low = place == Place::Middle && soft < place.stack_limit();
-    if too_low || set_stack_limit(soft, limit.rlim_max).is_err() {
-        return Err(StartError::StackLimit(format!("{} KiB", limit.rlim_max >> 10)));
-    }
-    personality(before | libc::ADDR_NO_RANDOMIZE as u32);
+    set_stack_limit(STACK_LIMIT.min(limit.rlim_max), limit.rlim_max).map_err(StartError::StackLimit)?;
+    personality(place.personality(before));
     let error = Command::new(&loader).arg(runtime).arg(placed).args(args.into_iter().map(OsStr::new)).exec();
     // Nothing is left half-done.
     personality(before);
@@ -126,6 +135,14 @@ fn interpreter(path: &Path) -> io::Result<Option<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_have_names() {
+        for (place, name) in Place::NAMES {
+            assert_eq!((Place::named(name), place.name()), (Some(place), name));
+        }
+        assert_eq!(Place::named("bottom"), None);
+    }
 
     #[test]
     fn an_executable_names_its_loader() {
