@@ -86,7 +86,7 @@ fn open_program(guest: &Guest, directory: i32, path: u64, text: &[u8], flags: i3
         };
     }
     match paths::target(guest, directory, path) {
-        Target::Exe(_) if follow => open::at(libc::AT_FDCWD, &*paths::exe(guest)?, follow),
+        Target::Exe(_) if follow => open::at(libc::AT_FDCWD, &paths::exe(guest)?, follow),
         Target::Exe(path) | Target::Path(path) | Target::Generated(_, path) => open::at(libc::AT_FDCWD, &path, follow),
         Target::AsGiven | Target::Link(_) => {
             let path = CString::new(text).map_err(|_| Errno(libc::ENOENT))?;

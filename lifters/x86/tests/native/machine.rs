@@ -439,7 +439,7 @@ impl Case {
             all.push(format!("gpr {n}: {:x} not {:x}", own.gpr[n], native.gpr[n]));
         }
         for n in 0..8 {
-            let value = |s: &CpuState| u128::from_le_bytes(s.x87.reg[n]) & (1 << 80) - 1;
+            let value = |s: &CpuState| u128::from_le_bytes(s.x87.reg[n]) & ((1 << 80) - 1);
             let (want, got) = (value(native), value(own));
             if want != got && !(self.is_transcendental() && place(want).abs_diff(place(got)) <= 1) {
                 all.push(format!("mm{n}: {got:020x} not {want:020x}"));
