@@ -39,7 +39,7 @@ int main(int argc, char **argv) {
         struct timespec t = {ms / 1000, ms % 1000 * 1000000};
         result = nanosleep(&t, NULL);
     } else if (!strcmp(kind, "collide")) {
-        char *page = mmap((void *)0x3ffff0000000, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+        char *page = mmap((void *)0x7ffff7a00000, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
         page[0] = 1;
         result = poll(NULL, 0, ms);
     } else if (!strcmp(kind, "poll")) {

@@ -8,6 +8,5 @@ pub mod image;
 pub mod marker;
 pub mod names;
 pub mod protocol;
-#[cfg(target_arch = "x86_64")]
 pub mod start;
 pub mod state;

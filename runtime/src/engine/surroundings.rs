@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(entries(&engine, &[0x30, 0x10]), Some((TABLE, TABLE, 4)));
         assert_eq!(entries(&engine, &[0x50]), Some((TABLE, TABLE, 6)), "no more than there is");
         assert_eq!(entries(&engine, &[0x20, 0x21]), None);
-        assert_eq!(entries(&engine, &[0x60]), None, "flags are kept for a case");
+        assert_eq!(entries(&engine, &[0x60]), Some((TABLE, TABLE, 6)), "whatever flags a case reads");
         around.compiled.counts.extend([(0x40, 10), (0x70, 10)]);
         let known =
             engine.jump_table(&block, &[0x20], &around, &memory).map(|table| (table.likely, table.data.bytes.len()));

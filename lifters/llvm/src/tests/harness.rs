@@ -123,6 +123,17 @@ extern "C" fn round_f64(_: *mut CpuState, v: u64, mode: u64) -> u64 {
     float::round(Rounding::ALL[mode as usize & 7], mode & 8 != 0, Fty::F64, v)
 }
 
+extern "C" fn settle_flags(state: *mut CpuState) -> u64 {
+    // SAFETY: the code under test passes its state.
+    unsafe { (*state).settle_flags() };
+    0
+}
+
+extern "C" fn status_bits(state: *const CpuState) -> u64 {
+    // SAFETY: as above.
+    unsafe { (*state).status_bits() }
+}
+
 extern "C" fn no_helper() -> u64 {
     panic!("a helper that the tests don't have was called")
 }
@@ -134,6 +145,8 @@ pub fn helpers() -> [u64; HELPER_COUNT] {
     table[Helper::RoundF32 as usize] = round_f32 as *const () as u64;
     table[Helper::RoundF64 as usize] = round_f64 as *const () as u64;
     table[Helper::Cpuid as usize] = cpuid as *const () as u64;
+    table[Helper::SettleFlags as usize] = settle_flags as *const () as u64;
+    table[Helper::StatusBits as usize] = status_bits as *const () as u64;
     table
 }
 

@@ -131,8 +131,12 @@ mod tests {
         let mut cache = CodeCache::new(1 << 16).unwrap();
         let place = cache.reserve(code.bytes.len(), code.align as usize).unwrap();
         cache.write(place, &code.bytes).unwrap();
-        let mut state =
-            CpuState { exit_stub: entry::exit_stub(), link_stub: entry::link_stub(), ..CpuState::default() };
+        let mut state = CpuState {
+            exit_stub: entry::exit_stub(),
+            link_stub: entry::link_stub(),
+            helpers: crate::engine::helpers::table().as_ptr() as u64,
+            ..CpuState::default()
+        };
         for (executed, reason, left) in
             [(1, ExitReason::Link, 2), (2, ExitReason::Link, 1), (2, ExitReason::Promote, 0)]
         {
