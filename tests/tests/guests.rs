@@ -38,6 +38,7 @@ guests! {
     features control [];
     features files [];
     features floats [];
+    features exceptions [];
     features processes [];
     features selfmod [];
     features remapping ["doubled"];

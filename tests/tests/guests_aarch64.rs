@@ -24,6 +24,7 @@ guests! {
     features control [];
     features files [];
     features floats [];
+    features exceptions ["without"];
     features processes [];
     features selfmod [];
     features remapping [];

@@ -607,8 +607,12 @@ impl<'c> Emitter for Llvm<'c> {
         self.float_sqrt(ty, a.int).into()
     }
 
-    fn fcmp(&mut self, pred: FPred, ty: Fty, a: Val<'c>, b: Val<'c>) -> IntValue<'c> {
-        self.float_cmp(pred, ty, a.int, b.int)
+    fn fcompare(&mut self, signals: bool, read: Read, ty: Fty, a: Val<'c>, b: Val<'c>) -> Compare<IntValue<'c>> {
+        self.float_compare(signals, read, ty, a.int, b.int)
+    }
+
+    fn fmask(&mut self, pred: FPred, ty: Fty, a: Val<'c>, b: Val<'c>) -> Val<'c> {
+        self.float_mask(pred, ty, a.int, b.int).into()
     }
 
     fn fround(&mut self, mode: Rounding, inexact: bool, ty: Fty, v: Val<'c>) -> Val<'c> {

@@ -6,58 +6,55 @@
 //!
 //! LLVM folds an operation on constants as in round-to-nearest, with NaNs of its own and without raising flags,
 //! while the guest may have chosen another rounding mode. It takes `x` for `x * 1.0`, which doesn't quiet a signalling
-//! NaN, and a known NaN for any operation with it. So what can be rounded or quieted is one of LLVM's *constrained*
-//! operations. These aren't enough for sums and differences: `a + -b` still becomes `a - b`, which gives a NaN `b` the
-//! other sign, and zero minus zero a positive zero, which is negative in round-down mode. On x86-64 both are assembly; on
-//! AArch64 all operations are whose NaNs are redone. Comparisons, and conversions that are always exact, are left for folding.
+//! NaN, and a known NaN for any operation with it. It also drops operations whose result nothing uses, moves them to where
+//! it is used, and makes quiet comparisons of signalling ones; but the guest may read the exception flags. So what can be
+//! rounded, quieted or raise a flag is one of LLVM's *constrained* operations, or assembly that [`crate::ir::Ir::raising_asm`]
+//! keeps in its place. Constrained operations aren't enough for sums and differences: `a + -b` still becomes `a - b`, which
+//! gives a NaN `b` the other sign, and zero minus zero a positive zero, which is negative in round-down mode. Only conversions
+//! that are always exact are left for folding.
 //!
 //! What LLVM may still do on x86-64: commute a multiplication of two NaNs. As assembly it would have no operand in memory,
 //! which made a matrix product a seventh slower. So only its first operand goes through an empty piece of assembly, and it
 //! is the second, as in the guest's code, that may stay in memory.
 
 use inkwell::FloatPredicate;
-use inkwell::values::{BasicValue, BasicValueEnum, FloatValue, InstructionOpcode as Op, IntValue, VectorValue};
+use inkwell::values::{BasicValueEnum, FloatValue, InstructionOpcode as Op, IntValue, VectorValue};
 use xlate_abi::protocol::Arch;
 use xlate_abi::state::Helper;
-use xlate_x86::emitter::{FBin, FPred, Fty, Round, Rounding, Ty, VTy};
+use xlate_x86::emitter::{Compare, FBin, FPred, Fty, Read, Round, Rounding, Ty, VTy};
+use xlate_x86::interpreter::float::Operation;
 
 use crate::emitter::Llvm;
 use crate::ir::Likely;
 
-/// An operation's name in both hosts' instructions and in LLVM's; none if AArch64's does something else.
-fn name(op: FBin) -> Option<&'static str> {
+/// An operation's name in both hosts' instructions; MIN and MAX are others on AArch64.
+fn name(op: FBin) -> &'static str {
     match op {
-        FBin::Add => Some("add"),
-        FBin::Sub => Some("sub"),
-        FBin::Mul => Some("mul"),
-        FBin::Div => Some("div"),
-        FBin::Min | FBin::Max => None,
+        FBin::Add => "add",
+        FBin::Sub => "sub",
+        FBin::Mul => "mul",
+        FBin::Div => "div",
+        FBin::Min => "min",
+        FBin::Max => "max",
+    }
+}
+
+/// The number of a predicate in CMPSS and its like (SDM vol. 2, table 3-1).
+fn immediate(pred: FPred) -> u32 {
+    match pred {
+        FPred::Oeq => 0,
+        FPred::Olt => 1,
+        FPred::Ole => 2,
+        FPred::Uno => 3,
+        FPred::Une => 4,
+        FPred::Uge => 5,
+        FPred::Ugt => 6,
+        FPred::Ord => 7,
     }
 }
 
 /// Constraints of assembly for a value that stays in x86-64's vector register.
 const VECTOR_REGISTER: &str = "=x,0";
-
-fn predicate(p: FPred) -> FloatPredicate {
-    match p {
-        FPred::Oeq => FloatPredicate::OEQ,
-        FPred::Olt => FloatPredicate::OLT,
-        FPred::Ole => FloatPredicate::OLE,
-        FPred::Une => FloatPredicate::UNE,
-        FPred::Uge => FloatPredicate::UGE,
-        FPred::Ugt => FloatPredicate::UGT,
-        FPred::Uno => FloatPredicate::UNO,
-        FPred::Ord => FloatPredicate::ORD,
-    }
-}
-
-/// MINSS and MAXSS give the second operand unless the comparison holds.
-fn choice(op: FBin) -> FloatPredicate {
-    match op {
-        FBin::Min => FloatPredicate::OLT,
-        _ => FloatPredicate::OGT,
-    }
-}
 
 /// The bit that makes a NaN quiet, and the NaN that an invalid operation gives.
 fn quiet_and_indefinite(ty: Fty) -> (u64, u64) {
@@ -76,55 +73,112 @@ impl<'c> Llvm<'c> {
 
     pub fn float_bin(&mut self, op: FBin, ty: Fty, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
         let (x, y) = (self.float(ty, a), self.float(ty, b));
-        let Some(name) = name(op) else {
-            let first = self.ir.fcmp(choice(op), x, y);
-            let r = self.ir.b.build_select(first, x, y, "").expect("positioned");
-            return self.ir.float_to_int_bits(r.into_float_value(), ty);
-        };
+        let name = name(op);
         if self.arch == Arch::Aarch64 {
+            if matches!(op, FBin::Min | FBin::Max) {
+                let r = self.arm_extremum(op, &[x.into(), y.into()]);
+                return self.ir.float_to_int_bits(r.into_float_value(), ty);
+            }
             let r = self.arm_instruction(name, &[x.into(), y.into()]).into_float_value();
             return self.with_x86_nan(ty, r, &[x, y]);
         }
         let r = match op {
-            FBin::Add | FBin::Sub => self.x86_instruction(name, &[x.into(), y.into()]),
-            _ => {
+            FBin::Mul | FBin::Div => {
                 let x = self.ir.empty_asm(x, VECTOR_REGISTER);
                 self.ir.constrained(&format!("f{name}"), &[x.get_type()], &[x, y.into()])
             }
+            _ => self.x86_instruction(name, &[x.into(), y.into()]),
         };
         self.ir.float_to_int_bits(r.into_float_value(), ty)
+    }
+
+    /// An instruction's suffix on x86-64, such as `sd`.
+    fn x86_suffix(&self, operand: BasicValueEnum<'c>) -> String {
+        let (shape, bits) = match operand {
+            BasicValueEnum::VectorValue(v) => ('p', self.vec_bits(v) / v.get_type().get_size()),
+            scalar => ('s', scalar.into_float_value().get_type().get_bit_width()),
+        };
+        format!("{shape}{}", if bits == 32 { 's' } else { 'd' })
     }
 
     /// An instruction of x86's with two operands, scalars or vectors that fit into a register. VEX of three bytes, for
     /// LLVM's assembler swaps the operands of what commutes but for NaNs if that saves a byte.
     fn x86_instruction(&self, name: &str, operands: &[BasicValueEnum<'c>]) -> BasicValueEnum<'c> {
-        let (shape, bits) = match operands[0] {
-            BasicValueEnum::VectorValue(v) => ('p', self.vec_bits(v) / v.get_type().get_size()),
-            scalar => ('s', scalar.into_float_value().get_type().get_bit_width()),
-        };
-        let letter = if bits == 32 { 's' } else { 'd' };
+        self.x86_instruction_by(name, "", operands)
+    }
+
+    /// The same with an immediate before the operands, as in `$$3, `.
+    fn x86_instruction_by(&self, name: &str, by: &str, operands: &[BasicValueEnum<'c>]) -> BasicValueEnum<'c> {
+        let suffix = self.x86_suffix(operands[0]);
         let (text, constraints) = if self.has("avx") {
-            (format!("{{vex3}} v{name}{shape}{letter} $2, $1, $0"), "=x,x,x")
+            (format!("{{vex3}} v{name}{suffix} {by}$2, $1, $0"), "=x,x,x")
         } else {
-            (format!("{name}{shape}{letter} $2, $0"), "=x,0,x")
+            (format!("{name}{suffix} {by}$2, $0"), "=x,0,x")
         };
-        self.ir.asm(&text, constraints, operands)
+        self.ir.raising_asm(operands[0].get_type(), &text, constraints, operands)
     }
 
     /// An instruction of AArch64's on scalars or on vectors that fit into a register.
     fn arm_instruction(&self, name: &str, operands: &[BasicValueEnum<'c>]) -> BasicValueEnum<'c> {
+        let form = self.arm_form(operands[0]);
+        let places: Vec<_> = (0..=operands.len()).map(|n| form.replace('N', &n.to_string())).collect();
+        let constraints = format!("=w{}", ",w".repeat(operands.len()));
+        let text = format!("f{name} {}", places.join(", "));
+        self.ir.raising_asm(operands[0].get_type(), &text, &constraints, operands)
+    }
+
+    /// How AArch64's assembler wants an operand of this type, N being its number.
+    fn arm_form(&self, operand: BasicValueEnum<'c>) -> String {
         let letter = |bits| if bits == 32 { 's' } else { 'd' };
-        let form = match operands[0] {
+        match operand {
             BasicValueEnum::FloatValue(x) => format!("${{N:{}}}", letter(x.get_type().get_bit_width())),
             BasicValueEnum::VectorValue(v) => {
                 let lanes = v.get_type().get_size();
                 format!("$N.{lanes}{}", letter(self.vec_bits(v) / lanes))
             }
             other => unreachable!("{other:?} is no operand of floating point's"),
+        }
+    }
+
+    /// All ones where the first of two operands is greater, or at least equal, or equal: AArch64's comparisons, of which the
+    /// first two raise the invalid flag for any NaN, the last for signalling ones (Arm ARM, FPCompareGT and its like).
+    fn arm_mask(&self, pred: FPred, a: BasicValueEnum<'c>, b: BasicValueEnum<'c>) -> (BasicValueEnum<'c>, bool) {
+        match pred {
+            FPred::Oeq => (self.arm_instruction("cmeq", &[a, b]), false),
+            FPred::Olt => (self.arm_instruction("cmgt", &[b, a]), false),
+            FPred::Ole => (self.arm_instruction("cmge", &[b, a]), false),
+            FPred::Une => (self.arm_instruction("cmeq", &[a, b]), true),
+            FPred::Uge => (self.arm_instruction("cmgt", &[b, a]), true),
+            FPred::Ugt => (self.arm_instruction("cmge", &[b, a]), true),
+            FPred::Uno | FPred::Ord => unreachable!("made of two comparisons"),
+        }
+    }
+
+    /// MINSS and MAXSS, scalars or vectors that fit into a register: the second operand unless the comparison holds, which
+    /// raises the invalid flag for any NaN. Where the host flushes operands, it compares the result, too, as zero, of which
+    /// then nothing but the sign is left.
+    fn arm_extremum(&self, op: FBin, operands: &[BasicValueEnum<'c>]) -> BasicValueEnum<'c> {
+        let text = match operands[0] {
+            BasicValueEnum::VectorValue(v) => {
+                let lanes = v.get_type().get_size();
+                let (shape, (x, y)) =
+                    (if lanes == 4 { "4s" } else { "2d" }, if op == FBin::Min { (2, 1) } else { (1, 2) });
+                format!(
+                    "fcmgt $0.{shape}, ${x}.{shape}, ${y}.{shape}\n\tbsl $0.16b, $1.16b, $2.16b\n\t\
+                     fcmeq v31.{shape}, $0.{shape}, #0.0\n\tushr v31.{shape}, v31.{shape}, #1\n\t\
+                     bic $0.16b, $0.16b, v31.16b"
+                )
+            }
+            scalar => {
+                let letter = if scalar.into_float_value().get_type().get_bit_width() == 32 { 's' } else { 'd' };
+                let (condition, l) = (if op == FBin::Min { "mi" } else { "gt" }, letter);
+                format!(
+                    "fcmpe ${{1:{l}}}, ${{2:{l}}}\n\tfcsel ${{0:{l}}}, ${{1:{l}}}, ${{2:{l}}}, {condition}\n\t\
+                     fcmeq {l}31, ${{0:{l}}}, #0.0\n\tushr d31, d31, #1\n\tbic $0.8b, $0.8b, v31.8b"
+                )
+            }
         };
-        let places: Vec<_> = (0..=operands.len()).map(|n| form.replace('N', &n.to_string())).collect();
-        let constraints = format!("=w{}", ",w".repeat(operands.len()));
-        self.ir.asm(&format!("f{name} {}", places.join(", ")), &constraints, operands)
+        self.ir.raising_asm(operands[0].get_type(), &text, "=&w,w,w,~{v31},~{cc}", operands)
     }
 
     pub fn float_sqrt(&mut self, ty: Fty, a: IntValue<'c>) -> IntValue<'c> {
@@ -164,15 +218,81 @@ impl<'c> Llvm<'c> {
         ir.float_to_int_bits(phi.as_basic_value().into_float_value(), ty)
     }
 
-    pub fn float_cmp(&self, pred: FPred, ty: Fty, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
-        self.ir.fcmp(predicate(pred), self.float(ty, a), self.float(ty, b))
+    /// [`xlate_x86::Emitter::fcompare`].
+    pub fn float_compare(
+        &self,
+        signals: bool,
+        read: Read,
+        ty: Fty,
+        a: IntValue<'c>,
+        b: IntValue<'c>,
+    ) -> Compare<IntValue<'c>> {
+        let (x, y) = (self.float(ty, a), self.float(ty, b));
+        match self.arch {
+            Arch::X86_64 => self.x86_compare(signals, read, x, y),
+            Arch::Aarch64 => self.arm_compare(signals, x, y),
+        }
+    }
+
+    /// One comparison is made in any case: that of what is probably read. The other ones are if they are read, and raise
+    /// no flag that it hasn't raised.
+    fn x86_compare(&self, signals: bool, read: Read, x: FloatValue<'c>, y: FloatValue<'c>) -> Compare<IntValue<'c>> {
+        let compare = |which: Option<Read>, predicate| {
+            if which == Some(read) {
+                self.ir.constrained_fcmp(signals, predicate, "fpexcept.strict", x, y)
+            } else {
+                self.ir.constrained_fcmp(false, predicate, "fpexcept.maytrap", x, y)
+            }
+        };
+        Compare {
+            carry: compare(Some(Read::Carry), "ult"),
+            zero: compare(None, "ueq"),
+            unordered: compare(Some(Read::Unordered), "uno"),
+            above: compare(Some(Read::Above), "ogt"),
+        }
+    }
+
+    /// An instruction for the exception flags; and LLVM's comparisons, which it makes as it likes.
+    fn arm_compare(&self, signals: bool, x: FloatValue<'c>, y: FloatValue<'c>) -> Compare<IntValue<'c>> {
+        let form = self.arm_form(x.into());
+        let e = if signals { "e" } else { "" };
+        let text = format!("fcmp{e} {}, {}", form.replace('N', "0"), form.replace('N', "1"));
+        self.ir.raise_by_asm(&text, "w,w,~{cc}", &[x.into(), y.into()]);
+        let compare = |p| self.ir.fcmp(p, x, y);
+        Compare {
+            carry: compare(FloatPredicate::ULT),
+            zero: compare(FloatPredicate::UEQ),
+            unordered: compare(FloatPredicate::UNO),
+            above: compare(FloatPredicate::OGT),
+        }
+    }
+
+    /// [`xlate_x86::Emitter::fmask`].
+    pub fn float_mask(&self, pred: FPred, ty: Fty, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
+        let (x, y) = (self.float(ty, a).into(), self.float(ty, b).into());
+        let bits = |mask: BasicValueEnum<'c>| self.ir.float_to_int_bits(mask.into_float_value(), ty);
+        if self.arch == Arch::X86_64 {
+            let by = format!("$${}, ", immediate(pred));
+            return bits(self.x86_instruction_by("cmp", &by, &[x, y]));
+        }
+        if matches!(pred, FPred::Uno | FPred::Ord) {
+            let [x, y] = [x, y].map(|v| bits(self.arm_mask(FPred::Oeq, v, v).0));
+            let ordered = self.ir.op(Op::And, x, y);
+            return if pred == FPred::Ord { ordered } else { self.int_inverted(ty, ordered) };
+        }
+        let (mask, inverted) = self.arm_mask(pred, x, y);
+        if inverted { self.int_inverted(ty, bits(mask)) } else { bits(mask) }
+    }
+
+    fn int_inverted(&self, ty: Fty, v: IntValue<'c>) -> IntValue<'c> {
+        self.ir.op(Op::Xor, v, self.ir.int(ty.ty(), u64::MAX))
     }
 
     pub fn float_resize(&self, from: Fty, to: Fty, v: IntValue<'c>) -> IntValue<'c> {
         let x = self.float(from, v);
         let wanted = self.ir.float_type(to);
         let r = match (from, to) {
-            (Fty::F32, Fty::F64) => self.ir.cast(Op::FPExt, x, wanted),
+            (Fty::F32, Fty::F64) => self.ir.constrained("fpext", &[wanted.into(), x.get_type().into()], &[x.into()]),
             (Fty::F64, Fty::F32) => self.ir.constrained("fptrunc", &[wanted.into(), x.get_type().into()], &[x.into()]),
             _ => return v,
         };
@@ -192,73 +312,92 @@ impl<'c> Llvm<'c> {
     pub fn float_convert_to_int(&self, round: Round, from: Fty, to: Ty, v: IntValue<'c>) -> IntValue<'c> {
         let x = self.float(from, v);
         match self.arch {
-            Arch::X86_64 => self.x86_convert(round, from, to, x),
-            Arch::Aarch64 => self.saturating_convert(round, to, x),
+            Arch::X86_64 => self.x86_convert(round, to, x),
+            Arch::Aarch64 => self.arm_convert(round, from, to, x),
         }
     }
 
     /// x86's own conversions, as LLVM's are undefined out of range.
-    fn x86_convert(&self, round: Round, from: Fty, to: Ty, x: FloatValue<'c>) -> IntValue<'c> {
-        let name = match (round, from, to) {
-            (Round::Current, Fty::F32, Ty::I32) => "llvm.x86.sse.cvtss2si",
-            (Round::Current, Fty::F32, _) => "llvm.x86.sse.cvtss2si64",
-            (Round::Current, Fty::F64, Ty::I32) => "llvm.x86.sse2.cvtsd2si",
-            (Round::Current, Fty::F64, _) => "llvm.x86.sse2.cvtsd2si64",
-            (Round::Truncate, Fty::F32, Ty::I32) => "llvm.x86.sse.cvttss2si",
-            (Round::Truncate, Fty::F32, _) => "llvm.x86.sse.cvttss2si64",
-            (Round::Truncate, Fty::F64, Ty::I32) => "llvm.x86.sse2.cvttsd2si",
-            (Round::Truncate, Fty::F64, _) => "llvm.x86.sse2.cvttsd2si64",
-        };
-        let lanes = 128 / from.ty().bits();
-        let vector = self.ir.float_type(from).vec_type(lanes).get_poison();
-        let vector = self.ir.insert(vector, 0, x.as_basic_value_enum());
-        self.ir.intrinsic(name, &[], &[vector.into()]).expect("an integer").into_int_value()
+    fn x86_convert(&self, round: Round, to: Ty, x: FloatValue<'c>) -> IntValue<'c> {
+        let v = if self.has("avx") { "v" } else { "" };
+        let t = if round == Round::Truncate { "t" } else { "" };
+        let text = format!("{v}cvt{t}{}2si $1, $0", self.x86_suffix(x.into()));
+        self.ir.raising_asm(self.ir.int_type(to), &text, "=r,x", &[x.into()]).into_int_value()
     }
 
-    /// The saturated result is x86's but for NaNs and what is too large: those give the integer indefinite,
-    /// which what is too small saturates to anyway.
-    fn saturating_convert(&self, round: Round, to: Ty, x: FloatValue<'c>) -> IntValue<'c> {
+    /// AArch64's truncation saturates, which is x86's result but for NaNs and what is too large: those give the integer
+    /// indefinite, which what is too small saturates to anyway. It raises the same flags. Where the current mode rounds,
+    /// the flag for an inexact result isn't raised for what doesn't fit.
+    fn arm_convert(&self, round: Round, from: Fty, to: Ty, x: FloatValue<'c>) -> IntValue<'c> {
         let ir = &self.ir;
-        let x = match round {
+        let integral = match round {
             Round::Truncate => x,
-            Round::Current => ir.constrained("rint", &[x.get_type().into()], &[x.into()]).into_float_value(),
+            Round::Current => self.arm_instruction("rinti", &[x.into()]).into_float_value(),
         };
+        let (r, d) = (if to == Ty::I64 { 'x' } else { 'w' }, if from == Fty::F64 { 'd' } else { 's' });
+        let text = format!("fcvtzs ${{0:{r}}}, ${{1:{d}}}");
+        let saturated = ir.raising_asm(ir.int_type(to), &text, "=r,w", &[integral.into()]).into_int_value();
         let limit = x.get_type().const_float((1u128 << (to.bits() - 1)) as f64);
-        let fits = ir.fcmp(FloatPredicate::OLT, x, limit);
-        let saturated = ir
-            .intrinsic("llvm.fptosi.sat", &[ir.int_type(to).into(), x.get_type().into()], &[x.into()])
-            .expect("an integer")
-            .into_int_value();
+        let fits = ir.fcmp(FloatPredicate::OLT, integral, limit);
+        if round == Round::Current {
+            self.arm_raise_inexact(x, integral, to);
+        }
         ir.select(fits, saturated, ir.int(to, 1 << (to.bits() - 1)))
     }
 
-    /// Without SSE4.1 an x86-64 host has no instruction for it, and LLVM would call a library.
+    /// Raises the inexact flag if `integral`, which fits into an integer, isn't `x` itself.
+    fn arm_raise_inexact(&self, x: FloatValue<'c>, integral: FloatValue<'c>, to: Ty) {
+        let ir = &self.ir;
+        let limit = (1u128 << (to.bits() - 1)) as f64;
+        let constant = |v| x.get_type().const_float(v);
+        let below = ir.fcmp(FloatPredicate::OLT, integral, constant(limit));
+        let above = ir.fcmp(FloatPredicate::OGE, integral, constant(-limit));
+        let fits = ir.op(Op::And, below, above);
+        let x = ir.b.build_select(fits, x, constant(0.0), "").expect("of one type").into_float_value();
+        self.arm_instruction("rintx", &[x.into()]);
+    }
+
     pub fn float_round(&mut self, mode: Rounding, inexact: bool, ty: Fty, v: IntValue<'c>) -> IntValue<'c> {
-        if self.arch == Arch::X86_64 && !self.has("sse4.1") {
-            return self.helper_round(mode, inexact, ty, v);
-        }
         let x = self.float(ty, v);
-        let overloads = [x.get_type().into()];
-        let intrinsic = |name| self.ir.intrinsic(name, &overloads, &[x.into()]).expect("a float");
-        let r = match mode {
-            Rounding::Nearest => intrinsic("llvm.roundeven"),
-            Rounding::Down => intrinsic("llvm.floor"),
-            Rounding::Up => intrinsic("llvm.ceil"),
-            Rounding::Zero => intrinsic("llvm.trunc"),
-            Rounding::Current => self.ir.constrained("nearbyint", &overloads, &[x.into()]),
+        let r = match self.arch {
+            // Without SSE4.1 an x86-64 host has no instruction for it.
+            Arch::X86_64 if !self.has("sse4.1") => {
+                return self.float_helper(Operation::Round(mode, inexact, ty), ty.ty(), v);
+            }
+            Arch::X86_64 => {
+                let by = format!("$${}, ", mode as u32 | if inexact { 0 } else { 8 });
+                let (text, suffix) = (if self.has("avx") { "v" } else { "" }, self.x86_suffix(x.into()));
+                let operands = if self.has("avx") { "$1, $1, $0" } else { "$1, $0" };
+                let text = format!("{text}round{suffix} {by}{operands}");
+                self.ir.raising_asm(x.get_type(), &text, "=x,x", &[x.into()])
+            }
+            Arch::Aarch64 => self.arm_round(mode, inexact, x),
         };
         self.ir.float_to_int_bits(r.into_float_value(), ty)
     }
 
-    fn helper_round(&mut self, mode: Rounding, inexact: bool, ty: Fty, v: IntValue<'c>) -> IntValue<'c> {
-        let helper = match ty {
-            Fty::F32 => Helper::RoundF32,
-            Fty::F64 => Helper::RoundF64,
+    /// Only FRINTX raises the inexact flag, and it does so in every mode.
+    fn arm_round(&self, mode: Rounding, inexact: bool, x: FloatValue<'c>) -> BasicValueEnum<'c> {
+        let name = match mode {
+            Rounding::Current if inexact => "rintx",
+            Rounding::Current => "rinti",
+            Rounding::Nearest => "rintn",
+            Rounding::Down => "rintm",
+            Rounding::Up => "rintp",
+            Rounding::Zero => "rintz",
         };
-        let mode = self.ir.i64(mode as u64 | u64::from(inexact) << 3);
-        let wide = if ty == Fty::F32 { self.ir.zext(v, Ty::I64) } else { v };
-        let r = self.helper(helper, &[wide.into(), mode.into()]).int;
-        if ty == Fty::F32 { self.ir.trunc(r, Ty::I32) } else { r }
+        if inexact && mode != Rounding::Current {
+            self.arm_instruction("rintx", &[x.into()]);
+        }
+        self.arm_instruction(name, &[x.into()])
+    }
+
+    /// An operation that the runtime performs.
+    fn float_helper(&mut self, operation: Operation, ty: Ty, v: IntValue<'c>) -> IntValue<'c> {
+        let wide = if ty == Ty::I64 { v } else { self.ir.zext(v, Ty::I64) };
+        let (request, zero) = (self.ir.i64(operation.request()), self.ir.i64(0));
+        let r = self.helper(Helper::Float, &[request.into(), wide.into(), zero.into()]).int;
+        if ty == Ty::I64 { r } else { self.ir.trunc(r, ty) }
     }
 
     /// Whether there is a NaN among results, scalars and lanes.
@@ -292,23 +431,21 @@ impl<'c> Llvm<'c> {
 
     pub fn float_lanes_bin(&mut self, op: FBin, ty: VTy, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
         let (a, b) = (self.float_lanes(ty, a), self.float_lanes(ty, b));
-        match name(op) {
-            Some(name) if self.arch == Arch::Aarch64 => {
+        let name = name(op);
+        match op {
+            FBin::Min | FBin::Max if self.arch == Arch::Aarch64 => {
+                self.in_registers(&[a, b], &|parts| self.arm_extremum(op, parts))
+            }
+            _ if self.arch == Arch::Aarch64 => {
                 let r = self.in_registers(&[a, b], &|parts| self.arm_instruction(name, parts));
                 self.lanes_with_x86_nan(ty, r, &[a, b])
             }
-            Some(name) if matches!(op, FBin::Add | FBin::Sub) => {
-                self.in_registers(&[a, b], &|parts| self.x86_instruction(name, parts))
-            }
-            Some(name) => {
+            FBin::Mul | FBin::Div => {
                 let a = self.in_registers(&[a], &|parts| self.ir.empty_asm(parts[0], VECTOR_REGISTER));
                 let r = self.ir.constrained(&format!("f{name}"), &[a.get_type().into()], &[a.into(), b.into()]);
                 r.into_vector_value()
             }
-            None => {
-                let first = self.ir.vfcmp(choice(op), a, b);
-                self.ir.vselect(first, a, b)
-            }
+            _ => self.in_registers(&[a, b], &|parts| self.x86_instruction(name, parts)),
         }
     }
 
@@ -349,8 +486,22 @@ impl<'c> Llvm<'c> {
 
     pub fn float_lanes_cmp(&self, pred: FPred, ty: VTy, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
         let (a, b) = (self.float_lanes(ty, a), self.float_lanes(ty, b));
-        let c = self.ir.vfcmp(predicate(pred), a, b);
-        self.lanes_mask(ty, c)
+        if self.arch == Arch::X86_64 {
+            let by = format!("$${}, ", immediate(pred));
+            return self.in_registers(&[a, b], &|parts| self.x86_instruction_by("cmp", &by, parts));
+        }
+        let ints = self.ir.int_vec_type(ty);
+        let mask = |pred, a, b| {
+            let mask = self.in_registers(&[a, b], &|parts| self.arm_mask(pred, parts[0], parts[1]).0);
+            self.ir.as_vec(mask, ints)
+        };
+        let ones = self.ir.splat_const(ty, u64::MAX);
+        let r = match pred {
+            FPred::Uno | FPred::Ord => self.ir.vop(Op::And, mask(FPred::Oeq, a, a), mask(FPred::Oeq, b, b)),
+            _ => mask(pred, a, b),
+        };
+        let inverted = matches!(pred, FPred::Uno | FPred::Une | FPred::Uge | FPred::Ugt);
+        if inverted { self.ir.vop(Op::Xor, r, ones) } else { r }
     }
 
     /// As for scalars: when any lane is a NaN, all such lanes are redone.

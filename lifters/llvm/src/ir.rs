@@ -9,7 +9,9 @@ use inkwell::builder::Builder;
 use inkwell::context::Context;
 use inkwell::intrinsics::Intrinsic;
 use inkwell::module::Module;
-use inkwell::types::{BasicType, BasicTypeEnum, FloatType, IntType, PointerType, VectorType};
+use inkwell::types::{
+    BasicMetadataTypeEnum, BasicType, BasicTypeEnum, FloatType, FunctionType, IntType, PointerType, VectorType,
+};
 use inkwell::values::{
     BasicMetadataValueEnum, BasicValue, BasicValueEnum, CallSiteValue, FloatValue, FunctionValue, InstructionOpcode,
     InstructionValue, IntValue, LLVMTailCallKind, MetadataValue, PointerValue, VectorValue,
@@ -30,6 +32,16 @@ pub enum Likely {
     Always,
     /// Weights of the two sides, from the profile.
     Weights(u64, u64),
+}
+
+/// The attribute `memory` of a function that accesses none.
+const NO_MEMORY: u64 = 0;
+/// Of one that reads and writes memory that nothing else can name, such as the processor's exception flags (LLVM's
+/// `IRMemLocation`: two bits a place, this one's are the second).
+const INACCESSIBLE_MEMORY: u64 = 3 << 2;
+
+fn types_of<'c>(operands: &[BasicValueEnum<'c>]) -> Vec<BasicMetadataTypeEnum<'c>> {
+    operands.iter().map(|x| x.get_type().into()).collect()
 }
 
 /// One function under construction.
@@ -311,11 +323,29 @@ impl<'c> Ir<'c> {
         overloads: &[BasicTypeEnum<'c>],
         operands: &[BasicValueEnum<'c>],
     ) -> BasicValueEnum<'c> {
-        let environment = ["round.dynamic", "fpexcept.strict"].map(|text| self.cx.metadata_string(text));
+        // Widening doesn't round.
+        let environment: &[&str] =
+            if name == "fpext" { &["fpexcept.strict"] } else { &["round.dynamic", "fpexcept.strict"] };
         let mut args: Vec<_> = operands.iter().map(|x| BasicMetadataValueEnum::from(*x)).collect();
-        args.extend(environment.map(BasicMetadataValueEnum::from));
+        args.extend(environment.iter().map(|text| BasicMetadataValueEnum::from(self.cx.metadata_string(text))));
         let name = format!("llvm.experimental.constrained.{name}");
         self.intrinsic(&name, overloads, &args).expect("it gives a number")
+    }
+
+    /// A comparison that raises the invalid flag for any NaN if it signals, else for signalling ones. By `exceptions` it is
+    /// made in any case ("fpexcept.strict"), or where its result is used ("fpexcept.maytrap").
+    pub fn constrained_fcmp(
+        &self,
+        signals: bool,
+        predicate: &str,
+        exceptions: &str,
+        a: FloatValue<'c>,
+        b: FloatValue<'c>,
+    ) -> IntValue<'c> {
+        let [predicate, exceptions] = [predicate, exceptions].map(|text| self.cx.metadata_string(text).into());
+        let name = format!("llvm.experimental.constrained.{}", if signals { "fcmps" } else { "fcmp" });
+        let r = self.intrinsic(&name, &[a.get_type().into()], &[a.into(), b.into(), predicate, exceptions]);
+        r.expect("it gives a truth value").into_int_value()
     }
 
     /// Empty assembly that takes a value in a register and gives it back there.
@@ -325,17 +355,53 @@ impl<'c> Ir<'c> {
 
     /// Assembly that does nothing but compute a value of its operands' type.
     pub fn asm(&self, text: &str, constraints: &str, operands: &[BasicValueEnum<'c>]) -> BasicValueEnum<'c> {
-        let types: Vec<_> = operands.iter().map(|x| x.get_type().into()).collect();
-        let ty = operands[0].get_type().fn_type(&types, false);
-        let asm = self.cx.create_inline_asm(ty, text.to_owned(), constraints.to_owned(), false, false, None, false);
+        let call = self.call_asm(
+            operands[0].get_type().fn_type(&types_of(operands), false),
+            text,
+            constraints,
+            operands,
+            false,
+        );
+        call.try_as_basic_value().basic().expect("it gives a value")
+    }
+
+    /// Assembly that also raises floating-point exception flags: it is executed exactly where and as often as the guest's
+    /// instruction is, whether anything uses its result or not.
+    pub fn raising_asm(
+        &self,
+        result: impl BasicType<'c>,
+        text: &str,
+        constraints: &str,
+        operands: &[BasicValueEnum<'c>],
+    ) -> BasicValueEnum<'c> {
+        let call = self.call_asm(result.fn_type(&types_of(operands), false), text, constraints, operands, true);
+        call.try_as_basic_value().basic().expect("it gives a value")
+    }
+
+    /// Assembly of which nothing but the exception flags is wanted.
+    pub fn raise_by_asm(&self, text: &str, constraints: &str, operands: &[BasicValueEnum<'c>]) {
+        let ty = self.cx.void_type().fn_type(&types_of(operands), false);
+        self.call_asm(ty, text, constraints, operands, true);
+    }
+
+    fn call_asm(
+        &self,
+        ty: FunctionType<'c>,
+        text: &str,
+        constraints: &str,
+        operands: &[BasicValueEnum<'c>],
+        raises: bool,
+    ) -> CallSiteValue<'c> {
+        let asm = self.cx.create_inline_asm(ty, text.to_owned(), constraints.to_owned(), raises, false, None, false);
         let operands: Vec<_> = operands.iter().map(|x| BasicMetadataValueEnum::from(*x)).collect();
         let call = self.b.build_indirect_call(ty, asm, &operands, "").expect(BUILT);
-        // Without them LLVM takes assembly for something that may access all memory. `memory` is 0 for none.
-        for name in ["memory", "nounwind", "willreturn", "nosync", "nofree"] {
-            let attribute = self.cx.create_enum_attribute(Attribute::get_named_enum_kind_id(name), 0);
+        // Without them LLVM takes assembly for something that may access all memory.
+        let memory = if raises { INACCESSIBLE_MEMORY } else { NO_MEMORY };
+        for (name, value) in [("memory", memory), ("nounwind", 0), ("willreturn", 0), ("nosync", 0), ("nofree", 0)] {
+            let attribute = self.cx.create_enum_attribute(Attribute::get_named_enum_kind_id(name), value);
             call.add_attribute(AttributeLoc::Function, attribute);
         }
-        call.try_as_basic_value().basic().expect("it gives a value")
+        call
     }
 
     /// An intrinsic with two vector operands and a result of its first overload's type.

@@ -40,7 +40,7 @@ fn bin_of(op: FlagOp) -> Bin {
     match op {
         FlagOp::Add => Bin::Add,
         FlagOp::Sub => Bin::Sub,
-        FlagOp::Logic => unreachable!("arithmetic only"),
+        FlagOp::Logic | FlagOp::Compare => unreachable!("arithmetic only"),
     }
 }
 
@@ -48,7 +48,7 @@ fn rmw_of(op: FlagOp) -> Rmw {
     match op {
         FlagOp::Add => Rmw::Add,
         FlagOp::Sub => Rmw::Sub,
-        FlagOp::Logic => unreachable!("arithmetic only"),
+        FlagOp::Logic | FlagOp::Compare => unreachable!("arithmetic only"),
     }
 }
 

@@ -12,6 +12,8 @@
 //! - Floating-point results are x86's to the bit, NaN payloads and signs included (Intel SDM vol. 1, 4.8.3.5).
 //!   The one licence: an optimising emitter may return either operand's (quieted) payload where *both*
 //!   operands of a multiplication are NaNs.
+//! - Floating-point operations raise the exception flags of MXCSR that x86's raise, each exactly where it stands, whether
+//!   anything uses its result or not. Exceptions are masked wherever code of an optimising emitter runs.
 //! - Memory addresses are guest addresses, equal to host addresses; accesses may be misaligned and may fault.
 //!   An instruction performs all accesses that may fault before it changes guest registers or flags.
 
@@ -216,6 +218,26 @@ pub enum FPred {
     Uno,
     /// Neither is a NaN.
     Ord,
+}
+
+/// What COMISS finds out about two operands (SDM vol. 2, COMISS): the flags CF, ZF and PF, and whether neither CF nor ZF
+/// is set, which the first operand being greater means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compare<C> {
+    /// Less or unordered.
+    pub carry: C,
+    /// Equal or unordered.
+    pub zero: C,
+    pub unordered: C,
+    pub above: C,
+}
+
+/// The condition of a [`Compare`] that is probably read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    Carry,
+    Unordered,
+    Above,
 }
 
 /// How a float becomes an integer.
@@ -538,36 +560,31 @@ pub trait Emitter: Sized {
     /// Lanewise floating-point operation; every lane by the rules of [`Emitter::fbin`].
     fn vfbin(&mut self, op: FBin, ty: VTy, a: Self::Vec, b: Self::Vec) -> Self::Vec;
     fn vfsqrt(&mut self, ty: VTy, a: Self::Vec) -> Self::Vec;
-    /// All ones where true.
+    /// CMPPS; every lane by the rules of [`Emitter::fmask`].
     fn vfcmp(&mut self, pred: FPred, ty: VTy, a: Self::Vec, b: Self::Vec) -> Self::Vec;
 
     // ---- scalar floating point ---------------------------------------------------------------------
 
     fn fbin(&mut self, op: FBin, ty: Fty, a: Self::Val, b: Self::Val) -> Self::Val;
     fn fsqrt(&mut self, ty: Fty, a: Self::Val) -> Self::Val;
-    /// `Olt`, `Ole`, `Uge` and `Ugt` also raise the invalid flag for quiet NaNs, in engines that can.
-    fn fcmp(&mut self, pred: FPred, ty: Fty, a: Self::Val, b: Self::Val) -> Self::Cond;
-    /// Likewise for UCOMISS: the flag is raised for signalling NaNs only. To be overridden where `fcmp` does more.
-    fn fcmp_quiet(&mut self, pred: FPred, ty: Fty, a: Self::Val, b: Self::Val) -> Self::Cond {
-        self.fcmp(pred, ty, a, b)
-    }
-    /// Rounds to an integral value; NaNs are quieted. `inexact`: raises the inexact flag, in engines that can.
-    fn fround(&mut self, mode: Rounding, inexact: bool, ty: Fty, v: Self::Val) -> Self::Val {
-        let helper = match ty {
-            Fty::F32 => Helper::RoundF32,
-            Fty::F64 => Helper::RoundF64,
-        };
-        let mode = self.iconst(Ty::I64, mode as u64 | u64::from(inexact) << 3);
-        let wide = if ty == Fty::F32 { self.zext(Ty::I32, Ty::I64, v) } else { v };
-        let r = self.call_helper(helper, &[wide, mode]);
-        if ty == Fty::F32 { self.trunc(Ty::I64, Ty::I32, r) } else { r }
-    }
+    /// COMISS, which raises the invalid flag for any NaN, or UCOMISS, which does so for signalling ones only.
+    /// `read` is what something behind it probably reads.
+    fn fcompare(&mut self, signals: bool, read: Read, ty: Fty, a: Self::Val, b: Self::Val) -> Compare<Self::Cond>;
+    /// CMPSS: all ones if the comparison holds, else zero. `Olt`, `Ole`, `Uge` and `Ugt` raise the invalid flag for any NaN,
+    /// the others for signalling ones only (SDM vol. 2, table 3-1).
+    fn fmask(&mut self, pred: FPred, ty: Fty, a: Self::Val, b: Self::Val) -> Self::Val;
+    /// Rounds to an integral value; NaNs are quieted. `inexact`: raises the inexact flag.
+    fn fround(&mut self, mode: Rounding, inexact: bool, ty: Fty, v: Self::Val) -> Self::Val;
     /// Signed integer to float, rounded by MXCSR.
     fn int_to_float(&mut self, from: Ty, to: Fty, v: Self::Val) -> Self::Val;
     /// Float to signed integer (I32 or I64); the integer indefinite (only the sign bit set) for NaN and overflow.
     fn float_to_int(&mut self, round: Round, from: Fty, to: Ty, v: Self::Val) -> Self::Val;
     /// Between the float formats, rounded by MXCSR; signalling NaNs are quieted.
     fn float_to_float(&mut self, from: Fty, to: Fty, v: Self::Val) -> Self::Val;
+
+    /// What the instruction does from here on comes after the exceptions of what it has done so far: one of them that isn't
+    /// masked ends it. Only tier 0 runs where one isn't.
+    fn raise_exceptions(&mut self) {}
 
     // ---- helpers -----------------------------------------------------------------------------------
 

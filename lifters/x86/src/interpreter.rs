@@ -12,7 +12,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
-use xlate_abi::state::{CpuState, ExitReason, Helper, Trap};
+use xlate_abi::state::{CpuState, ExitReason, FlagBytes, FlagOrigin, Helper, Trap, VecReg, X87Reg, mxcsr};
 
 use crate::decode::{self, Block, BlockEnd, Insn};
 use crate::emitter::*;
@@ -265,6 +265,66 @@ fn execute_mutable<'b>(l: &mut Lifter<'b, Interpreter>, block: &'b Block) {
     }
 }
 
+/// Runs one block while the guest has SSE exceptions unmasked: an instruction that raises one leaves nothing but its flags
+/// (Intel SDM vol. 1, 11.5.3). The host's exceptions stay masked; its flags are looked at behind each instruction.
+///
+/// # Safety
+/// As for [`run_block`]. The host's exception flags are clear.
+pub unsafe fn run_block_carefully(state: &mut CpuState, decoded: &DecodedBlock) {
+    state.exit_reason = ExitReason::Continue as u32;
+    let state: *mut CpuState = state;
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the exclusive borrow above, which nothing else uses meanwhile.
+        execute_carefully(unsafe { &mut *state }, decoded);
+    }));
+    if let Err(payload) = outcome
+        && !payload.is::<Raised>()
+    {
+        resume_unwind(payload);
+    }
+}
+
+fn execute_carefully(state: &mut CpuState, decoded: &DecodedBlock) {
+    state.interpreted += decoded.block.insns.len() as u64;
+    let mut l = Lifter::new(Interpreter::on(state), true);
+    for insn in decoded.block.insns.iter() {
+        if float::may_raise(&insn.raw) {
+            l.flush_flags();
+            let before = Registers::of(&l.e.state);
+            l.instruction(insn.execute, insn);
+            l.e.raise_unmasked(&before);
+        } else {
+            l.instruction(insn.execute, insn);
+        }
+        if decoded.block.mutable && insn.polls() && !decode::ends_block(&insn.raw) {
+            l.poll(insn.raw.next_ip());
+        }
+    }
+    if decoded.open_end {
+        l.finish(&decoded.block);
+    }
+}
+
+/// What an instruction that raises floating-point exceptions may write.
+struct Registers {
+    gpr: [u64; 16],
+    flags: FlagBytes,
+    origin: FlagOrigin,
+    vec: [VecReg; 32],
+    x87: [X87Reg; 8],
+}
+
+impl Registers {
+    fn of(s: &CpuState) -> Self {
+        Self { gpr: s.gpr, flags: s.flags, origin: s.origin, vec: s.vec, x87: s.x87.reg }
+    }
+
+    fn restore(&self, s: &mut CpuState) {
+        (s.gpr, s.flags, s.origin, s.vec) = (self.gpr, self.flags, self.origin, self.vec);
+        s.x87.reg = self.x87;
+    }
+}
+
 #[inline(always)]
 fn signed(ty: Ty, v: u64) -> i64 {
     let shift = 64 - ty.bits();
@@ -276,6 +336,22 @@ impl Interpreter {
         self.state.exit_reason = reason as u32;
         self.state.exit_arg = arg;
         resume_unwind(Box::new(Raised))
+    }
+
+    /// Takes over the exception flags that an instruction has raised, and raises #XM with the state of before it if one of
+    /// them isn't masked. What is found before the calculation (invalid operation, denormal operand, division by zero) comes
+    /// first: if that raises the exception, there was no calculation (Intel SDM vol. 1, 11.5.3.2).
+    fn raise_unmasked(&mut self, before: &Registers) {
+        const BEFORE_CALCULATION: u32 = mxcsr::IE | mxcsr::DE | mxcsr::ZE;
+        let raised = float::take_flags(self.state.mxcsr);
+        let unmasked = raised & !(self.state.mxcsr >> mxcsr::MASKS_FROM);
+        let seen = if unmasked & BEFORE_CALCULATION != 0 { raised & BEFORE_CALCULATION } else { raised };
+        self.state.mxcsr |= seen;
+        if unmasked != 0 {
+            // TOP and the tags stay: an instruction with an MMX operand has begun to use the x87 registers as such.
+            before.restore(&mut self.state);
+            self.raise(ExitReason::Trap, Trap::Simd as u32);
+        }
     }
 
     fn set_exit(&mut self, reason: ExitReason, arg: u32, rip: u64) {
@@ -689,38 +765,46 @@ impl Emitter for Interpreter {
     }
 
     fn vfbin(&mut self, op: FBin, ty: VTy, a: V, b: V) -> V {
-        let f = ty.lane.fty().expect("float lanes");
-        V::from_lanes(ty, |i| float::bin(op, f, a.lane(ty, i), b.lane(ty, i)))
+        let (mode, f) = (self.state.mxcsr, ty.lane.fty().expect("float lanes"));
+        V::from_lanes(ty, |i| float::bin(mode, op, f, a.lane(ty, i), b.lane(ty, i)))
     }
 
     fn vfsqrt(&mut self, ty: VTy, a: V) -> V {
-        let f = ty.lane.fty().expect("float lanes");
-        V::from_lanes(ty, |i| float::sqrt(f, a.lane(ty, i)))
+        let (mode, f) = (self.state.mxcsr, ty.lane.fty().expect("float lanes"));
+        V::from_lanes(ty, |i| float::sqrt(mode, f, a.lane(ty, i)))
     }
 
     fn vfcmp(&mut self, pred: FPred, ty: VTy, a: V, b: V) -> V {
-        let f = ty.lane.fty().expect("float lanes");
-        V::from_lanes(ty, |i| if float::cmp(pred, f, a.lane(ty, i), b.lane(ty, i)) { u64::MAX } else { 0 })
+        let (mode, f) = (self.state.mxcsr, ty.lane.fty().expect("float lanes"));
+        V::from_lanes(ty, |i| float::mask(mode, pred, f, a.lane(ty, i), b.lane(ty, i)))
     }
 
     fn fbin(&mut self, op: FBin, ty: Fty, a: u64, b: u64) -> u64 {
-        float::bin(op, ty, a, b)
+        float::bin(self.state.mxcsr, op, ty, a, b)
     }
 
     fn fsqrt(&mut self, ty: Fty, a: u64) -> u64 {
-        float::sqrt(ty, a)
+        float::sqrt(self.state.mxcsr, ty, a)
     }
 
-    fn fcmp(&mut self, pred: FPred, ty: Fty, a: u64, b: u64) -> bool {
-        float::cmp(pred, ty, a, b)
+    fn raise_exceptions(&mut self) {
+        if self.state.mxcsr & mxcsr::MASKS == mxcsr::MASKS {
+            return;
+        }
+        let before = Registers::of(&self.state);
+        self.raise_unmasked(&before);
     }
 
-    fn fcmp_quiet(&mut self, pred: FPred, ty: Fty, a: u64, b: u64) -> bool {
-        float::cmp_quiet(pred, ty, a, b)
+    fn fcompare(&mut self, signals: bool, _read: Read, ty: Fty, a: u64, b: u64) -> Compare<bool> {
+        float::compare(self.state.mxcsr, signals, ty, a, b)
+    }
+
+    fn fmask(&mut self, pred: FPred, ty: Fty, a: u64, b: u64) -> u64 {
+        float::mask(self.state.mxcsr, pred, ty, a, b)
     }
 
     fn fround(&mut self, mode: Rounding, inexact: bool, ty: Fty, v: u64) -> u64 {
-        float::round(mode, inexact, ty, v)
+        float::round(self.state.mxcsr, mode, inexact, ty, v)
     }
 
     fn int_to_float(&mut self, from: Ty, to: Fty, v: u64) -> u64 {
@@ -728,11 +812,11 @@ impl Emitter for Interpreter {
     }
 
     fn float_to_int(&mut self, round: Round, from: Fty, to: Ty, v: u64) -> u64 {
-        float::to_int(round, from, to, v)
+        float::to_int(self.state.mxcsr, round, from, to, v)
     }
 
     fn float_to_float(&mut self, from: Fty, to: Fty, v: u64) -> u64 {
-        float::convert(from, to, v)
+        float::convert(self.state.mxcsr, from, to, v)
     }
 
     fn call_helper(&mut self, helper: Helper, args: &[u64]) -> u64 {

@@ -4,7 +4,7 @@ use iced_x86::{Instruction, OpKind, Register, RflagsBits};
 use xlate_abi::state::{CpuState, ExitReason, Trap, origin};
 
 use crate::decode::{Block, BlockEnd, Flags, Insn, ends_block, flags_killed};
-use crate::emitter::{Bin, CondOp, Emitter, Flag, Host, Indirect, Origin, Pred, Rmw, Ty, Upper};
+use crate::emitter::{Bin, Compare, CondOp, Emitter, Flag, Host, Indirect, Origin, Pred, Rmw, Ty, Upper};
 use crate::isa;
 use crate::operands::Operands;
 pub use crate::operands::{gpr_of, memory_ty};
@@ -31,6 +31,9 @@ pub enum FlagOp {
     Sub,
     /// Carry and overflow clear, ZF, SF and PF by the result; AF (undefined) clear.
     Logic,
+    /// A floating-point comparison: bytes of 0 or 1, `a` CF, `b` ZF, `r` the parity byte; `carry` tells whether the first
+    /// operand is greater. The other flags are clear.
+    Compare,
 }
 
 /// Where an operand is: a general-purpose register, or memory at an effective address.
@@ -597,6 +600,13 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         self.set_flags(FlagOp::Logic, ty, [r, r, r], None, STATUS);
     }
 
+    /// The flags are what a floating-point comparison found.
+    pub fn set_flags_compare(&mut self, c: Compare<E::Cond>) {
+        let ordered = self.e.cond_not(c.unordered);
+        let bytes = [c.carry, c.zero, ordered].map(|c| self.e.cond_to_int(Ty::I8, c));
+        self.set_flags(FlagOp::Compare, Ty::I8, bytes, Some(c.above), STATUS);
+    }
+
     /// Whether anything reads this flag; for flags that are costly to compute.
     pub fn is_live(&self, flags: Flags) -> bool {
         self.live & flags != 0
@@ -686,7 +696,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     #[inline(always)]
     pub fn condition(&mut self, cc: Cc, negated: bool) -> E::Cond {
         let c = match self.lazy {
-            Some(lazy) if lazy.carry.is_none() && needs(cc) & !self.valid == 0 => {
+            Some(lazy) if (lazy.carry.is_none() || lazy.op == FlagOp::Compare) && needs(cc) & !self.valid == 0 => {
                 self.direct_condition(&lazy, cc).unwrap_or_else(|| condition_from_flags(self, cc))
             }
             _ => condition_from_flags(self, cc),
@@ -698,6 +708,9 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     fn direct_condition(&mut self, lazy: &LazyFlags<E>, cc: Cc) -> Option<E::Cond> {
         if lazy.own_carry.is_some() && needs(cc) & RflagsBits::CF != 0 {
             return None;
+        }
+        if let (FlagOp::Compare, Some(above)) = (lazy.op, lazy.carry) {
+            return (cc == Cc::Be).then(|| self.e.cond_not(above));
         }
         let pred = match (lazy.op, cc) {
             (FlagOp::Sub, Cc::B) | (FlagOp::Logic, Cc::B) => Pred::Ult,
@@ -711,7 +724,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         Some(match lazy.op {
             FlagOp::Sub => self.e.cmp(pred, lazy.ty, lazy.a, lazy.b),
             // With CF and OF clear every condition is a comparison of the result with zero.
-            FlagOp::Logic | FlagOp::Add => self.cmp_imm(pred, lazy.ty, lazy.r, 0),
+            _ => self.cmp_imm(pred, lazy.ty, lazy.r, 0),
         })
     }
 
@@ -758,7 +771,9 @@ impl<'e, E: Emitter> Lifter<'e, E> {
             unreachable!("an operation left pending flags")
         };
         let live = live & STATUS;
-        let has_origin = live & !self.valid == 0 && live.count_ones() > MOST_SINGLE;
+        // Comparisons of floating-point numbers aren't kept: they would have to be made again.
+        let is_kept = lazy.op != FlagOp::Compare;
+        let has_origin = is_kept && live & !self.valid == 0 && live.count_ones() > MOST_SINGLE;
         if !has_origin || self.e.wants_single_flags(at_end) {
             self.e.set_single_flags(live & !pending != 0);
             self.write_single_flags(&lazy, pending);
@@ -788,6 +803,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
             FlagOp::Add => (origin::ADD, lazy.r, Some(lazy.b)),
             FlagOp::Sub => (origin::SUB, lazy.a, Some(lazy.b)),
             FlagOp::Logic => (origin::LOGIC, lazy.r, None),
+            FlagOp::Compare => unreachable!("its flags are single ones"),
         };
         let mut word = operation | lazy.ty.bytes().ilog2() << origin::WIDTH_PLACE;
         let immediate = y.and_then(|y| self.e.constant(y)).and_then(|y| {
@@ -807,6 +823,13 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     fn compute(&mut self, lazy: &LazyFlags<E>, flag: Flag) -> E::Cond {
+        if lazy.op == FlagOp::Compare {
+            return match flag {
+                Flag::Cf => self.cmp_imm(Pred::Ne, Ty::I8, lazy.a, 0),
+                Flag::Zf => self.cmp_imm(Pred::Ne, Ty::I8, lazy.b, 0),
+                _ => self.e.bconst(false),
+            };
+        }
         match flag {
             Flag::Zf => self.cmp_imm(Pred::Eq, lazy.ty, lazy.r, 0),
             Flag::Sf => self.cmp_imm(Pred::Slt, lazy.ty, lazy.r, 0),
@@ -822,7 +845,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
             return own;
         }
         let (below, tie) = match l.op {
-            FlagOp::Logic => return self.e.bconst(false),
+            FlagOp::Logic | FlagOp::Compare => return self.e.bconst(false),
             FlagOp::Add => (self.e.cmp(Pred::Ult, l.ty, l.r, l.a), (l.r, l.a)),
             FlagOp::Sub => (self.e.cmp(Pred::Ult, l.ty, l.a, l.b), (l.a, l.b)),
         };
@@ -835,7 +858,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     /// Signed overflow: the result's sign differs from what the operands' signs allow.
     fn overflow(&mut self, l: &LazyFlags<E>) -> E::Cond {
         let (x, y) = match l.op {
-            FlagOp::Logic => return self.e.bconst(false),
+            FlagOp::Logic | FlagOp::Compare => return self.e.bconst(false),
             FlagOp::Add => (self.bin(Bin::Xor, l.ty, l.a, l.r), self.bin(Bin::Xor, l.ty, l.b, l.r)),
             FlagOp::Sub => (self.bin(Bin::Xor, l.ty, l.a, l.b), self.bin(Bin::Xor, l.ty, l.a, l.r)),
         };

@@ -228,6 +228,36 @@ impl Default for X87State {
 /// A vector register, little-endian, 512 bits; XMM is its low 16 bytes, YMM its low 32.
 pub type VecReg = [u8; 64];
 
+/// Bits of MXCSR (Intel SDM vol. 1, 10.2.3).
+pub mod mxcsr {
+    /// Invalid operation, and the other exception flags.
+    pub const IE: u32 = 1 << 0;
+    /// Denormal operand.
+    pub const DE: u32 = 1 << 1;
+    /// Division by zero.
+    pub const ZE: u32 = 1 << 2;
+    /// Overflow.
+    pub const OE: u32 = 1 << 3;
+    /// Underflow.
+    pub const UE: u32 = 1 << 4;
+    /// Inexact result.
+    pub const PE: u32 = 1 << 5;
+    /// All flags.
+    pub const FLAGS: u32 = 0x3f;
+    /// Denormal operands are taken for zeros.
+    pub const DAZ: u32 = 1 << 6;
+    /// The first of the masks, in the flags' order.
+    pub const MASKS_FROM: u32 = 7;
+    /// All masks.
+    pub const MASKS: u32 = FLAGS << MASKS_FROM;
+    /// The mask of overflow.
+    pub const OM: u32 = OE << MASKS_FROM;
+    /// The mask of underflow.
+    pub const UM: u32 = UE << MASKS_FROM;
+    /// Tiny results become zeros.
+    pub const FTZ: u32 = 1 << 15;
+}
+
 /// MXCSR after reset: all exceptions masked, round to nearest (Intel SDM vol. 1, 11.6.4).
 pub const MXCSR_DEFAULT: u32 = 0x1f80;
 
@@ -534,13 +564,14 @@ pub enum Helper {
     Xgetbv,
     /// RDTSC; writes edx:eax.
     Rdtsc,
-    /// LDMXCSR with the new value as a0; returns non-zero for #GP (reserved bits).
+    /// LDMXCSR with the new value as a0; returns 0, 1 for #GP (reserved bits), or 2 if other code than now has to go on
+    /// behind the instruction.
     LoadMxcsr,
     /// STMXCSR: returns the guest's MXCSR with the sticky bits the host has gathered.
     StoreMxcsr,
     /// FXSAVE to the guest address a0; a1 non-zero for the REX.W form.
     Fxsave,
-    /// FXRSTOR from the guest address a0; a1 non-zero for the REX.W form; returns non-zero for #GP.
+    /// FXRSTOR from the guest address a0; a1 non-zero for the REX.W form; returns what `LoadMxcsr` does.
     Fxrstor,
     /// Pure. Unsigned (a1:a0) / a2 for 64-bit operands when the quotient is known to fit; returns the quotient.
     /// Used only where the high half isn't a plain extension.
@@ -550,10 +581,9 @@ pub enum Helper {
     /// Pure. Signed forms of the two.
     SdivWide,
     SremWide,
-    /// Pure. Rounds the f32 (bits in a0) to an integral value in the host's current rounding mode.
-    RintF32,
-    /// Pure. Rounds the f64 (bits in a0) likewise.
-    RintF64,
+    /// Pure, but for the exception flags. A floating-point operation by MXCSR's modes: a0 says which
+    /// (`xlate_x86::interpreter::float::Operation`), a1 and a2 are its operands' bits; returns the result's.
+    Float,
     /// Pure. CRC32C step: a0 the accumulator, a1 the data, a2 its size in bytes.
     Crc32c,
     /// REP MOVS in bulk: a0 = element size in bytes. Moves as many of the rcx elements as it can prove to be
@@ -565,11 +595,6 @@ pub enum Helper {
     Random,
     /// RDPID/RDTSCP's processor number.
     ProcessorId,
-    /// Pure. Rounds the f32 (bits in a0) to an integral value; a1: 0 to nearest even, 1 down, 2 up, 3 to zero,
-    /// 4 by the host's current rounding mode, and 8 beside it to raise the inexact flag.
-    RoundF32,
-    /// Pure. Rounds the f64 (bits in a0) likewise.
-    RoundF64,
     /// Pure. The comparisons of PCMPxSTRx: a0 is the immediate and the valid elements, a1 and a2 are the first
     /// operand, a3 and a4 the second one; returns IntRes1 (see `xlate_x86::string_compare`).
     StringCompare,
@@ -602,15 +627,12 @@ impl Helper {
         Self::UremWide,
         Self::SdivWide,
         Self::SremWide,
-        Self::RintF32,
-        Self::RintF64,
+        Self::Float,
         Self::Crc32c,
         Self::RepMovs,
         Self::RepStos,
         Self::Random,
         Self::ProcessorId,
-        Self::RoundF32,
-        Self::RoundF64,
         Self::StringCompare,
         Self::X87,
         Self::SettleFlags,
@@ -625,6 +647,11 @@ impl Helper {
         self as usize * 8
     }
 
+    /// Whether calling it raises floating-point exception flags, so that it has to be called wherever it stands.
+    pub const fn raises_flags(self) -> bool {
+        matches!(self, Self::Float)
+    }
+
     /// Whether the helper touches nothing but its arguments, so that the caller need not write back registers.
     pub const fn is_pure(self) -> bool {
         matches!(
@@ -633,18 +660,15 @@ impl Helper {
                 | Self::UremWide
                 | Self::SdivWide
                 | Self::SremWide
-                | Self::RintF32
-                | Self::RintF64
+                | Self::Float
                 | Self::Crc32c
-                | Self::RoundF32
-                | Self::RoundF64
                 | Self::StringCompare
         )
     }
 }
 
 /// Number of [`Helper`]s.
-pub const HELPER_COUNT: usize = 27;
+pub const HELPER_COUNT: usize = 24;
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,6 @@
 
 use xlate_abi::state::{CpuState, HELPER_COUNT, Helper, RAX, RBX, RCX, RDI, RDX, RSI, X87State};
 
-use xlate_x86::emitter::{Fty, Rounding};
 use xlate_x86::interpreter::float;
 use xlate_x86::x87::environment::{self, Form};
 
@@ -31,15 +30,12 @@ fn entry(helper: Helper) -> u64 {
         Helper::UremWide => do_urem_wide as *const (),
         Helper::SdivWide => do_sdiv_wide as *const (),
         Helper::SremWide => do_srem_wide as *const (),
-        Helper::RintF32 => do_rint_f32 as *const (),
-        Helper::RintF64 => do_rint_f64 as *const (),
+        Helper::Float => do_float as *const (),
         Helper::Crc32c => do_crc32c as *const (),
         Helper::RepMovs => do_rep_movs as *const (),
         Helper::RepStos => do_rep_stos as *const (),
         Helper::Random => do_random as *const (),
         Helper::ProcessorId => do_processor_id as *const (),
-        Helper::RoundF32 => do_round_f32 as *const (),
-        Helper::RoundF64 => do_round_f64 as *const (),
         Helper::StringCompare => xlate_x86::string_compare::string_compare as *const (),
         Helper::X87 => xlate_x86::x87::unit::execute as *const (),
         Helper::SettleFlags => do_settle_flags as *const (),
@@ -88,18 +84,29 @@ extern "C" fn do_rdtsc(state: &mut CpuState) -> u64 {
     0
 }
 
-/// Takes a new MXCSR over; false if reserved bits are set.
-fn set_mxcsr(state: &mut CpuState, value: u32) -> bool {
+/// What became of a new MXCSR, as LDMXCSR's helper returns it.
+#[repr(u64)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NewMode {
+    Taken = 0,
+    /// Reserved bits are set.
+    Refused = 1,
+    /// Taken, and it is for the dispatcher to find the code that goes on in it.
+    OtherCode = 2,
+}
+
+fn set_mxcsr(state: &mut CpuState, value: u32) -> NewMode {
     if value & !fpmode::MASK != 0 {
-        return false;
+        return NewMode::Refused;
     }
+    let other_code = fpmode::wants_care(state.mxcsr) != fpmode::wants_care(value);
     state.mxcsr = value;
     fpmode::load(value);
-    true
+    if other_code { NewMode::OtherCode } else { NewMode::Taken }
 }
 
 extern "C" fn do_load_mxcsr(state: &mut CpuState, value: u64) -> u64 {
-    u64::from(!set_mxcsr(state, value as u32))
+    set_mxcsr(state, value as u32) as u64
 }
 
 extern "C" fn do_store_mxcsr(state: &mut CpuState) -> u64 {
@@ -183,8 +190,9 @@ extern "C" fn do_fxrstor(state: &mut CpuState, addr: u64, rex_w: u64) -> u64 {
         core::ptr::read_volatile(addr.wrapping_add(fx::AREA - 1) as *const u8);
         core::ptr::copy_nonoverlapping(addr as *const u8, m.as_mut_ptr(), m.len());
     }
-    if !set_mxcsr(state, u64_at(&m, fx::MXCSR, 4) as u32) {
-        return 1;
+    let mode = set_mxcsr(state, u64_at(&m, fx::MXCSR, 4) as u32);
+    if mode == NewMode::Refused {
+        return mode as u64;
     }
     let n = if rex_w != 0 { 8 } else { 4 };
     state.x87.fsw = u16_at(&m, 2);
@@ -201,7 +209,7 @@ extern "C" fn do_fxrstor(state: &mut CpuState, addr: u64, rex_w: u64) -> u64 {
     for n in 0..16 {
         state.vec[n][..16].copy_from_slice(&m[fx::XMM + 16 * n..][..16]);
     }
-    0
+    mode as u64
 }
 
 extern "C" fn do_x87_store(state: &mut CpuState, addr: u64, form: u64) -> u64 {
@@ -242,48 +250,9 @@ extern "C" fn do_srem_wide(_: &CpuState, low: u64, high: u64, by: u64) -> u64 {
     (wide(low, high) as i128).wrapping_rem(i128::from(by as i64)) as u64
 }
 
-/// Rounds to an integral value in the host's current mode.
-#[cfg(target_arch = "x86_64")]
-fn rint(v: f64) -> f64 {
-    const INTEGRAL: f64 = 4_503_599_627_370_496.0; // 2^52: from here on every double is integral
-    // A NaN must come back too; `!(a < b)` says so.
-    if v.is_nan() || v.abs() >= INTEGRAL {
-        return v;
-    }
-    let r: f64;
-    // SAFETY: SSE2 is part of x86-64; |v| < 2^52, so the integer fits.
-    unsafe {
-        core::arch::asm!("cvtsd2si {i}, {v}", "cvtsi2sd {r}, {i}",
-            i = out(reg) _, v = in(xmm_reg) v, r = out(xmm_reg) r, options(pure, nomem, nostack));
-    }
-    r.copysign(v)
-}
-
-/// Rounds to an integral value in the host's current mode.
-#[cfg(target_arch = "aarch64")]
-fn rint(v: f64) -> f64 {
-    let r: f64;
-    // SAFETY: a pure register operation of base ARMv8-A.
-    unsafe { core::arch::asm!("frinti {r:d}, {v:d}", v = in(vreg) v, r = out(vreg) r, options(pure, nomem, nostack)) };
-    r
-}
-
-extern "C" fn do_rint_f32(_: &CpuState, bits: u64) -> u64 {
-    // Widening is exact, and so is narrowing an integral value that came from an f32.
-    let v = rint(f64::from(f32::from_bits(bits as u32)));
-    u64::from((v as f32).to_bits())
-}
-
-extern "C" fn do_rint_f64(_: &CpuState, bits: u64) -> u64 {
-    rint(f64::from_bits(bits)).to_bits()
-}
-
-extern "C" fn do_round_f32(_: &CpuState, bits: u64, mode: u64) -> u64 {
-    float::round(Rounding::ALL[mode as usize & 7], mode & 8 != 0, Fty::F32, bits)
-}
-
-extern "C" fn do_round_f64(_: &CpuState, bits: u64, mode: u64) -> u64 {
-    float::round(Rounding::ALL[mode as usize & 7], mode & 8 != 0, Fty::F64, bits)
+extern "C" fn do_float(state: &CpuState, request: u64, a: u64, b: u64) -> u64 {
+    let operation = float::Operation::of_request(request).expect("translated code makes its requests by Operation");
+    operation.perform(state.mxcsr, a, b)
 }
 
 /// The Castagnoli polynomial, bit-reversed (Intel SDM vol. 2, CRC32).
@@ -515,13 +484,5 @@ mod tests {
         assert_eq!((t.x87, t.vec[5]), (s.x87, s.vec[5]));
         image.0[fx::MXCSR + 2] = 1;
         assert_eq!(do_fxrstor(&mut t, image.0.as_ptr() as u64, 1), 1);
-    }
-
-    #[test]
-    fn rint_follows_the_mode_and_keeps_the_sign() {
-        let s = state();
-        let r = |v: f64| f64::from_bits(do_rint_f64(&s, v.to_bits()));
-        assert_eq!([r(2.5), r(3.5), r(-1.2), r(1e300)], [2.0, 4.0, -1.0, 1e300]);
-        assert!(r(-0.2).is_sign_negative());
     }
 }

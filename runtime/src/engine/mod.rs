@@ -238,6 +238,8 @@ enum Step {
     Native(Code),
     /// A block that lives until the dispatcher frees what was dropped.
     Interpret(*const DecodedBlock),
+    /// A block alone, in a floating-point mode that is tier 0's.
+    Careful(Rc<DecodedBlock>),
     /// No block begins here.
     Nothing(BlockEnd),
 }
@@ -329,7 +331,11 @@ impl Engine {
                 via = Via::Fresh;
             }
             self.table.free_dropped();
-            match self.step(state.rip, via, memory) {
+            let step = match fpmode::wants_care(state.mxcsr) {
+                false => self.step(state.rip, via, memory),
+                true => self.careful_step(state.rip, memory),
+            };
+            match step {
                 Step::Native(code) => {
                     // SAFETY: code of the block ABI, installed for this address; the state is prepared; what the
                     // guest touches is the guest's, and faults arrive in `fault::leave`.
@@ -343,6 +349,13 @@ impl Engine {
                     unsafe { entry::enter_interpreter(state, &mut stay) };
                     self.stats.blocks_interpreted += stay.blocks;
                     self.stats.instructions_interpreted += state.interpreted - before;
+                    via = Via::Fresh;
+                }
+                Step::Careful(block) => {
+                    let mut stay = Stay::in_mode(&block, state);
+                    // SAFETY: as above.
+                    unsafe { entry::enter_interpreter(state, &mut stay) };
+                    self.stats.blocks_interpreted += 1;
                     via = Via::Fresh;
                 }
                 Step::Nothing(end) => return end_at(state, end),
@@ -402,6 +415,19 @@ impl Engine {
             _ => {}
         }
         Step::Native(code)
+    }
+
+    /// The block at `pc`, for tier 0 whatever other code there is for it.
+    fn careful_step(&mut self, pc: u64, memory: &dyn GuestCode) -> Step {
+        self.drop_if_stale(pc, memory);
+        if self.table.block(pc).is_none()
+            && let Err(end) = self.decode(pc, memory)
+        {
+            return Step::Nothing(end);
+        }
+        // None: the code there isn't what the block was made from.
+        let block = self.decoded(pc, memory);
+        Step::Careful(block.unwrap_or_else(|| Rc::new(DecodedBlock::new(self.decode_block(memory, pc).0))))
     }
 
     /// What to do at `pc` where tier 0 knows the block: most ways between translated code and tier 0 lead through such

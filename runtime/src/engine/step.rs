@@ -27,8 +27,9 @@ impl Engine {
         }
         let traps = state.flags.other & FlagBytes::TRAP != 0 && !self.holds_off(&i);
         let block = DecodedBlock::new(block);
+        let mut stay = Stay::in_mode(&block, state);
         // SAFETY: the dispatcher's, who calls this: the state is prepared, and faults arrive in `fault::leave`.
-        unsafe { entry::enter_interpreter(state, &mut Stay::single(&block)) };
+        unsafe { entry::enter_interpreter(state, &mut stay) };
         if fault::take_host_fault() {
             return Some(Exit::HostFault);
         }

@@ -8,7 +8,9 @@
 use std::cell::Cell;
 
 use xlate_abi::state::CpuState;
-use xlate_x86::interpreter::{DecodedBlock, run_blocks};
+use xlate_x86::interpreter::{DecodedBlock, run_block_carefully, run_blocks};
+
+use super::fpmode;
 
 /// Blocks in the cache; a power of two. Python's start executes some 38,000 blocks, a tenth of them often.
 const ENTRIES: usize = 1 << 16;
@@ -85,6 +87,8 @@ pub struct Stay<'k> {
     first: *const DecodedBlock,
     /// None: the first block alone.
     known: Option<&'k Known>,
+    /// Whether each instruction's floating-point exceptions are looked at; the host's exception flags are clear then.
+    carefully: bool,
     /// Blocks run so far; for statistics: a fault in one of them may keep the last ones from being counted.
     pub blocks: u64,
 }
@@ -92,12 +96,21 @@ pub struct Stay<'k> {
 impl<'k> Stay<'k> {
     /// Runs `first` and what follows.
     pub fn new(first: *const DecodedBlock, known: &'k Known) -> Self {
-        Self { first, known: Some(known), blocks: 0 }
+        Self { first, known: Some(known), carefully: false, blocks: 0 }
     }
 
     /// Runs one block.
     pub fn single(block: &DecodedBlock) -> Self {
-        Self { first: block, known: None, blocks: 0 }
+        Self { first: block, known: None, carefully: false, blocks: 0 }
+    }
+
+    /// Runs one block as the guest's floating-point mode wants it.
+    pub fn in_mode(block: &DecodedBlock, state: &mut CpuState) -> Self {
+        let carefully = fpmode::wants_care(state.mxcsr);
+        if carefully {
+            state.mxcsr = fpmode::gather(state.mxcsr);
+        }
+        Self { carefully, ..Self::single(block) }
     }
 
     /// Interprets until a block leaves or the engine has to decide.
@@ -105,8 +118,12 @@ impl<'k> Stay<'k> {
     /// # Safety
     /// As for [`run_blocks`]; the known blocks live as long as this runs, even if they are forgotten meanwhile.
     pub unsafe fn run(&mut self, state: &mut CpuState) {
-        let mut left = ROUND;
         self.blocks = 1;
+        if self.carefully {
+            // SAFETY: the caller's contract.
+            return unsafe { run_block_carefully(state, &*self.first) };
+        }
+        let mut left = ROUND;
         let (known, blocks) = (self.known, &mut self.blocks);
         let next = |from: &DecodedBlock, state: &CpuState| {
             left -= 1;

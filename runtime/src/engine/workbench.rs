@@ -79,13 +79,21 @@ impl Workbench {
         self.within(state, |state| unsafe { entry::enter(state, code.entry) })
     }
 
+    /// Whether the mode of a state is tier 0's: the engine runs nothing else then.
+    pub fn is_for_tier0(state: &CpuState) -> bool {
+        fpmode::wants_care(state.mxcsr)
+    }
+
     /// Runs a block in tier 0.
     ///
     /// # Safety
     /// As for [`Workbench::run`].
     pub unsafe fn interpret(&mut self, block: &DecodedBlock, state: &mut CpuState) -> Outcome {
-        // SAFETY: as above.
-        self.within(state, |state| unsafe { entry::enter_interpreter(state, &mut Stay::single(block)) })
+        self.within(state, |state| {
+            let mut stay = Stay::in_mode(block, state);
+            // SAFETY: the caller's contract.
+            unsafe { entry::enter_interpreter(state, &mut stay) };
+        })
     }
 
     fn within(&mut self, state: &mut CpuState, run: impl FnOnce(&mut CpuState)) -> Outcome {

@@ -82,6 +82,12 @@ impl Kind {
         }
     }
 
+    /// May lack the flag for denormal operands, and have the one for underflow if a result is tiny before it is rounded:
+    /// tier 2's licence on AArch64.
+    pub fn adds_and_misses_flags(self) -> bool {
+        cfg!(target_arch = "aarch64") && matches!(self, Kind::Optimized | Kind::OptimizedPrecise)
+    }
+
     /// A new engine of this kind.
     pub fn create(self) -> Box<dyn Engine> {
         match self {

@@ -1,7 +1,7 @@
 //! Makes states for a program: registers, flags and memory, with the memory operands pointing where they can be seen.
 
 use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, UsedMemory};
-use xlate_abi::state::{RAX, RCX, RDX, rflags};
+use xlate_abi::state::{RAX, RCX, RDX, mxcsr, rflags};
 use xlate_x86::decode::repeats;
 use xlate_x86::lifter::gpr_of;
 
@@ -115,10 +115,14 @@ pub fn random_state(rip: u64, rng: &mut Rng) -> State {
     state
 }
 
-/// All exceptions masked; every rounding mode.
+/// Every rounding mode, operands and results flushed or not, any flags from before; mostly with all exceptions masked.
 fn mxcsr(rng: &mut Rng) -> u32 {
     let rounding = if rng.chance(30) { rng.below(4) as u32 } else { 0 };
-    xlate_abi::state::MXCSR_DEFAULT | rounding << 13
+    let daz = if rng.chance(25) { mxcsr::DAZ } else { 0 };
+    let ftz = if rng.chance(25) { mxcsr::FTZ } else { 0 };
+    let flags = if rng.chance(50) { rng.next_u64() as u32 & mxcsr::FLAGS } else { 0 };
+    let masks = if rng.chance(15) { rng.next_u64() as u32 & mxcsr::MASKS } else { mxcsr::MASKS };
+    masks | rounding << 13 | daz | ftz | flags
 }
 
 /// MMX registers, mostly as MMX code leaves them (Intel SDM vol. 1, 9.2.3: exponents all ones, top of stack 0), and
@@ -294,10 +298,10 @@ fn relate_operands(i: &Instruction, used: &[UsedMemory], state: &mut State, memo
             // FIP and FDP: what isn't canonical becomes so, and for what width depends on the CPU.
             memory.patches.push((at + 8, x.instruction.to_le_bytes().to_vec()));
             memory.patches.push((at + 16, x.operand.to_le_bytes().to_vec()));
-            memory.patches.push((at + 24, (mxcsr(rng) | rng.below(64) as u32).to_le_bytes().to_vec()));
+            memory.patches.push((at + 24, mxcsr(rng).to_le_bytes().to_vec()));
         }
         Ldmxcsr | Vldmxcsr => {
-            let value = mxcsr(rng) | rng.below(64) as u32;
+            let value = mxcsr(rng);
             if rng.chance(90)
                 && let Some(at) = operand_address(i, state)
             {

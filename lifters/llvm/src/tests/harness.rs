@@ -4,8 +4,7 @@ use core::mem::offset_of;
 
 use xlate_abi::protocol::{Blob, CodeOptions, OptLevel, Target};
 use xlate_abi::state::{CpuState, ExitReason, HELPER_COUNT, Helper, LOOKUP_ENTRIES, LinkSlot, LookupEntry};
-use xlate_x86::emitter::{Fty, Rounding};
-use xlate_x86::interpreter::float;
+use xlate_x86::interpreter::float::Operation;
 
 use crate::host_target;
 
@@ -115,12 +114,10 @@ extern "C" fn cpuid(state: *mut CpuState) -> u64 {
     seen
 }
 
-extern "C" fn round_f32(_: *mut CpuState, v: u64, mode: u64) -> u64 {
-    float::round(Rounding::ALL[mode as usize & 7], mode & 8 != 0, Fty::F32, v)
-}
-
-extern "C" fn round_f64(_: *mut CpuState, v: u64, mode: u64) -> u64 {
-    float::round(Rounding::ALL[mode as usize & 7], mode & 8 != 0, Fty::F64, v)
+extern "C" fn float(state: *mut CpuState, request: u64, a: u64, b: u64) -> u64 {
+    // SAFETY: translated code and the interpreter hand in the state of the running guest.
+    let mode = unsafe { (*state).mxcsr };
+    Operation::of_request(request).expect("one of its own requests").perform(mode, a, b)
 }
 
 extern "C" fn settle_flags(state: *mut CpuState) -> u64 {
@@ -142,8 +139,7 @@ extern "C" fn no_helper() -> u64 {
 pub fn helpers() -> [u64; HELPER_COUNT] {
     let mut table = [no_helper as *const () as u64; HELPER_COUNT];
     table[Helper::Crc32c as usize] = crc32c as *const () as u64;
-    table[Helper::RoundF32 as usize] = round_f32 as *const () as u64;
-    table[Helper::RoundF64 as usize] = round_f64 as *const () as u64;
+    table[Helper::Float as usize] = float as *const () as u64;
     table[Helper::Cpuid as usize] = cpuid as *const () as u64;
     table[Helper::SettleFlags as usize] = settle_flags as *const () as u64;
     table[Helper::StatusBits as usize] = status_bits as *const () as u64;

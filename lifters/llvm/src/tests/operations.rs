@@ -569,8 +569,14 @@ impl Program for Floats<'_> {
         let r = e.fsqrt(f, a);
         out.int(e, ty, r);
         for pred in FPREDS {
-            let c = e.fcmp(pred, f, a, b);
-            out.cond(e, c);
+            let r = e.fmask(pred, f, a, b);
+            out.int(e, ty, r);
+        }
+        for signals in [false, true] {
+            let c = e.fcompare(signals, Read::Above, f, a, b);
+            for c in [c.carry, c.zero, c.unordered, c.above] {
+                out.cond(e, c);
+            }
         }
         for to in [Ty::I32, Ty::I64] {
             for round in [Round::Current, Round::Truncate] {

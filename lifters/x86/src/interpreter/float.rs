@@ -1,28 +1,144 @@
-//! Floating point of the interpreter: x86's results on the host's unit, in the guest's rounding mode, which is
-//! the host's while guest code runs.
+//! Floating point of the interpreter: x86's results and exception flags on the host's unit, in the guest's rounding mode,
+//! which is the host's while guest code runs.
 //!
 //! Every operation is one host instruction that the compiler can neither fold, repeat, move nor run on the
 //! side of a branch not taken: results depend on the control register and leave sticky flags, neither of
-//! which Rust's operators know of.
+//! which Rust's operators know of. The operations take the guest's MXCSR for the modes that the host's unit may not have.
+//! The flags that they raise gather in the host's status register.
 
 #[cfg_attr(target_arch = "x86_64", path = "float/x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "float/aarch64.rs")]
 mod host;
+mod operation;
 
-pub use host::{bin, cmp, cmp_quiet, convert, from_int, round, sqrt, to_int};
+use iced_x86::{CpuidFeature, Instruction, OpKind};
+use xlate_abi::state::mxcsr::{OE, OM, PE, UE, UM};
+
+#[cfg(target_arch = "aarch64")]
+pub use host::flags;
+pub use host::{compare, from_int, mask, round, sqrt, take_flags, to_int};
+pub use operation::Operation;
+
+use crate::emitter::{FBin, Fty};
+
+/// [`crate::Emitter::fbin`].
+pub fn bin(mxcsr: u32, op: FBin, ty: Fty, a: u64, b: u64) -> u64 {
+    let calculate = || host::bin(mxcsr, op, ty, a, b);
+    if mxcsr & RANGE_MASKS == RANGE_MASKS || matches!(op, FBin::Min | FBin::Max) {
+        return calculate();
+    }
+    out_of_range(mxcsr, ty, calculate, |r| is_inexact(mxcsr, op, ty, [a, b, r]))
+}
+
+/// [`crate::Emitter::float_to_float`].
+pub fn convert(mxcsr: u32, from: Fty, to: Fty, v: u64) -> u64 {
+    let convert = || host::convert(mxcsr, from, to, v);
+    if mxcsr & RANGE_MASKS == RANGE_MASKS || (from, to) != (Fty::F64, Fty::F32) {
+        return convert();
+    }
+    // The smaller format has 24 bits.
+    let digits = significand(from, v);
+    out_of_range(mxcsr, to, convert, |_| 64 - digits.leading_zeros() - digits.trailing_zeros() > 24)
+}
+
+// ---- overflow and underflow that aren't masked -----------------------------------------------------------------
+
+/// The masks of the exceptions for results out of range.
+const RANGE_MASKS: u32 = OM | UM;
+
+/// Calculates where such an exception isn't masked, which it is on the host. Then every tiny result is an underflow, a
+/// masked one only if it is inexact; and whether a result out of range is inexact is told as if there were more exponents
+/// (Intel SDM vol. 1, 4.9.1.4 and 4.9.1.5).
+fn out_of_range(mxcsr: u32, ty: Fty, calculate: impl FnOnce() -> u64, is_inexact: impl FnOnce(u64) -> bool) -> u64 {
+    let before = host::take_flags(mxcsr);
+    let r = calculate();
+    let mut raised = host::take_flags(mxcsr);
+    if is_denormal(ty, r) && mxcsr & UM == 0 {
+        raised |= UE;
+    }
+    let unmasked = [(OE, OM), (UE, UM)].iter().any(|(flag, mask)| raised & flag != 0 && mxcsr & mask == 0);
+    if unmasked {
+        raised = if is_inexact(r) { raised | PE } else { raised & !PE };
+        host::take_flags(mxcsr);
+    }
+    host::raise(before | raised);
+    r
+}
+
+/// Whether a result `r` that is out of range would be inexact with any exponent.
+fn is_inexact(mxcsr: u32, op: FBin, ty: Fty, [a, b, r]: [u64; 3]) -> bool {
+    host::take_flags(mxcsr);
+    let [a, b] = match op {
+        // All digits of a tiny sum are there; and half of one that overflows doesn't.
+        FBin::Add | FBin::Sub if is_denormal(ty, r) => return false,
+        FBin::Add | FBin::Sub => [a, b].map(|v| host::bin(mxcsr, FBin::Mul, ty, v, half(ty))),
+        _ => [a, b].map(|v| normalised(ty, v)),
+    };
+    host::bin(mxcsr, op, ty, a, b);
+    host::take_flags(mxcsr) & PE != 0
+}
+
+fn half(ty: Fty) -> u64 {
+    match ty {
+        Fty::F32 => u64::from(0.5f32.to_bits()),
+        Fty::F64 => 0.5f64.to_bits(),
+    }
+}
+
+/// A number's digits as an integer.
+fn significand(ty: Fty, v: u64) -> u64 {
+    let fraction = v & smallest_normal(ty) - 1;
+    if is_denormal(ty, v) { fraction } else { fraction | smallest_normal(ty) }
+}
+
+/// The number between 1 and 2 with the same digits.
+fn normalised(ty: Fty, v: u64) -> u64 {
+    let digits = significand(ty, v);
+    let digits = digits << (digits.leading_zeros() - smallest_normal(ty).leading_zeros());
+    let one = match ty {
+        Fty::F32 => u64::from(1f32.to_bits()),
+        Fty::F64 => 1f64.to_bits(),
+    };
+    digits & smallest_normal(ty) - 1 | one
+}
+
+// ---- formats ---------------------------------------------------------------------------------------------------
+
+/// Whether these bits are a number without the implicit one, and not zero.
+fn is_denormal(ty: Fty, v: u64) -> bool {
+    let magnitude = v & ty.ty().mask() >> 1;
+    magnitude != 0 && magnitude < smallest_normal(ty)
+}
+
+const fn smallest_normal(ty: Fty) -> u64 {
+    match ty {
+        Fty::F32 => 1 << 23,
+        Fty::F64 => 1 << 52,
+    }
+}
+
+/// Whether an instruction is one of SSE's that may raise exception flags: they all change nothing but registers.
+pub fn may_raise(i: &Instruction) -> bool {
+    use CpuidFeature::{SSE, SSE2, SSE3, SSE4_1};
+    let features = i.code().cpuid_features();
+    i.op_count() > 1
+        && i.op0_kind() == OpKind::Register
+        && [SSE, SSE2, SSE3, SSE4_1].iter().any(|f| features.contains(f))
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::emitter::{FBin, FPred, Fty, Round, Rounding, Ty};
+    use crate::emitter::{Compare, FPred, Round, Rounding, Ty};
 
+    const MASKED: u32 = xlate_abi::state::MXCSR_DEFAULT;
     const QNAN: u32 = 0x7fc0_1234;
     const SNAN: u32 = 0xff80_0042;
     const QUIETED: u32 = 0xffc0_0042;
     const INDEFINITE: u32 = 0xffc0_0000;
 
     fn single(op: FBin, a: u32, b: u32) -> u32 {
-        bin(op, Fty::F32, a.into(), b.into()) as u32
+        bin(MASKED, op, Fty::F32, a.into(), b.into()) as u32
     }
 
     #[test]
@@ -38,9 +154,9 @@ mod tests {
         assert_eq!(single(FBin::Sub, inf, inf), INDEFINITE);
         assert_eq!(single(FBin::Mul, 0, inf), INDEFINITE);
         assert_eq!(single(FBin::Div, 0, 0), INDEFINITE);
-        assert_eq!(sqrt(Fty::F32, (-1f32).to_bits().into()) as u32, INDEFINITE);
-        assert_eq!(sqrt(Fty::F32, SNAN.into()) as u32, QUIETED);
-        assert_eq!(sqrt(Fty::F64, (-0f64).to_bits()), (-0f64).to_bits());
+        assert_eq!(sqrt(MASKED, Fty::F32, (-1f32).to_bits().into()) as u32, INDEFINITE);
+        assert_eq!(sqrt(MASKED, Fty::F32, SNAN.into()) as u32, QUIETED);
+        assert_eq!(sqrt(MASKED, Fty::F64, (-0f64).to_bits()), (-0f64).to_bits());
     }
 
     #[test]
@@ -53,8 +169,8 @@ mod tests {
             assert_eq!(single(op, zero, QNAN), QNAN);
         }
         let (one, two) = (1f64.to_bits(), 2f64.to_bits());
-        assert_eq!(bin(FBin::Min, Fty::F64, one, two), one);
-        assert_eq!(bin(FBin::Max, Fty::F64, one, two), two);
+        assert_eq!(bin(MASKED, FBin::Min, Fty::F64, one, two), one);
+        assert_eq!(bin(MASKED, FBin::Max, Fty::F64, one, two), two);
     }
 
     #[test]
@@ -73,14 +189,24 @@ mod tests {
             (FPred::Ord, [true, true, true, false]),
         ];
         for (pred, want) in expected {
-            assert_eq!(pairs.map(|(a, b)| cmp(pred, Fty::F64, a, b)), want, "{pred:?}");
-            assert_eq!(pairs.map(|(a, b)| cmp_quiet(pred, Fty::F64, a, b)), want, "{pred:?}");
+            assert_eq!(pairs.map(|(a, b)| mask(MASKED, pred, Fty::F64, a, b) == u64::MAX), want, "{pred:?}");
         }
     }
 
     #[test]
+    fn comparisons_give_flags() {
+        let (one, two, nan) = (1f64.to_bits(), 2f64.to_bits(), f64::NAN.to_bits());
+        let found = |a, b| [true, false].map(|signals| compare(MASKED, signals, Fty::F64, a, b));
+        let flags = |carry, zero, unordered, above| [Compare { carry, zero, unordered, above }; 2];
+        assert_eq!(found(one, two), flags(true, false, false, false));
+        assert_eq!(found(one, one), flags(false, true, false, false));
+        assert_eq!(found(two, one), flags(false, false, false, true));
+        assert_eq!(found(nan, one), flags(true, true, true, false));
+    }
+
+    #[test]
     fn integers_that_do_not_fit_are_indefinite() {
-        let int = |round, to, v: f64| to_int(round, Fty::F64, to, v.to_bits());
+        let int = |round, to, v: f64| to_int(MASKED, round, Fty::F64, to, v.to_bits());
         assert_eq!(int(Round::Truncate, Ty::I32, -2_147_483_648.9), 0x8000_0000);
         assert_eq!(int(Round::Truncate, Ty::I32, 2_147_483_647.9), 0x7fff_ffff);
         assert_eq!(int(Round::Current, Ty::I32, 2_147_483_647.9), 0x8000_0000);
@@ -94,22 +220,22 @@ mod tests {
 
     #[test]
     fn formats_and_integers() {
-        assert_eq!(convert(Fty::F32, Fty::F64, SNAN.into()), 0xfff8_0008_4000_0000);
-        assert_eq!(convert(Fty::F64, Fty::F32, 0x7ff0_0000_2000_0000), 0x7fc0_0001);
-        assert_eq!(convert(Fty::F64, Fty::F32, 1.5f64.to_bits()), u64::from(1.5f32.to_bits()));
+        assert_eq!(convert(MASKED, Fty::F32, Fty::F64, SNAN.into()), 0xfff8_0008_4000_0000);
+        assert_eq!(convert(MASKED, Fty::F64, Fty::F32, 0x7ff0_0000_2000_0000), 0x7fc0_0001);
+        assert_eq!(convert(MASKED, Fty::F64, Fty::F32, 1.5f64.to_bits()), u64::from(1.5f32.to_bits()));
         assert_eq!(from_int(Ty::I32, Fty::F64, 0xffff_ffff), (-1f64).to_bits());
         assert_eq!(from_int(Ty::I64, Fty::F32, 3), u64::from(3f32.to_bits()));
     }
 
     #[test]
     fn integral_values() {
-        let at = |mode, v: f64| f64::from_bits(round(mode, false, Fty::F64, v.to_bits()));
+        let at = |mode, v: f64| f64::from_bits(round(MASKED, mode, false, Fty::F64, v.to_bits()));
         assert_eq!(at(Rounding::Nearest, 2.5), 2.0);
         assert_eq!(at(Rounding::Current, 3.5), 4.0);
         assert_eq!(at(Rounding::Down, -1.5), -2.0);
         assert_eq!(at(Rounding::Up, -1.5), -1.0);
         assert_eq!(at(Rounding::Zero, -1.5), -1.0);
-        assert_eq!(round(Rounding::Up, true, Fty::F32, (-0.5f32).to_bits().into()) as u32, 0x8000_0000);
-        assert_eq!(round(Rounding::Down, true, Fty::F32, SNAN.into()) as u32, QUIETED);
+        assert_eq!(round(MASKED, Rounding::Up, true, Fty::F32, (-0.5f32).to_bits().into()) as u32, 0x8000_0000);
+        assert_eq!(round(MASKED, Rounding::Down, true, Fty::F32, SNAN.into()) as u32, QUIETED);
     }
 }

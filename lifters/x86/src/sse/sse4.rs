@@ -219,33 +219,36 @@ fn round_scalar<E: Emitter>(l: L<E>, i: I, f: Fty) {
     l.set_scalar(i, lane, r);
 }
 
-/// The immediate's high bits tell which products are summed up, pairwise, its low bits where the sum goes;
-/// each 128 bits by themselves.
+/// The immediate's high bits tell which products are summed up, pairwise, its low bits where the sum goes; each 128 bits by
+/// themselves. Which of several NaNs comes through isn't specified: the order of the sums is that of Intel's processors.
 fn dot_product<E: Emitter>(l: L<E>, i: I, f: Fty) {
     let (a, b) = l.two_vectors(i);
-    let lane = float_lane(f);
-    let ty = shape(i, lane);
-    let per_block = 128 / f.ty().bits();
-    let zero = l.imm(f.ty(), 0);
-    let mut r = l.zero(ty.bits);
-    for block in 0..ty.bits / 128 {
-        let at = |n| block * per_block + n;
-        let mut terms = [zero; 4];
-        for n in (0..per_block).filter(|n| immediate(i) >> (4 + n) & 1 == 1) {
-            let x = l.e.extract(ty, a, at(n));
-            let y = l.e.extract(ty, b, at(n));
-            terms[n as usize] = l.e.fbin(FBin::Mul, f, x, y);
-        }
-        let mut sum = l.e.fbin(FBin::Add, f, terms[0], terms[1]);
-        if per_block == 4 {
-            let high = l.e.fbin(FBin::Add, f, terms[2], terms[3]);
-            sum = l.e.fbin(FBin::Add, f, sum, high);
-        }
-        for n in (0..per_block).filter(|n| immediate(i) >> n & 1 == 1) {
-            r = l.e.insert(ty, r, at(n), sum);
-        }
-    }
+    let ty = shape(i, float_lane(f));
+    // Zeros are multiplied instead of what isn't wanted, which raises no flag.
+    let wanted = lanes_of_bits(l, ty, immediate(i) >> 4);
+    let [a, b] = [a, b].map(|v| l.e.vbin(VBin::And, ty, v, wanted));
+    let terms = l.e.vfbin(FBin::Mul, ty, a, b);
+    l.e.raise_exceptions();
+    let others = l.shuffle_blocks(ty, terms, terms, |_, j| j ^ 1);
+    let sums = if f == Fty::F64 {
+        l.e.vfbin(FBin::Add, ty, terms, others)
+    } else {
+        let pairs = l.e.vfbin(FBin::Add, ty, others, terms);
+        l.e.raise_exceptions();
+        let others = l.shuffle_blocks(ty, pairs, pairs, |_, j| j ^ 2);
+        l.e.vfbin(FBin::Add, ty, pairs, others)
+    };
+    let target = lanes_of_bits(l, ty, immediate(i));
+    let r = l.e.vbin(VBin::And, ty, sums, target);
     l.set_vector(i, r);
+}
+
+/// All ones in the lanes of each 128 bits whose bit is set.
+fn lanes_of_bits<E: Emitter>(l: L<E>, ty: VTy, bits: u32) -> E::Vec {
+    let (width, per_block) = (ty.lane.ty().bytes(), 128 / ty.lane.ty().bits());
+    let byte = |n: u32| if bits >> (n / width % per_block) & 1 == 1 { 0xff } else { 0 };
+    let bytes: [u8; 64] = core::array::from_fn(|n| byte(n as u32));
+    l.e.vconst(&bytes[..ty.bits as usize / 8])
 }
 
 /// Sums of absolute differences of four bytes of the second source and each four adjacent ones of the first.

@@ -1,7 +1,7 @@
 //! Control and status: MXCSR, the saved state, EMMS (SDM vol. 1, 5.4.8, 5.5.2, 10.5).
 
 use iced_x86::{Code, Mnemonic};
-use xlate_abi::state::{Helper, Trap};
+use xlate_abi::state::{ExitReason, Helper, Trap};
 
 use super::{I, L};
 use crate::emitter::{Emitter, Pred, Ty};
@@ -29,17 +29,19 @@ fn emms<E: Emitter>(l: L<E>, _: I) {
     l.set_tags(0);
 }
 
-/// Raises #GP if a helper's answer says so.
-fn check<E: Emitter>(l: L<E>, refused: E::Val) {
-    let refused = l.cmp_imm(Pred::Ne, Ty::I64, refused, 0);
+/// Raises #GP or leaves to the dispatcher if a helper's answer says so.
+fn check<E: Emitter>(l: L<E>, i: I, answer: E::Val) {
+    let refused = l.cmp_imm(Pred::Eq, Ty::I64, answer, 1);
     l.trap_if(refused, Trap::GeneralProtection);
+    let other_code = l.cmp_imm(Pred::Ne, Ty::I64, answer, 0);
+    l.exit_if(other_code, ExitReason::Continue, i.next_ip());
 }
 
 fn ldmxcsr<E: Emitter>(l: L<E>, i: I) {
     let v = l.read(i, 0);
     let v = l.zcast(Ty::I32, Ty::I64, v);
-    let refused = l.call_helper(Helper::LoadMxcsr, &[v]);
-    check(l, refused);
+    let answer = l.call_helper(Helper::LoadMxcsr, &[v]);
+    check(l, i, answer);
 }
 
 fn stmxcsr<E: Emitter>(l: L<E>, i: I) {
@@ -62,6 +64,6 @@ fn fxsave<E: Emitter>(l: L<E>, i: I, wide: bool) {
 
 fn fxrstor<E: Emitter>(l: L<E>, i: I, wide: bool) {
     let args = area(l, i, wide);
-    let refused = l.call_helper(Helper::Fxrstor, &args);
-    check(l, refused);
+    let answer = l.call_helper(Helper::Fxrstor, &args);
+    check(l, i, answer);
 }

@@ -9,7 +9,7 @@
 
 use core::mem::offset_of;
 
-use cranelift_codegen::ir::condcodes::{CondCode, FloatCC, IntCC};
+use cranelift_codegen::ir::condcodes::{CondCode, IntCC};
 use cranelift_codegen::ir::{
     AbiParam, AtomicRmwOp, Block as ClifBlock, BlockArg, ExternalName, GlobalValueData, InstBuilder, InstructionData,
     MemFlagsData, Opcode, SigRef, Signature, SourceLoc, StackSlotData, StackSlotKind, Type, Value, ValueDef, types,
@@ -115,19 +115,6 @@ fn int_cc(pred: Pred) -> IntCC {
         Pred::Sle => IntCC::SignedLessThanOrEqual,
         Pred::Sgt => IntCC::SignedGreaterThan,
         Pred::Sge => IntCC::SignedGreaterThanOrEqual,
-    }
-}
-
-pub(super) fn float_cc(pred: FPred) -> FloatCC {
-    match pred {
-        FPred::Oeq => FloatCC::Equal,
-        FPred::Olt => FloatCC::LessThan,
-        FPred::Ole => FloatCC::LessThanOrEqual,
-        FPred::Une => FloatCC::NotEqual,
-        FPred::Uge => FloatCC::UnorderedOrGreaterThanOrEqual,
-        FPred::Ugt => FloatCC::UnorderedOrGreaterThan,
-        FPred::Uno => FloatCC::Unordered,
-        FPred::Ord => FloatCC::Ordered,
     }
 }
 
@@ -535,7 +522,7 @@ impl<'f> Baseline<'f> {
         }
     }
 
-    fn widen(&mut self, ty: Ty, v: Value) -> Value {
+    pub(super) fn widen(&mut self, ty: Ty, v: Value) -> Value {
         match ty {
             Ty::I64 => v,
             _ => self.b.ins().uextend(types::I64, v),
@@ -804,9 +791,6 @@ impl Emitter for Baseline<'_> {
                 InstructionData::IntCompare { opcode: Opcode::Icmp, args: [x, y], cond } => {
                     return self.b.ins().icmp(cond.complement(), x, y);
                 }
-                InstructionData::FloatCompare { opcode: Opcode::Fcmp, args: [x, y], cond } => {
-                    return self.b.ins().fcmp(cond.complement(), x, y);
-                }
                 _ => {}
             }
         }
@@ -1009,7 +993,7 @@ impl Emitter for Baseline<'_> {
     }
 
     fn vfcmp(&mut self, pred: FPred, ty: VTy, a: Wide, b: Wide) -> Wide {
-        float::vector_cmp(self, pred, ty, a, b)
+        float::vector_mask(self, pred, ty, a, b)
     }
 
     fn fbin(&mut self, op: FBin, ty: Fty, a: Value, b: Value) -> Value {
@@ -1020,17 +1004,20 @@ impl Emitter for Baseline<'_> {
         float::sqrt(self, ty, a)
     }
 
-    fn fcmp(&mut self, pred: FPred, ty: Fty, a: Value, b: Value) -> Value {
-        let (a, b) = (self.float(ty, a), self.float(ty, b));
-        self.b.ins().fcmp(float_cc(pred), a, b)
+    fn fcompare(&mut self, signals: bool, _read: Read, ty: Fty, a: Value, b: Value) -> Compare<Value> {
+        float::compare(self, signals, ty, a, b)
+    }
+
+    fn fmask(&mut self, pred: FPred, ty: Fty, a: Value, b: Value) -> Value {
+        float::mask(self, pred, ty, a, b)
+    }
+
+    fn fround(&mut self, mode: Rounding, inexact: bool, ty: Fty, v: Value) -> Value {
+        float::round(self, mode, inexact, ty, v)
     }
 
     fn int_to_float(&mut self, from: Ty, to: Fty, v: Value) -> Value {
-        let mut v = self.int(from, v);
-        if matches!(from, Ty::I8 | Ty::I16) {
-            v = self.b.ins().sextend(types::I32, v);
-        }
-        self.b.ins().fcvt_from_sint(float_type(to), v)
+        float::from_int(self, from, to, v)
     }
 
     fn float_to_int(&mut self, round: Round, from: Fty, to: Ty, v: Value) -> Value {
@@ -1038,12 +1025,7 @@ impl Emitter for Baseline<'_> {
     }
 
     fn float_to_float(&mut self, from: Fty, to: Fty, v: Value) -> Value {
-        let v = self.float(from, v);
-        match (from, to) {
-            (Fty::F32, Fty::F64) => self.b.ins().fpromote(types::F64, v),
-            (Fty::F64, Fty::F32) => self.b.ins().fdemote(types::F32, v),
-            _ => v,
-        }
+        float::convert(self, from, to, v)
     }
 
     fn call_helper(&mut self, helper: Helper, args: &[Value]) -> Value {

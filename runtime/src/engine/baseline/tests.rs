@@ -487,13 +487,21 @@ fn scalar_floats() {
             }, op: FBin, ty: Fty);
         }
         for pred in [Oeq, Olt, Ole, Une, Uge, Ugt, Uno, Ord] {
-            case!(bench, "fcmp", |e| {
+            case!(bench, "fmask", |e| {
                 let (a, b) = (operand(e, ty.ty(), 0), operand(e, ty.ty(), 1));
-                let c = e.fcmp(pred, ty, a, b);
-                let n = e.cond_not(c);
-                e.set_flag(Flag::Cf, c);
-                e.set_flag(Flag::Zf, n);
+                let r = e.fmask(pred, ty, a, b);
+                result(e, ty.ty(), 4, r);
             }, pred: FPred, ty: Fty);
+        }
+        for signals in [false, true] {
+            case!(bench, "fcompare", |e| {
+                let (a, b) = (operand(e, ty.ty(), 0), operand(e, ty.ty(), 1));
+                let c = e.fcompare(signals, Read::Above, ty, a, b);
+                e.set_flag(Flag::Cf, c.carry);
+                e.set_flag(Flag::Zf, c.zero);
+                e.set_flag(Flag::Of, c.unordered);
+                e.set_flag(Flag::Sf, c.above);
+            }, signals: bool, ty: Fty);
         }
         for int in [Ty::I32, Ty::I64] {
             for round in [Round::Truncate, Round::Current] {

@@ -13,11 +13,19 @@ use crate::isa::case::Program;
 pub struct Engine {
     bench: Workbench,
     blocks: HashMap<u64, DecodedBlock>,
+    precise: bool,
+}
+
+impl Engine {
+    /// With all flags in the state at every access that may fault.
+    pub fn precise() -> Self {
+        Self { precise: true, ..Self::default() }
+    }
 }
 
 impl super::Engine for Engine {
     fn load(&mut self, program: &Program) -> Result<(), String> {
-        let blocks = reachable(program, false).into_iter();
+        let blocks = reachable(program, self.precise).into_iter();
         self.blocks = blocks.map(|b| (b.pc, DecodedBlock::new(b))).collect();
         Ok(())
     }

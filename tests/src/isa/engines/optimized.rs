@@ -10,10 +10,13 @@ use xlate_runtime::engine::host_target;
 use xlate_runtime::engine::workbench::{Outcome, Runnable, Workbench};
 
 use super::blocks::reachable;
+use super::interpreter;
 use crate::isa::case::Program;
 
 pub struct Engine {
     bench: Workbench,
+    /// For modes that are tier 0's.
+    tier0: interpreter::Engine,
     target: Target,
     regions: HashMap<u64, Runnable>,
     options: CodeOptions,
@@ -23,6 +26,7 @@ impl Engine {
     pub fn new(precise: bool) -> Self {
         Self {
             bench: Workbench::default(),
+            tier0: interpreter::Engine::precise(),
             target: host_target(),
             regions: HashMap::new(),
             options: CodeOptions { opt: OptLevel::O2, precise, tso: false },
@@ -34,6 +38,7 @@ impl super::Engine for Engine {
     fn load(&mut self, program: &Program) -> Result<(), String> {
         self.regions.clear();
         self.bench.clear();
+        self.tier0.load(program)?;
         let blocks = reachable(program, self.options.precise);
         for entry in blocks.iter().map(|b| b.pc) {
             let blob = compile_region(&Region::of(entry, blocks.iter().cloned()), &self.target, self.options)
@@ -45,6 +50,9 @@ impl super::Engine for Engine {
     }
 
     fn step(&mut self, state: &mut CpuState) -> Option<Outcome> {
+        if Workbench::is_for_tier0(state) {
+            return self.tier0.step(state);
+        }
         let code = *self.regions.get(&state.rip)?;
         // SAFETY: installed since the bench was cleared; accesses as in tier 0.
         Some(unsafe { self.bench.run(code, state) })

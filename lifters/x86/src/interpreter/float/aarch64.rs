@@ -1,8 +1,76 @@
-//! On an AArch64 host: its own instructions, with x86's choice of NaNs and its integer indefinite.
+//! On an AArch64 host: its own instructions, with x86's choice of NaNs, its integer indefinite, its flushing and its
+//! exception flags.
+//!
+//! The flags gather in FPSR, though not all of them are the instructions' own. FPSR's flag for a denormal operand (IDC), which
+//! the host sets only where it flushes them, is set here. Underflow is told from the result before it is rounded, x86's from
+//! the rounded one (Arm ARM, FPRoundBase; SDM vol. 1, 4.9.1.5): the results that may differ are calculated again with an
+//! operand so much larger that nothing underflows. FPCR.FZ, set where the guest flushes operands and results, would flush
+//! both; where the guest wants one of them only, it is done here.
 
 use core::arch::asm;
 
-use crate::emitter::{FBin, FPred, Fty, Round, Rounding, Ty};
+use xlate_abi::state::mxcsr::{DAZ, DE, FTZ, IE, OE, PE, UE, UM, ZE};
+
+use super::{is_denormal, smallest_normal};
+use crate::emitter::{Compare, FBin, FPred, Fty, Round, Rounding, Ty};
+
+// ---- status ----------------------------------------------------------------------------------------------------
+
+/// FPSR's exception flags (Arm ARM, C5.2.10).
+const IOC: u64 = 1 << 0;
+const DZC: u64 = 1 << 1;
+const OFC: u64 = 1 << 2;
+const UFC: u64 = 1 << 3;
+const IXC: u64 = 1 << 4;
+const IDC: u64 = 1 << 7;
+const ALL: u64 = IOC | DZC | OFC | UFC | IXC | IDC;
+
+const PAIRS: [(u32, u64); 6] = [(IE, IOC), (DE, IDC), (ZE, DZC), (OE, OFC), (UE, UFC), (PE, IXC)];
+
+fn status() -> u64 {
+    let fpsr: u64;
+    // SAFETY: FPSR is a user-mode register of the floating-point unit.
+    unsafe { asm!("mrs {}, fpsr", out(reg) fpsr, options(nomem, nostack, preserves_flags)) };
+    fpsr
+}
+
+fn set_status(fpsr: u64) {
+    // SAFETY: as in `status`.
+    unsafe { asm!("msr fpsr, {}", in(reg) fpsr, options(nomem, nostack, preserves_flags)) };
+}
+
+fn set(flags: u64) {
+    let held = status();
+    if held & flags != flags {
+        set_status(held | flags);
+    }
+}
+
+/// Sets exception flags, as MXCSR has them.
+pub fn raise(flags: u32) {
+    set(PAIRS.iter().filter(|(from, _)| flags & from != 0).map(|(_, to)| to).sum());
+}
+
+/// The exception flags raised, as MXCSR has them. Where operands are flushed, the host's flag tells of that, which x86 has
+/// no flag for; a result that the host flushes is inexact to x86 (SDM vol. 1, 10.2.3.3).
+pub fn flags(mxcsr: u32) -> u32 {
+    let fpsr = status();
+    let raised = PAIRS.iter().filter(|(_, from)| fpsr & from != 0).map(|(to, _)| to).sum::<u32>();
+    let raised = if mxcsr & DAZ != 0 { raised & !DE } else { raised };
+    if raised & UE != 0 && flushes_results(mxcsr) { raised | PE } else { raised }
+}
+
+/// The same; they are clear afterwards.
+pub fn take_flags(mxcsr: u32) -> u32 {
+    let raised = flags(mxcsr);
+    set_status(status() & !ALL);
+    raised
+}
+
+/// Whether tiny results become zeros: not where underflow isn't masked.
+fn flushes_results(mxcsr: u32) -> bool {
+    mxcsr & (FTZ | UM) == FTZ | UM
+}
 
 /// One instruction on `s` or `d` registers by format: template, then operands as bits.
 macro_rules! by_format {
@@ -62,22 +130,142 @@ fn with_nan_of(ty: Fty, r: u64, a: u64, b: u64) -> u64 {
     }
 }
 
+// ---- operands --------------------------------------------------------------------------------------------------
+
+fn sign(ty: Fty, v: u64) -> u64 {
+    v & (ty.ty().mask() >> 1) + 1
+}
+
+fn magnitude(ty: Fty, v: u64) -> u64 {
+    v & ty.ty().mask() >> 1
+}
+
+/// An operand as the operation sees it: denormal ones may be zeros.
+fn flushed(mxcsr: u32, ty: Fty, v: u64) -> u64 {
+    if mxcsr & DAZ != 0 && is_denormal(ty, v) { sign(ty, v) } else { v }
+}
+
+/// Raises the flag for denormal operands, which NaNs keep from being looked at (SDM vol. 1, 4.9.2).
+fn note_denormals(ty: Fty, operands: [u64; 2]) {
+    if operands.iter().any(|v| is_denormal(ty, *v)) && !operands.iter().any(|v| is_nan(ty, *v)) {
+        set(IDC);
+    }
+}
+
+// ---- tiny results ----------------------------------------------------------------------------------------------
+
+/// What an operand is multiplied with for its result not to underflow: 2^100.
+const SCALE: u64 = 100;
+
+fn scale(ty: Fty) -> u64 {
+    match ty {
+        Fty::F32 => (127 + SCALE) << 23,
+        Fty::F64 => (1023 + SCALE) << 52,
+    }
+}
+
+/// The smallest normal number's bits, times [`scale`].
+fn scaled_smallest_normal(ty: Fty) -> u64 {
+    smallest_normal(ty) * (1 + SCALE)
+}
+
+/// The result of an operation that is not above the smallest normal number. FPSR was `before` it; `again` gives the result,
+/// and `scaled` what it would be if an operand were [`scale`] times larger.
+fn settle_tiny(mxcsr: u32, ty: Fty, before: u64, again: impl FnOnce() -> u64, scaled: impl FnOnce() -> u64) -> u64 {
+    set_status(0);
+    let r = again();
+    let raised = status() & ALL;
+    let scaled = scaled();
+    let tiny = magnitude(ty, scaled) < scaled_smallest_normal(ty);
+    let (r, raised) = if !tiny {
+        (sign(ty, scaled) | smallest_normal(ty), raised & !UFC)
+    } else if flushes_results(mxcsr) {
+        (sign(ty, r), raised | UFC | IXC)
+    } else if raised & IXC != 0 {
+        (r, raised | UFC)
+    } else {
+        (r, raised & !UFC)
+    };
+    set_status(before | raised);
+    r
+}
+
+/// A tiny sum, which is exact.
+fn settle_sum(mxcsr: u32, ty: Fty, r: u64) -> u64 {
+    if is_denormal(ty, r) && flushes_results(mxcsr) {
+        set(UFC | IXC);
+        return sign(ty, r);
+    }
+    r
+}
+
+// ---- operations ------------------------------------------------------------------------------------------------
+
 /// [`crate::Emitter::fbin`].
-pub fn bin(op: FBin, ty: Fty, a: u64, b: u64) -> u64 {
-    let r = match op {
+pub fn bin(mxcsr: u32, op: FBin, ty: Fty, a: u64, b: u64) -> u64 {
+    let (a, b) = (flushed(mxcsr, ty, a), flushed(mxcsr, ty, b));
+    match op {
+        FBin::Min => return if mask(mxcsr, FPred::Olt, ty, a, b) != 0 { a } else { b },
+        FBin::Max => return if mask(mxcsr, FPred::Olt, ty, b, a) != 0 { a } else { b },
+        _ => {}
+    }
+    let before = status();
+    let r = calculate(op, ty, a, b);
+    if is_nan(ty, r) {
+        return with_nan_of(ty, r, a, b);
+    }
+    // A division by zero comes before a denormal operand.
+    if op != FBin::Div || magnitude(ty, b) != 0 {
+        note_denormals(ty, [a, b]);
+    }
+    if magnitude(ty, r) > smallest_normal(ty) || is_exact_zero(op, ty, a, b) {
+        return r;
+    }
+    if matches!(op, FBin::Add | FBin::Sub) {
+        return settle_sum(mxcsr, ty, r);
+    }
+    let before = before | status() & IDC;
+    settle_tiny(mxcsr, ty, before, || calculate(op, ty, a, b), || scaled(op, ty, a, b))
+}
+
+fn calculate(op: FBin, ty: Fty, a: u64, b: u64) -> u64 {
+    match op {
         FBin::Add => by_format!(ty, "fadd", a, b),
         FBin::Sub => by_format!(ty, "fsub", a, b),
         FBin::Mul => by_format!(ty, "fmul", a, b),
         FBin::Div => by_format!(ty, "fdiv", a, b),
-        FBin::Min => return if cmp(FPred::Olt, ty, a, b) { a } else { b },
-        FBin::Max => return if cmp(FPred::Olt, ty, b, a) { a } else { b },
-    };
-    with_nan_of(ty, r, a, b)
+        FBin::Min | FBin::Max => unreachable!("they don't calculate"),
+    }
+}
+
+/// Whether a product or quotient is zero because an operand is zero or infinite.
+fn is_exact_zero(op: FBin, ty: Fty, a: u64, b: u64) -> bool {
+    let (a, b) = (magnitude(ty, a), magnitude(ty, b));
+    match op {
+        FBin::Mul => a == 0 || b == 0,
+        FBin::Div => a == 0 || b == specials(ty).0,
+        _ => false,
+    }
+}
+
+/// A tiny product or quotient times [`scale`]. The smaller factor is scaled, for it can't overflow.
+fn scaled(op: FBin, ty: Fty, a: u64, b: u64) -> u64 {
+    let up = |v| calculate(FBin::Mul, ty, v, scale(ty));
+    if op == FBin::Mul && magnitude(ty, b) < magnitude(ty, a) {
+        return calculate(op, ty, a, up(b));
+    }
+    calculate(op, ty, up(a), b)
 }
 
 /// [`crate::Emitter::fsqrt`].
-pub fn sqrt(ty: Fty, a: u64) -> u64 {
-    with_nan_of(ty, by_format!(ty, "fsqrt", a), a, a)
+pub fn sqrt(mxcsr: u32, ty: Fty, a: u64) -> u64 {
+    let a = flushed(mxcsr, ty, a);
+    let r = by_format!(ty, "fsqrt", a);
+    if is_nan(ty, r) {
+        return with_nan_of(ty, r, a, a);
+    }
+    note_denormals(ty, [a, a]);
+    r
 }
 
 /// N, Z and V as a comparison leaves them: less, equal, unordered.
@@ -100,8 +288,25 @@ macro_rules! compare_flags {
     }};
 }
 
-fn holds(pred: FPred, [less, equal, unordered]: [bool; 3]) -> bool {
-    match pred {
+/// Less, equal, unordered.
+fn order(mxcsr: u32, signals: bool, ty: Fty, a: u64, b: u64) -> [bool; 3] {
+    let (a, b) = (flushed(mxcsr, ty, a), flushed(mxcsr, ty, b));
+    note_denormals(ty, [a, b]);
+    if signals { compare_flags!("fcmpe", ty, a, b) } else { compare_flags!("fcmp", ty, a, b) }
+}
+
+/// [`crate::Emitter::fcompare`].
+pub fn compare(mxcsr: u32, signals: bool, ty: Fty, a: u64, b: u64) -> Compare<bool> {
+    let [less, equal, unordered] = order(mxcsr, signals, ty, a, b);
+    let (carry, zero) = (less || unordered, equal || unordered);
+    Compare { carry, zero, unordered, above: !carry && !zero }
+}
+
+/// [`crate::Emitter::fmask`].
+pub fn mask(mxcsr: u32, pred: FPred, ty: Fty, a: u64, b: u64) -> u64 {
+    let signals = matches!(pred, FPred::Olt | FPred::Ole | FPred::Uge | FPred::Ugt);
+    let [less, equal, unordered] = order(mxcsr, signals, ty, a, b);
+    let holds = match pred {
         FPred::Oeq => equal,
         FPred::Olt => less,
         FPred::Ole => less || equal,
@@ -110,53 +315,63 @@ fn holds(pred: FPred, [less, equal, unordered]: [bool; 3]) -> bool {
         FPred::Ugt => !(less || equal),
         FPred::Uno => unordered,
         FPred::Ord => !unordered,
-    }
+    };
+    if holds { ty.ty().mask() } else { 0 }
 }
 
-/// [`crate::Emitter::fcmp`].
-pub fn cmp(pred: FPred, ty: Fty, a: u64, b: u64) -> bool {
-    match pred {
-        FPred::Olt | FPred::Ole | FPred::Uge | FPred::Ugt => holds(pred, compare_flags!("fcmpe", ty, a, b)),
-        _ => cmp_quiet(pred, ty, a, b),
-    }
-}
+// ---- conversions -----------------------------------------------------------------------------------------------
 
-/// [`crate::Emitter::fcmp_quiet`].
-pub fn cmp_quiet(pred: FPred, ty: Fty, a: u64, b: u64) -> bool {
-    holds(pred, compare_flags!("fcmp", ty, a, b))
-}
-
-/// FCVTZS to 64 bits: saturating, zero for NaNs.
-fn truncate(from: Fty, v: u64) -> i64 {
-    let r: i64;
-    let v = f64::from_bits(v);
-    // SAFETY: a conversion between registers.
-    unsafe {
-        match from {
-            Fty::F32 => asm!("fcvtzs {r:x}, {v:s}", r = lateout(reg) r, v = in(vreg) v,
-                options(nomem, nostack, preserves_flags)),
-            Fty::F64 => asm!("fcvtzs {r:x}, {v:d}", r = lateout(reg) r, v = in(vreg) v,
-                options(nomem, nostack, preserves_flags)),
+/// `$instruction` from a float to a general-purpose register: saturating, zero for NaNs.
+macro_rules! truncate {
+    ($form:literal, $from:expr, $v:expr) => {{
+        let r: u64;
+        let v = f64::from_bits($v);
+        // SAFETY: a conversion between registers.
+        unsafe {
+            match $from {
+                Fty::F32 => asm!(concat!("fcvtzs {r:", $form, "}, {v:s}"), r = lateout(reg) r, v = in(vreg) v,
+                    options(nomem, nostack, preserves_flags)),
+                Fty::F64 => asm!(concat!("fcvtzs {r:", $form, "}, {v:d}"), r = lateout(reg) r, v = in(vreg) v,
+                    options(nomem, nostack, preserves_flags)),
+            }
         }
+        r
+    }};
+}
+
+/// [`crate::Emitter::float_to_int`]. What is too small saturates to the integer indefinite.
+pub fn to_int(mxcsr: u32, mode: Round, from: Fty, to: Ty, v: u64) -> u64 {
+    let v = flushed(mxcsr, from, v);
+    let integral = match mode {
+        Round::Current => by_format!(from, "frinti", v),
+        Round::Truncate => v,
+    };
+    let r = match to {
+        Ty::I64 => truncate!("x", from, integral),
+        _ => truncate!("w", from, integral) & 0xffff_ffff,
+    };
+    if !is_below(from, integral, to.bits() - 1) {
+        return 1 << (to.bits() - 1);
+    }
+    let too_small =
+        magnitude(from, integral) != magnitude(from, power_of_two(from, to.bits() - 1)) && r == 1 << (to.bits() - 1);
+    if integral != v && !too_small {
+        set(IXC);
     }
     r
 }
 
-/// [`crate::Emitter::float_to_int`].
-pub fn to_int(mode: Round, from: Fty, to: Ty, v: u64) -> u64 {
-    // FRINTX raises inexact as the conversion would have.
-    let integral = match mode {
-        Round::Current => by_format!(from, "frintx", v),
-        Round::Truncate => v,
-    };
-    let r = truncate(from, integral);
-    let limit = 1i64 << (to.bits() - 1).min(62);
-    let fits = match to {
-        // No float but 2^63 and above saturates to this.
-        Ty::I64 => r != i64::MAX,
-        _ => (-limit..limit).contains(&r),
-    };
-    if fits && !is_nan(from, v) { r as u64 & to.mask() } else { 1 << (to.bits() - 1) }
+/// The bits of 2^n.
+fn power_of_two(ty: Fty, n: u32) -> u64 {
+    match ty {
+        Fty::F32 => u64::from(127 + n) << 23,
+        Fty::F64 => u64::from(1023 + n) << 52,
+    }
+}
+
+/// Whether these bits are a number below 2^n; no NaN is.
+fn is_below(ty: Fty, v: u64, n: u32) -> bool {
+    !is_nan(ty, v) && (sign(ty, v) != 0 || v < power_of_two(ty, n))
 }
 
 /// [`crate::Emitter::int_to_float`].
@@ -176,7 +391,20 @@ pub fn from_int(from: Ty, to: Fty, v: u64) -> u64 {
 }
 
 /// [`crate::Emitter::float_to_float`]. With FPCR.DN clear, FCVT treats NaNs as x86 does.
-pub fn convert(from: Fty, to: Fty, v: u64) -> u64 {
+pub fn convert(mxcsr: u32, from: Fty, to: Fty, v: u64) -> u64 {
+    let v = flushed(mxcsr, from, v);
+    note_denormals(from, [v, v]);
+    let before = status();
+    let r = resize(from, to, v);
+    let exact = (from, to) != (Fty::F64, Fty::F32) || magnitude(from, v) == 0;
+    if exact || is_nan(to, r) || magnitude(to, r) > smallest_normal(to) {
+        return r;
+    }
+    let scaled = || resize(from, to, calculate(FBin::Mul, from, v, scale(from)));
+    settle_tiny(mxcsr, to, before, || resize(from, to, v), scaled)
+}
+
+fn resize(from: Fty, to: Fty, v: u64) -> u64 {
     let r: f64;
     let v = f64::from_bits(v);
     // SAFETY: a conversion between registers.
@@ -192,10 +420,13 @@ pub fn convert(from: Fty, to: Fty, v: u64) -> u64 {
     r.to_bits() & to.ty().mask()
 }
 
-/// [`crate::Emitter::fround`]. Only one of these instructions can raise the inexact flag.
-pub fn round(mode: Rounding, inexact: bool, ty: Fty, v: u64) -> u64 {
+/// [`crate::Emitter::fround`]. Only FRINTX can raise the inexact flag, and it does so in every mode.
+pub fn round(mxcsr: u32, mode: Rounding, inexact: bool, ty: Fty, v: u64) -> u64 {
+    let v = flushed(mxcsr, ty, v);
+    if inexact {
+        let _ = by_format!(ty, "frintx", v);
+    }
     let r = match mode {
-        Rounding::Current if inexact => by_format!(ty, "frintx", v),
         Rounding::Nearest => by_format!(ty, "frintn", v),
         Rounding::Down => by_format!(ty, "frintm", v),
         Rounding::Up => by_format!(ty, "frintp", v),

@@ -2,7 +2,9 @@
 
 use core::arch::asm;
 
-use crate::emitter::{FBin, FPred, Fty, Round, Rounding, Ty};
+use xlate_abi::state::mxcsr::FLAGS;
+
+use crate::emitter::{Compare, FBin, FPred, Fty, Round, Rounding, Ty};
 
 /// `$instruction r, b` on the low elements, r having been a.
 macro_rules! two_operands {
@@ -28,7 +30,7 @@ macro_rules! by_format {
 }
 
 /// [`crate::Emitter::fbin`].
-pub fn bin(op: FBin, ty: Fty, a: u64, b: u64) -> u64 {
+pub fn bin(_mxcsr: u32, op: FBin, ty: Fty, a: u64, b: u64) -> u64 {
     match op {
         FBin::Add => by_format!(ty, "addss", "addsd", a, b),
         FBin::Sub => by_format!(ty, "subss", "subsd", a, b),
@@ -40,13 +42,13 @@ pub fn bin(op: FBin, ty: Fty, a: u64, b: u64) -> u64 {
 }
 
 /// [`crate::Emitter::fsqrt`].
-pub fn sqrt(ty: Fty, a: u64) -> u64 {
+pub fn sqrt(_mxcsr: u32, ty: Fty, a: u64) -> u64 {
     by_format!(ty, "sqrtss", "sqrtsd", a, a)
 }
 
-/// [`crate::Emitter::fcmp`].
-pub fn cmp(pred: FPred, ty: Fty, a: u64, b: u64) -> bool {
-    let mask = match pred {
+/// [`crate::Emitter::fmask`].
+pub fn mask(_mxcsr: u32, pred: FPred, ty: Fty, a: u64, b: u64) -> u64 {
+    match pred {
         FPred::Oeq => by_format!(ty, "cmpeqss", "cmpeqsd", a, b),
         FPred::Olt => by_format!(ty, "cmpltss", "cmpltsd", a, b),
         FPred::Ole => by_format!(ty, "cmpless", "cmplesd", a, b),
@@ -55,42 +57,32 @@ pub fn cmp(pred: FPred, ty: Fty, a: u64, b: u64) -> bool {
         FPred::Ugt => by_format!(ty, "cmpnless", "cmpnlesd", a, b),
         FPred::Uno => by_format!(ty, "cmpunordss", "cmpunordsd", a, b),
         FPred::Ord => by_format!(ty, "cmpordss", "cmpordsd", a, b),
-    };
-    mask != 0
+    }
 }
 
-/// CF and ZF as `$instruction` leaves them.
+/// CF, ZF and PF as `$instruction` leaves them.
 macro_rules! compare_flags {
     ($instruction:literal, $a:expr, $b:expr) => {{
-        let (below, equal): (u8, u8);
+        let (carry, zero, parity): (u8, u8, u8);
         // SAFETY: a comparison of registers.
         unsafe {
-            asm!(concat!($instruction, " {a}, {b}"), "setb {below}", "sete {equal}",
-                a = in(xmm_reg) f64::from_bits($a), b = in(xmm_reg) f64::from_bits($b),
-                below = out(reg_byte) below, equal = out(reg_byte) equal, options(nomem, nostack));
+            asm!(concat!($instruction, " {a}, {b}"), "setb {carry}", "sete {zero}", "setp {parity}",
+                a = in(xmm_reg) f64::from_bits($a), b = in(xmm_reg) f64::from_bits($b), carry = out(reg_byte) carry,
+                zero = out(reg_byte) zero, parity = out(reg_byte) parity, options(nomem, nostack));
         }
-        (below != 0, equal != 0)
+        [carry, zero, parity].map(|flag| flag != 0)
     }};
 }
 
-/// [`crate::Emitter::fcmp_quiet`].
-pub fn cmp_quiet(pred: FPred, ty: Fty, a: u64, b: u64) -> bool {
-    // Both are set where the operands are unordered (SDM vol. 2, UCOMISS).
-    let (below, equal) = match ty {
-        Fty::F32 => compare_flags!("ucomiss", a, b),
-        Fty::F64 => compare_flags!("ucomisd", a, b),
+/// [`crate::Emitter::fcompare`].
+pub fn compare(_mxcsr: u32, signals: bool, ty: Fty, a: u64, b: u64) -> Compare<bool> {
+    let [carry, zero, unordered] = match (signals, ty) {
+        (true, Fty::F32) => compare_flags!("comiss", a, b),
+        (true, Fty::F64) => compare_flags!("comisd", a, b),
+        (false, Fty::F32) => compare_flags!("ucomiss", a, b),
+        (false, Fty::F64) => compare_flags!("ucomisd", a, b),
     };
-    let unordered = below && equal;
-    match pred {
-        FPred::Oeq => equal && !unordered,
-        FPred::Olt => below && !unordered,
-        FPred::Ole => (below || equal) && !unordered,
-        FPred::Une => !equal || unordered,
-        FPred::Uge => !below || unordered,
-        FPred::Ugt => !(below || equal) || unordered,
-        FPred::Uno => unordered,
-        FPred::Ord => !unordered,
-    }
+    Compare { carry, zero, unordered, above: !carry && !zero }
 }
 
 /// `$instruction` from a float to a general-purpose register in the given template modifier's width.
@@ -107,7 +99,7 @@ macro_rules! float_to_register {
 }
 
 /// [`crate::Emitter::float_to_int`].
-pub fn to_int(round: Round, from: Fty, to: Ty, v: u64) -> u64 {
+pub fn to_int(_mxcsr: u32, round: Round, from: Fty, to: Ty, v: u64) -> u64 {
     match (round, from, to) {
         (Round::Current, Fty::F32, Ty::I64) => float_to_register!("cvtss2si", ":r", v),
         (Round::Current, Fty::F64, Ty::I64) => float_to_register!("cvtsd2si", ":r", v),
@@ -144,7 +136,7 @@ pub fn from_int(from: Ty, to: Fty, v: u64) -> u64 {
 }
 
 /// [`crate::Emitter::float_to_float`].
-pub fn convert(from: Fty, to: Fty, v: u64) -> u64 {
+pub fn convert(_mxcsr: u32, from: Fty, to: Fty, v: u64) -> u64 {
     match (from, to) {
         (Fty::F32, Fty::F64) => two_operands!("cvtss2sd", 0, v),
         (Fty::F64, Fty::F32) => two_operands!("cvtsd2ss", 0, v),
@@ -168,7 +160,7 @@ fn integral<const IMMEDIATE: u8>(ty: Fty, v: u64) -> u64 {
 }
 
 /// [`crate::Emitter::fround`]. The immediate's bit 3 keeps it from raising the inexact flag.
-pub fn round(mode: Rounding, inexact: bool, ty: Fty, v: u64) -> u64 {
+pub fn round(_mxcsr: u32, mode: Rounding, inexact: bool, ty: Fty, v: u64) -> u64 {
     match (mode, inexact) {
         (Rounding::Nearest, true) => integral::<0>(ty, v),
         (Rounding::Down, true) => integral::<1>(ty, v),
@@ -181,4 +173,33 @@ pub fn round(mode: Rounding, inexact: bool, ty: Fty, v: u64) -> u64 {
         (Rounding::Zero, false) => integral::<11>(ty, v),
         (Rounding::Current, false) => integral::<12>(ty, v),
     }
+}
+
+fn status() -> u32 {
+    let mut mxcsr = 0u32;
+    // SAFETY: writes four bytes.
+    unsafe { asm!("stmxcsr [{}]", in(reg) &mut mxcsr, options(nostack, preserves_flags)) };
+    mxcsr
+}
+
+fn set_status(mxcsr: u32) {
+    // SAFETY: reads four bytes, of which none is reserved: they come from the register.
+    unsafe { asm!("ldmxcsr [{}]", in(reg) &mxcsr, options(nostack, readonly, preserves_flags)) };
+}
+
+/// Sets exception flags, as MXCSR has them.
+pub fn raise(flags: u32) {
+    let held = status();
+    if held & flags != flags {
+        set_status(held | flags);
+    }
+}
+
+/// The exception flags raised, as MXCSR has them; they are clear afterwards.
+pub fn take_flags(_mxcsr: u32) -> u32 {
+    let held = status();
+    if held & FLAGS != 0 {
+        set_status(held & !FLAGS);
+    }
+    held & FLAGS
 }
