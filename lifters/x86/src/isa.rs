@@ -40,9 +40,9 @@ fn chapters<E: Emitter>() -> [Chapter<E>; CHAPTERS] {
     ]
 }
 
-/// The places of two chapters in the table.
-const SSE: u8 = 10;
-const X87: u8 = 11;
+/// The places of two chapters in the table: its last ones.
+const X87: u8 = CHAPTERS as u8 - 1;
+const SSE: u8 = X87 - 1;
 
 /// A code that no chapter has.
 const NOT_IMPLEMENTED: u8 = u8::MAX;

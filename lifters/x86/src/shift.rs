@@ -142,8 +142,13 @@ pub fn shift<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, op: Bin) {
         }
     };
     match (&count, op) {
-        // As the sum of two equal operands: AF is undefined.
-        (Count::Known(1), Bin::Shl) => return l.set_flags(FlagOp::Add, ty, [a, a, r], None, STATUS),
+        // The last step is the sum of two equal operands: AF is undefined. OF is that sum's behind any count; the manual
+        // leaves it open for others than one, and processors have it so.
+        (Count::Known(n), Bin::Shl) => {
+            let half = l.bin_imm(Bin::Shl, work, wide, n - 1);
+            let half = l.zcast(work, ty, half);
+            return l.set_flags(FlagOp::Add, ty, [half, half, r], None, STATUS);
+        }
         (Count::Known(1), Bin::Lshr) | (Count::Unknown(..), _) => {}
         // OF is undefined behind other counts than one, and SAR clears it then.
         (Count::Known(_), _) => return l.set_flags_but_carry(FlagOp::Logic, ty, [r, r, r], carry),
