@@ -199,7 +199,9 @@ extern "C" fn do_fxrstor(state: &mut CpuState, addr: u64, rex_w: u64) -> u64 {
     state.x87.set_control(u16_at(&m, 0));
     state.x87.ftw = m[4];
     state.x87.fop = u16_at(&m, 6) & X87State::OPCODE;
-    state.x87.fip = u64_at(&m, fx::FIP, n);
+    // It is an address: processors extend the sign of the longest ones that there are (57 bits). FDP they take as it is.
+    const UNUSED: u32 = 64 - 57;
+    state.x87.fip = ((u64_at(&m, fx::FIP, n) as i64) << UNUSED >> UNUSED) as u64;
     state.x87.fdp = u64_at(&m, fx::FDP, n);
     for st in 0..8 {
         let reg = &mut state.x87.reg[physical(state, st)];

@@ -31,7 +31,7 @@ pub enum Kind {
 }
 
 /// What of the state has to be right when an access faults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AtFaults {
     /// That it faulted, at that page.
     Kind,
