@@ -286,10 +286,10 @@ fn load(config: Config, start: Start) -> Result<Guest, LoadError> {
     tracing::debug!(path = %file_name, entry = format_args!("{:#x}", loaded.entry), "loaded");
     let mut engine = Engine::new(&config);
     engine.use_cache(&config, Path::new(&file_name));
+    let exe = Executable::running(&program.file).map_err(|e| LoadError::File(file_name, e.into()))?;
     if let Some((soft, hard)) = config.descriptors {
         descriptors::give_limit_back(soft, hard);
     }
-    let exe = Executable::running(&program.file).map_err(|e| LoadError::File(file_name, e.into()))?;
     let program = Program { exe, args, env, auxv: stack.auxv };
     let pids = config.guest_pid.map_or_else(Pids::own, Pids::resumed);
     let mut kernel = Kernel::new(pids, program);
