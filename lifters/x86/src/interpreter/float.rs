@@ -87,7 +87,7 @@ fn half(ty: Fty) -> u64 {
 
 /// A number's digits as an integer.
 fn significand(ty: Fty, v: u64) -> u64 {
-    let fraction = v & smallest_normal(ty) - 1;
+    let fraction = v & (smallest_normal(ty) - 1);
     if is_denormal(ty, v) { fraction } else { fraction | smallest_normal(ty) }
 }
 
@@ -99,7 +99,7 @@ fn normalised(ty: Fty, v: u64) -> u64 {
         Fty::F32 => u64::from(1f32.to_bits()),
         Fty::F64 => 1f64.to_bits(),
     };
-    digits & smallest_normal(ty) - 1 | one
+    digits & (smallest_normal(ty) - 1) | one
 }
 
 // ---- formats ---------------------------------------------------------------------------------------------------

@@ -786,13 +786,11 @@ impl Emitter for Baseline<'_> {
 
     fn cond_not(&mut self, c: Value) -> Value {
         // An inverted comparison still fuses with the branch behind it.
-        if let ValueDef::Result(inst, 0) = self.b.func.dfg.value_def(c) {
-            match self.b.func.dfg.insts[inst] {
-                InstructionData::IntCompare { opcode: Opcode::Icmp, args: [x, y], cond } => {
-                    return self.b.ins().icmp(cond.complement(), x, y);
-                }
-                _ => {}
-            }
+        if let ValueDef::Result(inst, 0) = self.b.func.dfg.value_def(c)
+            && let InstructionData::IntCompare { opcode: Opcode::Icmp, args: [x, y], cond } =
+                self.b.func.dfg.insts[inst]
+        {
+            return self.b.ins().icmp(cond.complement(), x, y);
         }
         let one = self.b.ins().iconst(types::I8, 1);
         self.b.ins().bxor(c, one)
