@@ -39,7 +39,6 @@ guests! {
     features files [];
     features floats [];
     features exceptions [];
-    features processes [];
     features selfmod [];
     features remapping ["doubled"];
     features patching ["1", "150"];
@@ -97,6 +96,7 @@ macro_rules! programs_that_start_others {
 }
 
 programs_that_start_others! {
+    processes [];
     stacks [];
     spaces ["all"];
     numbers [];
