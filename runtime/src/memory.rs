@@ -37,6 +37,12 @@ pub const MMAP_TOP: u64 = STACK_TOP - STACK_ROOM;
 const STACK_ROOM_MAX: u64 = 1 << 40;
 /// Where position-independent executables go (Linux's ELF_ET_DYN_BASE without randomisation).
 pub const PIE_BASE: u64 = 0x5555_5555_4000;
+/// How often room for a mapping is looked for, each time with what was found to be in the way.
+const ATTEMPTS: usize = 16;
+/// How closely hidden mappings are looked at.
+const HIDDEN_GRAIN: u64 = 1 << 20;
+/// What a hidden mapping is called in messages.
+const HIDDEN: &str = "emulator";
 /// x86-64's page size; the host's must not be larger.
 pub const GUEST_PAGE: u64 = 4096;
 
@@ -100,6 +106,8 @@ pub struct Memory {
     regions: BTreeMap<u64, Region>,
     /// What lies in the guest's area without being the guest's, as last seen (never mapped over).
     foreign: BTreeMap<u64, (u64, String)>,
+    /// The same where /proc/self/maps doesn't say so: an emulator shows what it runs, and hides what it needs itself.
+    hidden: BTreeMap<u64, u64>,
     brk_start: u64,
     brk: u64,
     /// Starts of the regions that grow.
@@ -152,6 +160,7 @@ impl Memory {
             page: host_page_size(),
             regions: BTreeMap::new(),
             foreign: BTreeMap::new(),
+            hidden: BTreeMap::new(),
             brk_start: 0,
             brk: 0,
             growing: BTreeSet::new(),
@@ -243,8 +252,14 @@ impl Memory {
     /// Whether no byte of the range belongs to the guest.
     fn is_free(&self, start: u64, end: u64) -> bool {
         let guest = self.overlapping(start, end).next().is_none();
-        let foreign = self.foreign.range(..end).next_back().is_none_or(|(_, (foreign_end, _))| *foreign_end <= start);
-        guest && foreign
+        guest && self.foreign_in(start, end).is_none()
+    }
+
+    /// The highest mapping in the range, as far as is known, that isn't the guest's.
+    fn foreign_in(&self, start: u64, end: u64) -> Option<(Range<u64>, &str)> {
+        let listed = self.foreign.range(..end).next_back().map(|(at, (end, name))| (*at..*end, name.as_str()));
+        let hidden = self.hidden.range(..end).next_back().map(|(at, end)| (*at..*end, HIDDEN));
+        listed.into_iter().chain(hidden).find(|(range, _)| range.end > start)
     }
 
     fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = &Region> {
@@ -549,8 +564,9 @@ impl Memory {
         {
             return Ok(hint);
         }
-        // A second look with the foreign mappings known; they are few and rarely change.
-        for attempt in 0..3 {
+        // Another look with the foreign mappings known; they are few and rarely change.
+        let mut conflict = None;
+        for _ in 0..ATTEMPTS {
             // MAP_32BIT goes bottom-up (arch/x86/kernel/sys_x86_64.c).
             let gap = if low {
                 self.gap_above(0x4000_0000, 0x8000_0000, len)
@@ -562,11 +578,10 @@ impl Memory {
             };
             match self.claim(start, len) {
                 Ok(()) => return Ok(start),
-                Err(error) if attempt == 2 => return Err(error),
-                Err(_) => self.look_for_foreign(),
+                Err(error) => conflict = Some(error),
             }
         }
-        Err(system(hint, len, Errno(libc::ENOMEM)))
+        Err(conflict.unwrap_or_else(|| system(hint, len, Errno(libc::ENOMEM))))
     }
 
     /// The highest free range of `len` bytes in `bottom..top`.
@@ -599,7 +614,7 @@ impl Memory {
     /// A range that isn't free, overlaps `start..end` and begins lowest. Below what grows there is its room to do so.
     fn blocker(&self, start: u64, end: u64) -> Option<Range<u64>> {
         let guest = self.regions.range(..end).next_back().map(|(_, r)| r.start..r.end);
-        let foreign = self.foreign.range(..end).next_back().map(|(start, (end, _))| *start..*end);
+        let foreign = self.foreign_in(start, end).map(|(range, _)| range);
         let rooms = self.growing.iter().filter_map(|at| self.regions.get(at)).map(|r| self.room_below(r)..r.end);
         let all = guest.into_iter().chain(foreign).chain(own_area()).chain(rooms);
         all.filter(|r| r.start < end && start < r.end).min_by_key(|r| r.start)
@@ -623,6 +638,9 @@ impl Memory {
                 }
                 return Err(if errno.0 == libc::EEXIST {
                     self.look_for_foreign();
+                    if self.foreign_in(gap.start, gap.end).is_none() {
+                        self.look_for_hidden(gap.start, gap.end);
+                    }
                     self.conflict(start, end).into()
                 } else {
                     system(start, len, errno)
@@ -659,16 +677,8 @@ impl Memory {
 
     /// Names what isn't the guest's in the range.
     fn conflict(&self, start: u64, end: u64) -> Conflict {
-        let found = self.foreign.range(..end).next_back().filter(|(_, (foreign_end, _))| *foreign_end > start);
-        match found {
-            Some((own_start, (own_end, name))) => {
-                Conflict { start, end, own: name.clone(), own_start: *own_start, own_end: *own_end }
-            }
-            None => {
-                let own = own_area().unwrap_or_default();
-                Conflict { start, end, own: "area".to_owned(), own_start: own.start, own_end: own.end }
-            }
-        }
+        let (own, name) = self.foreign_in(start, end).unwrap_or_else(|| (own_area().unwrap_or_default(), "area"));
+        Conflict { start, end, own: name.to_owned(), own_start: own.start, own_end: own.end }
     }
 
     /// Takes down what the host has mapped without it being the guest's.
@@ -681,6 +691,19 @@ impl Memory {
             for gap in self.gaps(range.start, range.end.min(GUEST_END)) {
                 self.foreign.insert(gap.start, (gap.end, name.clone()));
             }
+        }
+    }
+
+    /// Takes down what can't be had in a range that nothing is listed in, as a whole where it is small.
+    fn look_for_hidden(&mut self, start: u64, end: u64) {
+        if reserve(start, end).is_ok() {
+            unmap(start, end).ok();
+        } else if end - start <= HIDDEN_GRAIN {
+            self.hidden.insert(start, end);
+        } else {
+            let middle = self.page_down(start + (end - start) / 2);
+            self.look_for_hidden(start, middle);
+            self.look_for_hidden(middle, end);
         }
     }
 

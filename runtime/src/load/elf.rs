@@ -208,13 +208,17 @@ fn page_up(value: u64) -> Option<u64> {
 /// of position-independent executables, so that nobody takes the one for the other.
 const HEAP_OF_LOADERS: u64 = PIE_BASE + GUEST_PAGE;
 
+/// The places of position-independent programs, from [`PIE_BASE`] up, and the steps between them.
+const PIE_PLACES: u64 = 8;
+const PIE_STEP: u64 = 64 << 30;
+
 /// Loads a program and the dynamic loader it names.
 pub fn load(memory: &mut Memory, file: &File, file_name: &str) -> Result<Loaded, LoadError> {
     let elf = Elf::parse(file, file_name)?;
     let (start, end) = span(&elf, file_name)?;
     let bias = match (elf.relocatable, &elf.interpreter) {
         (false, _) => 0,
-        (true, Some(_)) => (PIE_BASE & !(elf.alignment() - 1)).wrapping_sub(start),
+        (true, Some(_)) => place_of_pie(memory, end - start, elf.alignment()).wrapping_sub(start),
         // A dynamic loader that is run by itself would be in the way of what it loads; a static program looks the same.
         (true, None) => room_for(memory, &elf, start..end, file_name)?,
     };
@@ -259,18 +263,31 @@ fn room_for(memory: &mut Memory, elf: &Elf, span: Range<u64>, file_name: &str) -
     Ok(room.map_err(|e| LoadError::Map(file_name.to_owned(), e))?.wrapping_sub(span.start))
 }
 
-/// Finds room by mapping and unmapping it: there is one thread.
 fn find_room(memory: &mut Memory, len: u64, alignment: u64) -> Result<u64, MapError> {
-    let len = len + alignment - GUEST_PAGE;
+    Ok(try_room(memory, 0, len + alignment - GUEST_PAGE)?.next_multiple_of(alignment))
+}
+
+/// Where a position-independent program goes: to the usual place, or some way above it where an emulator lies there. If
+/// no place is free, mapping it says what is in the way.
+fn place_of_pie(memory: &mut Memory, len: u64, alignment: u64) -> u64 {
+    let usual = PIE_BASE & !(alignment - 1);
+    let step = PIE_STEP.max(alignment);
+    let mut places = (0..PIE_PLACES).map(|n| usual + n * step);
+    places.find(|&at| try_room(memory, at, len).is_ok()).unwrap_or(usual)
+}
+
+/// Tells whether there is room, here or, for 0, anywhere, by mapping and unmapping it: there is one thread.
+fn try_room(memory: &mut Memory, addr: u64, len: u64) -> Result<u64, MapError> {
     let at = memory.mmap(&MapRequest {
+        addr,
         len,
         prot: libc::PROT_NONE,
-        flags: libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+        flags: libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | if addr == 0 { 0 } else { libc::MAP_FIXED_NOREPLACE },
         fd: -1,
         ..MapRequest::default()
     })?;
     memory.munmap(at, len).map_err(|errno| MapError::System { start: at, end: at + len, errno })?;
-    Ok(at.next_multiple_of(alignment))
+    Ok(at)
 }
 
 /// Maps the vdso where there is room; returns its address.

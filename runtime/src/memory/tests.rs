@@ -302,3 +302,18 @@ fn file_mappings_know_their_file() {
     assert_eq!(*offset, PAGE);
     assert_eq!(path.as_ref(), std::env::current_exe().unwrap().as_path());
 }
+
+#[test]
+fn what_the_host_does_not_list_is_found_and_passed_over() {
+    let mut memory = new();
+    let (start, len, hidden) = (area(40), 64 << 20, area(40) + (40 << 20));
+    reserve(hidden, hidden + PAGE).unwrap();
+    memory.look_for_hidden(start, start + len);
+    let (found, name) = memory.foreign_in(start, start + len).unwrap();
+    assert!(found.contains(&hidden) && found.end - found.start <= HIDDEN_GRAIN, "{found:x?}");
+    assert_eq!(name, HIDDEN);
+    assert_eq!(memory.hidden.len(), 1);
+    assert_eq!(memory.gap_below(start + len, start, 30 << 20), Some(found.start - (30 << 20)));
+    // What was only looked at is free again.
+    assert_eq!(memory.mmap(&anonymous(start, PAGE, RW, libc::MAP_FIXED_NOREPLACE)).unwrap(), start);
+}
