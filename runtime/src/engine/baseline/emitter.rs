@@ -467,7 +467,7 @@ impl<'f> Baseline<'f> {
     }
 
     /// Two ways to one value; `cold` is unlikely. Neither touches guest registers.
-    fn either(
+    pub(super) fn either(
         &mut self,
         ty: Type,
         cold: Value,
