@@ -63,6 +63,18 @@ fn is_beyond(e: &mut Baseline, ty: Fty, v: Value, (least, most): Exponents, sign
     e.b.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, above, width)
 }
 
+/// Whether a number is neither zero nor has one of these exponents.
+fn is_beyond_nor_zero(e: &mut Baseline, ty: Fty, v: Value, within: Exponents) -> Value {
+    let beyond = is_beyond(e, ty, v, within, false);
+    let int = int_type(ty.ty());
+    let bits = e.int(ty.ty(), v);
+    let [one, zero] = [1, 0].map(|n| e.b.ins().iconst(int, n));
+    // Without its sign. A comparison of numbers may take a denormal number for zero.
+    let bits = e.b.ins().ishl(bits, one);
+    let nonzero = e.b.ins().icmp(IntCC::NotEqual, bits, zero);
+    e.b.ins().band(beyond, nonzero)
+}
+
 /// A constant's bits as Cranelift wants them: sign-extended.
 fn as_signed(ty: Fty, bits: u64) -> i64 {
     match ty {
@@ -110,7 +122,11 @@ pub(super) fn bin(e: &mut Baseline, op: FBin, ty: Fty, a: Value, b: Value) -> Va
     if matches!(op, FBin::Min | FBin::Max) {
         return slow(e);
     }
-    let [x, y] = [a, b].map(|v| is_beyond(e, ty, v, moderate(ty), false));
+    // Zero over zero is a NaN.
+    let [x, y] = match op {
+        FBin::Div => [a, b].map(|v| is_beyond(e, ty, v, moderate(ty), false)),
+        _ => [a, b].map(|v| is_beyond_nor_zero(e, ty, v, moderate(ty))),
+    };
     let beyond = e.b.ins().bor(x, y);
     own_unless(e, beyond, ty.ty(), slow, |e| {
         let (a, b) = (e.float(ty, a), e.float(ty, b));
@@ -135,7 +151,7 @@ pub(super) fn compare(e: &mut Baseline, signals: bool, ty: Fty, a: Value, b: Val
     let bits = if e.host.x86 {
         slow(e)
     } else {
-        let [x, y] = [a, b].map(|v| is_neither_normal_nor_zero(e, ty, v));
+        let [x, y] = [a, b].map(|v| is_beyond_nor_zero(e, ty, v, exponents(ty).0));
         let beyond = e.b.ins().bor(x, y);
         e.either(types::I8, beyond, slow, |e| ordered(e, ty, a, b))
     };
@@ -144,18 +160,6 @@ pub(super) fn compare(e: &mut Baseline, signals: bool, ty: Fty, a: Value, b: Val
         e.b.ins().band_imm_u(bit, 1)
     };
     Compare { carry: bit(0), zero: bit(1), unordered: bit(2), above: bit(3) }
-}
-
-fn is_neither_normal_nor_zero(e: &mut Baseline, ty: Fty, v: Value) -> Value {
-    let beyond = is_beyond(e, ty, v, exponents(ty).0, false);
-    let v = e.float(ty, v);
-    let zero = match ty {
-        Fty::F32 => e.b.ins().f32const(0.0),
-        Fty::F64 => e.b.ins().f64const(0.0),
-    };
-    // Neither is a denormal number zero, nor is a NaN; nor does it matter what flag they raise here.
-    let nonzero = e.b.ins().fcmp(FloatCC::NotEqual, v, zero);
-    e.b.ins().band(beyond, nonzero)
 }
 
 /// What [`Operation::Compare`] gives for numbers.
