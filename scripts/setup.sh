@@ -10,6 +10,8 @@ packages=(
   gcc g++ libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross rustc-web libstd-rust-web-dev libstd-rust-web-dev:arm64 qemu-user
   # what the tests look at images and programs with
   gdb strace binutils gawk
+  # programs that compile at run time, for the tests
+  luajit pcre2-utils mujs
   # the whole programs that are benchmarked
   gzip xz-utils sqlite3 perl python3 lua5.4
 )

@@ -41,7 +41,7 @@ pub struct Args {
     /// Unix socket to listen on; made here, removed at the end.
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
-    /// Compilations at a time (default: one less than there are processors, for the guest runs, too).
+    /// Compilations at a time (default: one less than the number of processors, because the guest needs one).
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
     /// Ends when there has been no client for so many seconds.
@@ -160,7 +160,7 @@ fn listen(path: &Path) -> anyhow::Result<UnixListener> {
 struct Service {
     queue: Queue,
     workers: Workers,
-    /// Clients, and workers that no client waits with.
+    /// Clients, and workers that were started without one.
     clients: AtomicUsize,
 }
 

@@ -155,7 +155,7 @@ impl Guest {
         }
     }
 
-    /// What remains to be done before the process ends, however it ends: filling the cache, the statistics.
+    /// What remains to be done before the process ends by itself: filling the cache, the statistics.
     pub fn finish(&mut self) {
         self.fill_cache();
         self.engine.finish(&self.config);

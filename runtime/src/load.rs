@@ -1,6 +1,7 @@
-//! Loads an x86-64 program the way Linux's binfmt_elf and binfmt_script do, at the addresses it would use with
-//! address randomisation off: position-independent executables at 0x5555_5555_4000, the dynamic loader at the
-//! top of the mmap area with the vdso below it, the stack below 0x7fff_ffff_f000, the heap behind the executable.
+//! Loads an x86-64 program the way Linux's binfmt_elf and binfmt_script do, at fixed addresses that its address
+//! randomisation might choose: position-independent executables at 0x5555_5555_4000, the dynamic loader at the top of the
+//! mmap area with the vdso below it, the stack below 0x7fff_efff_f000 (`crate::memory::STACK_TOP`), the heap after the
+//! executable.
 //!
 //! Finding out what a file is ([`resolve`]) stands apart from loading it, because execve(2) must have found all
 //! that can be wrong while there is still a program to tell.

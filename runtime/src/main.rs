@@ -20,43 +20,34 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[unsafe(link_section = ".note.xlate")]
 static MARKER: Marker = Marker::runtime();
 
-/// The C library's mmap for all that is linked into this program, the allocator above all (`layout` says why).
-///
-/// # Safety
-/// As for mmap(2).
+/// The C library's mmap for all that is linked into this program, the allocator above all (`layout` says why), under
+/// both its names: with 64-bit offsets they are one.
 #[cfg(target_arch = "x86_64")]
-#[unsafe(no_mangle)]
-unsafe extern "C" fn mmap(
-    at: *mut libc::c_void,
-    len: usize,
-    prot: libc::c_int,
-    flags: libc::c_int,
-    fd: libc::c_int,
-    offset: libc::off_t,
-) -> *mut libc::c_void {
-    // SAFETY: the caller's contract.
-    unsafe { layout::map(at, len, prot, flags, fd, offset) }
+macro_rules! replace_mmap {
+    ($($name:ident)*) => {
+        $(
+            /// # Safety
+            /// As for mmap(2).
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn $name(
+                at: *mut libc::c_void,
+                len: usize,
+                prot: libc::c_int,
+                flags: libc::c_int,
+                fd: libc::c_int,
+                offset: libc::off_t,
+            ) -> *mut libc::c_void {
+                // SAFETY: the caller's contract.
+                unsafe { layout::map(at, len, prot, flags, fd, offset) }
+            }
+        )*
+    };
 }
 
-/// The same under the name that it has for 64-bit offsets.
-///
-/// # Safety
-/// As for mmap(2).
 #[cfg(target_arch = "x86_64")]
-#[unsafe(no_mangle)]
-unsafe extern "C" fn mmap64(
-    at: *mut libc::c_void,
-    len: usize,
-    prot: libc::c_int,
-    flags: libc::c_int,
-    fd: libc::c_int,
-    offset: libc::off_t,
-) -> *mut libc::c_void {
-    // SAFETY: the caller's contract.
-    unsafe { layout::map(at, len, prot, flags, fd, offset) }
-}
+replace_mmap! { mmap mmap64 }
 
-/// The allocator reserves memory in pieces of 64 MiB and not of a gigabyte, so that the first one fits into the
+/// The allocator reserves memory in pieces of 32 MiB and not of a gigabyte, so that the first one fits into the
 /// translator's area and into a limit on address space.
 #[cfg(target_arch = "x86_64")]
 extern "C" fn reserve_small_arenas() {

@@ -227,7 +227,7 @@ impl Memory {
         })
     }
 
-    /// Reads on from `addr` over mappings that suit.
+    /// Reads from `addr` on, as far as the mappings are suitable.
     fn read_where(&self, addr: u64, buffer: &mut [u8], suits: impl Fn(&Region) -> bool) -> usize {
         let mut at = addr;
         let end = addr.saturating_add(buffer.len() as u64);

@@ -16,9 +16,9 @@ use super::lock;
 /// Starts workers.
 #[derive(Default)]
 pub struct Workers {
-    /// Held while a worker runs that has a key.
+    /// Held while a worker with a key runs: one at a time.
     alone: Mutex<()>,
-    /// Keys of those that wait for that.
+    /// Keys of workers that wait for their turn.
     waiting: Mutex<HashSet<u64>>,
 }
 

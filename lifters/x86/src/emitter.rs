@@ -10,10 +10,11 @@
 //! - Shift counts are smaller than the width unless an operation says otherwise; divisors are non-zero and
 //!   the quotient fits: the semantics test first and trap.
 //! - Floating-point results are x86's to the bit, NaN payloads and signs included (Intel SDM vol. 1, 4.8.3.5).
-//!   The one licence: an optimising emitter may return either operand's (quieted) payload where *both*
+//!   A licence: an optimising emitter may return either operand's (quieted) payload where *both*
 //!   operands of a multiplication are NaNs.
 //! - Floating-point operations raise the exception flags of MXCSR that x86's raise, each exactly where it stands, whether
-//!   anything uses its result or not. Exceptions are masked wherever code of an optimising emitter runs.
+//!   anything uses its result or not (but for what ARCHITECTURE.md licenses on AArch64). Exceptions are masked wherever
+//!   code of an optimising emitter runs.
 //! - Memory addresses are guest addresses, equal to host addresses; accesses may be misaligned and may fault.
 //!   An instruction performs all accesses that may fault before it changes guest registers or flags.
 

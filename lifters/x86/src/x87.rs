@@ -55,7 +55,7 @@ pub fn wait<E: Emitter>(l: &mut Lifter<'_, E>) {
     l.trap_if(pending, Trap::X87);
 }
 
-/// [`X87State::set_control`].
+/// FLDCW, by [`X87State::set_control`].
 fn fldcw<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     wait(l);
     let v = l.read(i, 0);

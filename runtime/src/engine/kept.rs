@@ -6,7 +6,7 @@
 //!
 //! A run keeps what it has compiled. When it isn't the program's first, all the rest is compiled, too, which was too rare
 //! to pay within the run. Both are done after the run's end, by another process ([`handover`]). Files that can't be read or
-//! written are no files; the guest doesn't notice.
+//! written are treated as if they weren't there; the guest doesn't notice.
 
 mod depends;
 pub mod handover;

@@ -1,6 +1,6 @@
 //! Self-modifying code: how often each page that holds translated code was written to.
 //!
-//! A page is write-protected while translations are made from it; a write drops them. A page whose code keeps
+//! A page is write-protected while there are translations of it; a write drops them. A page whose code keeps
 //! changing is left writable instead, and its blocks compare their bytes at every entry.
 
 use core::ops::Range;

@@ -36,7 +36,7 @@ impl Engine {
         if let Some(exit) = Exit::from_state(state) {
             return Some(exit);
         }
-        // Linux returns to behind what it has done for the program; the exception comes after the next instruction.
+        // What Linux carries out itself raises no debug exception; the next one comes after the next instruction.
         let traps = traps && !is_emulated_by_linux(&i);
         traps.then(|| Exit::Stepped { unfinished: repeats(&i) && state.rip == i.ip() })
     }

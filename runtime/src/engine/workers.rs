@@ -1,5 +1,5 @@
-//! Processes that work for the guest's: its code is kept by one, its tier 1 compiled by another. They are this program
-//! again, started by the translator service, whose children they are.
+//! Processes that help the guest's process: one writes its code to the cache, one compiles for tier 1. They run this program
+//! again, and are started by the translator service as its children.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -16,7 +16,7 @@ use xlate_abi::protocol::{Request, Worker};
 use super::{background, kept, launch, tier2};
 use crate::config::Config;
 
-/// How far what isn't urgent steps back.
+/// The nice value of work that isn't urgent.
 const NICE: i32 = 5;
 /// CPU seconds it may take.
 const CPU_LIMIT: u64 = 60;

@@ -32,7 +32,7 @@ fn is_own_clock(clock: i32, own: i32) -> bool {
     }
 }
 
-/// The host's clock for one that names the guest by the number that it knows.
+/// The host's number of a clock that the guest names by its own pid.
 fn host_clock(guest: &Guest, clock: i32) -> i32 {
     if clock >= 0 || clock & CLOCK_KIND == CLOCK_OF_DESCRIPTOR {
         return clock;

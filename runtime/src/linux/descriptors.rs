@@ -1,5 +1,5 @@
 //! Descriptors: closing and duplicating them, pipes and the other kinds that have no name; and keeping the
-//! runtime's own descriptors out of the guest's sight and way.
+//! runtime's own descriptors apart, so that the guest neither sees them nor finds their numbers taken.
 //!
 //! The runtime's own have numbers that the guest can't have: from its soft RLIMIT_NOFILE on (the kernel looks at the limit
 //! only when a number is given out). Where that limit is so high that such numbers would make the kernel's table large, or
@@ -51,7 +51,7 @@ impl<T: From<OwnedFd> + Into<OwnedFd>> Own<T> {
         Self::duplicate(descriptor.as_raw_fd())
     }
 
-    /// A descriptor of the runtime's for what another one stands for.
+    /// The runtime's own duplicate of a descriptor.
     pub fn duplicate(descriptor: RawFd) -> io::Result<Self> {
         let moved = duplicate_above(descriptor, base())?;
         let number = OWN.iter().find(|place| exchange(place, FREE, moved.as_raw_fd()));
@@ -184,14 +184,14 @@ fn is_near(number: RawFd) -> bool {
     number >= 0 && number.saturating_add(MARGIN) >= LOWEST.load(Ordering::Relaxed)
 }
 
-/// The guest has this number: the runtime's are to be far above.
+/// The guest got this number: the runtime's descriptors move away from it.
 pub fn keep_above(number: RawFd) {
     if is_near(number) {
         move_above(number.saturating_mul(2).max(base()));
     }
 }
 
-/// The guest asks for this number, or for one from it on, which it may have below its limit.
+/// The guest asks for this number, or for one from it on: the runtime's descriptors move away if its limit allows the number.
 fn make_way(number: RawFd) {
     if is_near(number) && (number as u64) < limit().rlim_cur {
         keep_above(number);

@@ -22,8 +22,8 @@ pub enum Executable {
 }
 
 impl Executable {
-    /// The file of a program that begins to run, which is opened anew: mappings hold on to the one they were made
-    /// from, in every process that has a copy of them, and with it to its locks.
+    /// The file of a program that begins to run, which is opened again: a mapping keeps the open file that it was made
+    /// from, and that file's locks, alive in every forked process.
     pub fn running(file: &File) -> io::Result<Self> {
         let link = format!("/proc/self/fd/{}", file.as_raw_fd());
         let (file, path) = (File::open(&link)?, std::fs::read_link(&link)?);

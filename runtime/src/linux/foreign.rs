@@ -2,8 +2,8 @@
 //! another process's.
 //!
 //! The kernel makes them, but the other guest's runtime doesn't see them. So it is told, by a SIGSEGV with a code and a mark
-//! of its own, which the handler there takes out ([`crate::signal::Notice`]). A process that isn't known to have this handler
-//! isn't told anything: the signal would kill it.
+//! of its own, which the handler there recognises and keeps from the guest ([`crate::signal::Notice`]). A process that isn't
+//! known to have this handler isn't told anything: the signal would kill it.
 
 use std::ops::Range;
 use std::time::Duration;

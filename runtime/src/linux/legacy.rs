@@ -1,7 +1,8 @@
 //! `int 0x80`: the system calls of 32-bit programs, which 64-bit ones can make as well (arch/x86/entry/entry_64_compat.S).
 //!
 //! Numbers and argument registers are the 32-bit kernel's, arguments have 32 bits. A call is served as its 64-bit namesake
-//! where no argument is a structure that 32-bit programs lay out in another way; all others fail with ENOSYS, by name.
+//! where no argument is a structure that 32-bit programs lay out in another way; all others fail with ENOSYS, and a message
+//! gives the number.
 
 use syscalls::x86_64::Sysno;
 use xlate_abi::state::{RBP, RBX, RCX, RDI, RDX, RSI};
@@ -16,7 +17,7 @@ enum Widen {
     Unsigned,
     /// Argument `n` is a `long`.
     Signed(usize),
-    /// Argument `n` and the one behind are the halves of one.
+    /// Arguments `n` and `n + 1` are the two halves of one.
     Pair(usize),
     /// The arguments of mmap(2); argument `n` is an offset in units of 4,096 bytes.
     Pages(usize),

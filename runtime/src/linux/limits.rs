@@ -1,4 +1,4 @@
-//! Resource limits. Most are the host's. Those on address space and data are kept by [`crate::memory`], for the
+//! Resource limits. Most are the host's. Those on address space and data are kept by [`crate::memory`], because the
 //! translator's own memory counts against the host's; and the translator's descriptors give way to a higher limit on theirs.
 
 use syscalls::Sysno as HostSysno;

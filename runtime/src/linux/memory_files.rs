@@ -4,8 +4,8 @@
 //!
 //! Such a file is recognised by what it is, not by the name it was opened with, because descriptors are also inherited,
 //! received and reopened. To look at the file takes a call of its own. It is made only where the position is one that the
-//! guest has mapped, or beyond what most files have. The address of another process that lies below that, and where this
-//! process has nothing, isn't recognised.
+//! guest has mapped, or beyond what most files have. Not recognised is a write to another process's memory at a lower
+//! address where this process has nothing mapped.
 
 use syscalls::Sysno as HostSysno;
 

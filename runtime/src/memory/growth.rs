@@ -1,7 +1,7 @@
 //! What changes the guest's map without a call, and what its size is limited by: mappings that grow downwards.
 //!
 //! The host's kernel extends them itself (MAP_GROWSDOWN), whoever touches the page below, guest code or a system call,
-//! up to RLIMIT_STACK and the guard gap, all as it does for a native process. So what is noted here may be behind; it is
+//! up to RLIMIT_STACK and the guard gap, all as it does for a native process. So what is noted here may be out of date; it is
 //! brought up to date before it counts.
 
 use super::{Backing, Memory, Region, STACK_GUARD_GAP, protect};

@@ -1,6 +1,6 @@
 //! RLIMIT_AS and RLIMIT_DATA, which the guest's mappings alone count against: the host would count the translator's
-//! own as well. So they are kept here and the host's are lifted, as far as this user may; over an exec the host has the
-//! guest's again, for whoever starts reads them there.
+//! own as well. So they are kept here and the host's are lifted, as far as this user may; before an exec the host gets the
+//! guest's again, because the next program reads them there.
 
 use std::ffi::c_int;
 
@@ -22,7 +22,7 @@ impl Limit {
     /// What the host limits this process to.
     pub fn of_host(resource: c_int) -> Self {
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: a valid place for the result. (Through syscall, for libc's type of the resource differs.)
+        // SAFETY: a valid place for the result. (Through syscall, because libc's type of the resource differs.)
         let got = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, 0usize, &raw mut limit) };
         if got == 0 { Self { soft: limit.rlim_cur, hard: limit.rlim_max } } else { Self::NONE }
     }

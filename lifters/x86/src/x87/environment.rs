@@ -75,7 +75,7 @@ pub fn image(x: &X87State, form: Form) -> [u8; MOST] {
     m
 }
 
-/// What FNSTENV and FNSAVE do behind their store: all exceptions are masked, or the unit is initialised.
+/// What FNSTENV and FNSAVE do after their store: all exceptions are masked, or the unit is initialised.
 pub fn stored(x: &mut X87State, form: Form) {
     if form.registers {
         *x = X87State { reg: x.reg, ..X87State::default() };

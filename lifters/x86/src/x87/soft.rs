@@ -717,7 +717,7 @@ impl F80 {
         let (a, b) = (self.number(), by.number());
         let distance = a.scale - b.scale;
         if distance < -1 || distance < 0 && !nearest {
-            // Through its number, for a pseudo-denormal comes out as what it means.
+            // By way of its value, because a pseudo-denormal comes out as what it means.
             return (Self::exact(env, self.negative, a.scale, a.mantissa.into()), Some(0));
         }
         if distance >= 64 {

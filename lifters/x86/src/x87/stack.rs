@@ -1,5 +1,5 @@
 //! The instructions on the register stack: loads, stores, arithmetic, comparison (SDM vol. 1, 5.2.1 to 5.2.6 but
-//! for transcendental ones). Memory is accessed here, the rest is the helper's.
+//! for transcendental ones). Memory is accessed here; the helper does the rest.
 
 use core::mem::offset_of;
 

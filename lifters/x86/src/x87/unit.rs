@@ -1,4 +1,4 @@
-//! The register stack and its instructions, behind one helper (SDM vol. 1, 8.1 and 8.3; vol. 2).
+//! The register stack and its instructions, all done by one helper (SDM vol. 1, 8.1 and 8.3; vol. 2).
 //!
 //! Operations give the masked response to every exception. With exceptions unmasked, what they did is taken back where
 //! it must not happen ([`Unit::run_unmasked`]); the exception is raised by the next instruction that waits.
@@ -213,7 +213,7 @@ pub mod answer {
     pub const UPPER: usize = 0;
     /// Not zero: an unmasked exception keeps the store from happening.
     pub const REFUSED: usize = 8;
-    /// What the state's words from the control word to FDP are to be behind the store.
+    /// What the state's words from the control word to FDP are to be after the store.
     pub const CONTROL: usize = 16;
     /// How many words of 64 bits that is.
     pub const CONTROL_WORDS: usize = 3;
@@ -348,8 +348,8 @@ impl Unit<'_> {
         answer
     }
 
-    /// The condition codes that even a refused instruction sets, and which those are: comparisons tell their result, and
-    /// remainders that nothing is left to do, as the processors have it (the manual is silent).
+    /// The condition codes that are set even if the instruction is refused, and a mask of them: comparisons give their
+    /// result, and remainders say that they are complete, as the processors do it (the manual is silent).
     fn codes_when_refused(&self, op: Op) -> (u16, u16) {
         let stack = self.env.flags & flag::STACK != 0;
         let c1 = if stack { self.x.fsw & C1 } else { 0 };

@@ -2,8 +2,8 @@
 //!
 //! On x86-64 Cranelift's operations are the guest's own instructions, as long as the operands keep their order. It has none for
 //! comparisons that signal, minima, conversions to integers and integral values that raise x86's exception flags and no
-//! others. On AArch64 an instruction is right where its operands are so moderate that neither NaNs nor denormal numbers come
-//! up, and is taken there. All else are calls of what tier 0 does: this code runs for a while only.
+//! others. On AArch64 an instruction is right where its operands are zero, or so moderate that neither NaNs nor denormal numbers
+//! come up; there it is used. Everything else calls tier 0's operation: this code runs for a while only.
 
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Value, types};

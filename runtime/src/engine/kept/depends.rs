@@ -1,5 +1,5 @@
 //! Which guest memory decides what a block is compiled to: all that decoding it looks at, which is more than its own bytes,
-//! for what flags are live behind it is seen in the code there.
+//! because what flags are live after it is seen in the code there.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -21,7 +21,7 @@ struct Looked<'m> {
 impl CodeSource for Looked<'_> {
     fn fetch(&self, pc: u64, buffer: &mut [u8]) -> usize {
         let last = pc.saturating_add(buffer.len().saturating_sub(1) as u64);
-        // Where no code is any more decides, too.
+        // Where the code ends matters, too.
         self.pages.borrow_mut().extend((pc / PAGE_LEN..=last / PAGE_LEN).map(|page| page * PAGE_LEN));
         self.memory.fetch_fixed(pc, buffer)
     }

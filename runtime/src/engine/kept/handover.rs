@@ -1,6 +1,6 @@
-//! What a run leaves for its code to be kept, and the process that keeps it: the run's own ends, and nothing of it may outlive
-//! it that its parent or init would have to reap. So all that decides goes into a file in memory, which a worker of the
-//! translator service takes ([`crate::engine::workers`]).
+//! What a run hands over so that its code is kept, and the process that keeps it. The run's own process ends, and no child
+//! of it may outlive it, because its parent or init would have to reap that. So all that is needed goes into a file in
+//! memory, which a worker of the translator service takes ([`crate::engine::workers`]).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ use crate::engine::kept::record::How;
 
 /// How long the compiling for the next run may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// See the module.
+/// All that the worker needs: where to keep code, code that is compiled, and what else is to be compiled.
 #[derive(Serialize, Deserialize)]
 pub struct Handover<'a> {
     pub place: Cow<'a, KeepIn>,
@@ -44,7 +44,7 @@ pub struct Uncompiled {
     pub seen: Vec<u64>,
 }
 
-/// Tells a block that became another one: code at the same address is only the block of before if it decodes to the same
+/// Recognises that a block has changed: code at the same address is only the block of before if it decodes to the same
 /// instructions with the same live flags.
 pub fn fingerprint(block: &Block) -> u64 {
     let mut hasher = DefaultHasher::new();

@@ -1,4 +1,4 @@
-//! A block's record in the file ([`xlate_abi::blocks`]): fixed fields and arrays behind them, all read where they stand.
+//! A block's record in the file ([`xlate_abi::blocks`]): fixed fields followed by arrays, all read in place.
 
 use bitflags::bitflags;
 use xlate_abi::protocol::PcMapRow;

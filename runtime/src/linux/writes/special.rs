@@ -69,7 +69,7 @@ pub fn fcntl(call: &mut Call<'_>) {
 }
 
 /// ioctl(2). A request's number tells the size of what its argument points to (include/uapi/asm-generic/ioctl.h), unless it
-/// is older than that; some have more behind it, or addresses in it.
+/// is older than that; some have more after it, or addresses in it.
 pub fn ioctl(call: &mut Call<'_>) {
     let argument = call.args.0[2];
     let request = call.args.0[1] as u32;
