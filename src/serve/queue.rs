@@ -42,6 +42,10 @@ impl Client {
         self.gone.store(true, Ordering::Release);
     }
 
+    fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
     fn answer(&self, response: &Response) {
         if let Err(e) = wire::send(&mut *lock(&self.writer), response) {
             tracing::debug!("an answer found no reader: {e}");
@@ -65,7 +69,7 @@ impl Job {
 
     /// Whether anybody has use for the result.
     fn is_wanted(&self) -> bool {
-        !self.client.gone.load(Ordering::Acquire) || self.client.keep.get().is_some()
+        !self.client.is_gone() || self.client.keep.get().is_some()
     }
 
     /// Hotter first, then first come.
@@ -94,6 +98,25 @@ impl Ord for Job {
     }
 }
 
+/// The waiting requests. Those of clients that are gone come after all others: they only serve later runs.
+#[derive(Default)]
+struct Waiting {
+    jobs: BinaryHeap<Job>,
+    of_gone: BinaryHeap<Job>,
+}
+
+impl Waiting {
+    fn take(&mut self) -> Option<Job> {
+        while let Some(job) = self.jobs.pop() {
+            if !job.client.is_gone() {
+                return Some(job);
+            }
+            self.of_gone.push(job);
+        }
+        self.of_gone.pop()
+    }
+}
+
 /// The waiting requests and the threads that serve them.
 pub struct Queue {
     shared: Arc<Shared>,
@@ -103,7 +126,7 @@ pub struct Queue {
 
 /// What the queue and its threads share.
 struct Shared {
-    jobs: Mutex<BinaryHeap<Job>>,
+    waiting: Mutex<Waiting>,
     /// Jobs waiting or worked on.
     open: AtomicUsize,
     compilers: Compilers,
@@ -112,8 +135,8 @@ struct Shared {
 
 impl Queue {
     pub fn new(pool: rayon::ThreadPool, compilers: Compilers) -> Self {
-        let (jobs, open, keeper) = (Mutex::default(), AtomicUsize::new(0), Keeper::default());
-        Self { shared: Arc::new(Shared { jobs, open, compilers, keeper }), pool, numbers: AtomicU64::new(0) }
+        let (waiting, open, keeper) = (Mutex::default(), AtomicUsize::new(0), Keeper::default());
+        Self { shared: Arc::new(Shared { waiting, open, compilers, keeper }), pool, numbers: AtomicU64::new(0) }
     }
 
     /// A client has come that will want regions. A compiler ends with the thread that started it (prctl(2),
@@ -123,14 +146,14 @@ impl Queue {
         self.pool.spawn(move || shared.compilers.prepare());
     }
 
-    /// Queues a request; some thread of the pool takes the hottest one each time.
+    /// Queues a request; some thread of the pool takes the first one ([`Waiting::take`]) each time.
     pub fn push(&self, client: Arc<Client>, request: CompileRequest) {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         self.shared.open.fetch_add(1, Ordering::AcqRel);
-        lock(&self.shared.jobs).push(Job::new(number, client, request));
+        lock(&self.shared.waiting).jobs.push(Job::new(number, client, request));
         let shared = Arc::clone(&self.shared);
         self.pool.spawn(move || {
-            let job = lock(&shared.jobs).pop();
+            let job = lock(&shared.waiting).take();
             if let Some(job) = job.filter(Job::is_wanted) {
                 shared.work(&job);
             }
@@ -168,8 +191,49 @@ impl Shared {
                 Response::Failed { id, reason }
             }
         };
-        if !job.client.gone.load(Ordering::Acquire) {
+        if !job.client.is_gone() {
             job.client.answer(&response);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use xlate_abi::protocol::{Arch, BlockProfile, CodeOptions, OptLevel, Target};
+
+    use super::*;
+
+    fn client() -> Arc<Client> {
+        let (writer, _reader) = UnixStream::pair().expect("a pair of sockets");
+        Arc::new(Client::new(writer))
+    }
+
+    fn job(id: u64, client: &Arc<Client>, count: u64) -> Job {
+        let request = CompileRequest {
+            id,
+            entry: 1,
+            target: Target { arch: Arch::X86_64, cpu: String::new(), features: String::new() },
+            options: CodeOptions { opt: OptLevel::O2, precise: false, tso: false },
+            grows: false,
+            mutable: false,
+            profile: vec![BlockProfile { pc: 1, count }],
+            indirect: Vec::new(),
+            code: Vec::new(),
+            data: Vec::new(),
+        };
+        Job::new(id, Arc::clone(client), request)
+    }
+
+    #[test]
+    fn those_of_clients_that_are_gone_come_last_and_the_hottest_first() {
+        let (stays, leaves) = (client(), client());
+        let mut waiting = Waiting::default();
+        for (id, client, count) in [(1, &leaves, 90), (2, &stays, 0), (3, &leaves, 80), (4, &stays, 7), (5, &stays, 7)]
+        {
+            waiting.jobs.push(job(id, client, count));
+        }
+        leaves.leave();
+        let order: Vec<u64> = std::iter::from_fn(|| waiting.take()).map(|job| job.request.id).collect();
+        assert_eq!(order, [4, 5, 2, 1, 3]);
     }
 }

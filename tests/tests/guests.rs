@@ -52,6 +52,7 @@ guests! {
     features x87 [];
     features migrate ["20"];
     features kernel_writes ["all"];
+    features deep [];
 }
 
 /// What `patching` does above in small, with thousands of programs.

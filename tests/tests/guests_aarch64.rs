@@ -45,6 +45,7 @@ guests! {
     features x87 [];
     features migrate ["3"];
     features kernel_writes [];
+    features deep [];
 }
 
 /// What `patching` does above in small, with hundreds of programs.

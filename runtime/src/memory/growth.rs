@@ -63,11 +63,15 @@ impl Memory {
         low
     }
 
-    /// Whether the host's kernel extends the mapping that begins at `start`. An emulator's needn't.
+    /// Whether the host extends the mapping that begins at `start`, and knows of it. Under an emulator the kernel may extend
+    /// what the emulator still holds for unmapped.
     pub fn grows_below(&mut self, start: u64) -> bool {
         crate::signal::catch_faults();
+        let below = (start - 1) as *mut u8;
         // SAFETY: the byte lies below a mapping of the guest's and is nobody's or its; the write may fault.
-        let grows = unsafe { guarded::copy((start - 1) as *mut u8, [0].as_ptr(), 1) } == 0;
+        let clear = || unsafe { guarded::copy(below, [0].as_ptr(), 1) } == 0;
+        // SAFETY: a call that writes there, or fails.
+        let grows = clear() && unsafe { libc::getrandom(below.cast(), 1, 0) } == 1 && clear();
         if !grows && let Some(region) = self.take(start) {
             self.put(Region { grows: false, ..region });
         }
