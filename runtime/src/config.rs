@@ -611,11 +611,10 @@ impl Config {
         }
         line.extend(successor.kept.iter().map(|(name, value)| option(name, value)));
         line.push(option("handed", &successor.handed.value()));
-        let (argv0, args) = successor.args.split_first().map_or((OsStr::new(""), &[][..]), |(a, r)| (a.as_os_str(), r));
-        line.push(option("argv0", argv0));
         line.push("--".into());
         line.push(successor.program.into());
-        line.extend_from_slice(args);
+        // All of them, argv[0] too: it may be as long as a word can be, so no option holds it.
+        line.extend_from_slice(successor.args);
         line
     }
 }
@@ -694,9 +693,9 @@ mod tests {
         assert_eq!(again.opt, OptLevel::O1);
         assert_eq!(again.stats, Some(StatsSink::Stderr));
         assert!(again.env.is_empty());
-        assert_eq!(again.argv0, Some("ls".into()));
+        assert_eq!(again.argv0, None);
         assert_eq!(again.exec_prefix, c.exec_prefix);
         assert_eq!((again.guest_pid, again.handed), (Some(12), Some(handed)));
-        assert_eq!(again.subject, Subject::Program(["/bin/ls", "-l", "--", "--help"].map(Into::into).to_vec()));
+        assert_eq!(again.subject, Subject::Program(["/bin/ls", "ls", "-l", "--", "--help"].map(Into::into).to_vec()));
     }
 }

@@ -228,7 +228,7 @@ pub fn program(mut config: Config) -> Result<Guest, LoadError> {
         _ => Vec::new(),
     };
     let start = match config.handed.take() {
-        Some(handed) => handed_over(handed, &config, words)?,
+        Some(handed) => handed_over(handed, words)?,
         None => named(&config, words)?,
     };
     load(config, start)
@@ -244,15 +244,16 @@ fn named(config: &Config, words: Vec<OsString>) -> Result<Start, LoadError> {
     Ok(Start { program: resolved.program, args: resolved.args, env, asked: path.into(), task_name })
 }
 
-/// The program that this process's last one has opened and resolved: only descriptors lead to it for sure.
-fn handed_over(handed: Handed, config: &Config, words: Vec<OsString>) -> Result<Start, LoadError> {
+/// The program that this process's last one has opened and resolved: only descriptors lead to it for sure. After its path
+/// stand all of its arguments, argv[0] too.
+fn handed_over(handed: Handed, words: Vec<OsString>) -> Result<Start, LoadError> {
     // SAFETY: the last program's runtime left these descriptors open for this, and nothing else knows them.
     let own = |fd| unsafe { File::from_raw_fd(fd) };
     let (file, env) = (own(handed.program), own(handed.environment));
     let failed = |e: std::io::Error| LoadError::File("the environment".to_owned(), e.into());
     let env = crate::linux::read_strings(&env).map_err(failed)?;
     let program = Opened { file, gains_rights: handed.gains_rights };
-    let args = with_first(words, config);
+    let args = words.into_iter().skip(1).collect();
     Ok(Start { program, args, env, asked: handed.asked, task_name: handed.task_name })
 }
 
@@ -291,7 +292,7 @@ fn load(config: Config, start: Start) -> Result<Guest, LoadError> {
     if let Some((soft, hard)) = config.descriptors {
         descriptors::give_limit_back(soft, hard);
     }
-    let program = Program { exe, args, env, auxv: stack.auxv };
+    let program = Program { exe, args, env, strings: Some(stack.strings), auxv: stack.auxv };
     let pids = config.guest_pid.map_or_else(Pids::own, Pids::resumed);
     let mut kernel = Kernel::new(pids, program);
     kernel.cpu_before = config.cpu_before;

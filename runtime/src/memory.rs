@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 pub use copy::Plain;
 pub use limits::{Limit, Limits};
-pub use region::{Backing, Region};
+pub use region::{Backing, InChild, Region};
 pub use watch::Mutability;
 
 use crate::errno::Errno;
@@ -270,6 +270,9 @@ impl Memory {
     /// mmap(2) with the guest's arguments.
     pub fn mmap(&mut self, request: &MapRequest) -> Result<u64, MapError> {
         let bad = |errno| system(request.addr, request.len, Errno(errno));
+        if request.flags & libc::MAP_ANONYMOUS == 0 && !is_open(request.fd) {
+            return Err(bad(libc::EBADF));
+        }
         let len = self.page_up(request.len).ok_or_else(|| bad(libc::ENOMEM))?;
         if len == 0 || request.offset & (self.page - 1) != 0 {
             return Err(bad(libc::EINVAL));
@@ -277,6 +280,9 @@ impl Memory {
         self.catch_up();
         let fixed = request.flags & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) != 0;
         if fixed {
+            if request.addr.checked_add(len).is_none_or(|end| end > GUEST_END) {
+                return Err(bad(libc::ENOMEM));
+            }
             if request.addr & (self.page - 1) != 0 {
                 return Err(bad(libc::EINVAL));
             }
@@ -332,6 +338,7 @@ impl Memory {
             shared: request.flags & libc::MAP_TYPE != libc::MAP_PRIVATE,
             grows: request.flags & libc::MAP_GROWSDOWN != 0,
             locked: flags & libc::MAP_LOCKED != 0,
+            in_child: InChild::default(),
             backing,
         });
         Ok(start)
@@ -374,10 +381,10 @@ impl Memory {
     /// Translations made from the range are to be dropped by the caller (`Engine::invalidate`).
     pub fn munmap(&mut self, start: u64, len: u64) -> Result<(), Errno> {
         let len = self.page_up(len).ok_or(Errno(libc::EINVAL))?;
-        if len == 0 || start & (self.page - 1) != 0 || start.checked_add(len).is_none() {
+        if len == 0 || start & (self.page - 1) != 0 {
             return Err(Errno(libc::EINVAL));
         }
-        let end = start + len;
+        let end = start.checked_add(len).filter(|end| *end <= GUEST_END).ok_or(Errno(libc::EINVAL))?;
         self.catch_up();
         let pieces = self.cut(start, end);
         for piece in &pieces {
@@ -389,13 +396,22 @@ impl Memory {
 
     /// mprotect(2). As with [`Memory::munmap`], the caller drops translations, from the address on that this gives.
     pub fn mprotect(&mut self, start: u64, len: u64, prot: i32) -> Result<u64, Errno> {
+        /// It says that atomic operations work there, which they do.
+        const PROT_SEM: i32 = 8;
+        const ALL: i32 = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
         let grows_down = prot & libc::PROT_GROWSDOWN != 0;
-        let prot = prot & !libc::PROT_GROWSDOWN;
-        if start & (self.page - 1) != 0 || prot & !(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC) != 0 {
+        let prot = prot & !(libc::PROT_GROWSDOWN | PROT_SEM);
+        if start & (self.page - 1) != 0 {
             return Err(Errno(libc::EINVAL));
+        }
+        if len == 0 {
+            return Ok(start);
         }
         let len = self.page_up(len).ok_or(Errno(libc::ENOMEM))?;
         let end = start.checked_add(len).ok_or(Errno(libc::ENOMEM))?;
+        if prot & !ALL != 0 {
+            return Err(Errno(libc::EINVAL));
+        }
         self.catch_up();
         let start = if grows_down { self.start_of_growing(start)? } else { start };
         // Linux changes what comes before the first hole, then reports the hole.
@@ -462,22 +478,25 @@ impl Memory {
         }
         self.catch_up();
         let region = self.region_at(old).cloned().ok_or(Errno(libc::EFAULT))?;
+        let keeps_old = flags & libc::MREMAP_DONTUNMAP != 0;
+        if !fixed && !keeps_old && old_len != 0 && new_len <= old_len {
+            // More than one mapping may go.
+            if new_len < old_len {
+                self.munmap(old + new_len, old_len - new_len)?;
+            }
+            return Ok(old);
+        }
         if old.saturating_add(old_len) > region.end {
             return Err(Errno(libc::EFAULT));
         }
-        let keeps_old = flags & libc::MREMAP_DONTUNMAP != 0;
         let grown = if keeps_old || old_len == 0 { new_len } else { new_len.saturating_sub(old_len) };
         let replaced = if fixed { self.bytes(new, new.saturating_add(new_len)) } else { (0, 0) };
         if grown > 0 && !self.within_limits(grown, region.is_data(), replaced) {
             return Err(Errno(libc::ENOMEM));
         }
+        // A watched page is a mapping of its own to the host, and its protection would move along.
+        self.open(old, old_len);
         if !fixed && !keeps_old && old_len != 0 {
-            if new_len <= old_len {
-                if new_len < old_len {
-                    self.munmap(old + new_len, old_len - new_len)?;
-                }
-                return Ok(old);
-            }
             if self.is_free(old + old_len, old + new_len)
                 && old + new_len <= GUEST_END
                 && host_remap(old, old_len, new_len, 0, 0).is_ok()
@@ -772,6 +791,47 @@ impl Memory {
         }
     }
 
+    /// madvise(2) about copies in children, once the host has done it.
+    pub fn note_advice(&mut self, start: u64, len: u64, advice: i32) {
+        let Some(end) = start.checked_add(len).and_then(|end| self.page_up(end)) else { return };
+        if InChild::default().advised(advice).is_none() {
+            return;
+        }
+        self.catch_up();
+        for piece in self.cut(start, end) {
+            let in_child = piece.in_child.advised(advice).unwrap_or(piece.in_child);
+            self.insert(Region { in_child, ..piece });
+        }
+    }
+
+    /// In a new process: what the advice for children leaves. Gives the ranges that aren't as in the parent; the caller drops
+    /// their translations.
+    pub fn become_child(&mut self) -> Vec<(u64, u64)> {
+        let changed: Vec<Region> = self.regions().filter(|r| r.in_child != InChild::default()).cloned().collect();
+        for region in changed.iter().filter(|r| r.in_child.missing) {
+            self.cut(region.start, region.end);
+            self.unwatch_range(region.start, region.end);
+        }
+        changed.iter().map(|r| (r.start, r.end - r.start)).collect()
+    }
+
+    /// Takes out of the map what the host has unmapped from `start` on, and gives the ranges.
+    pub fn forget_unmapped(&mut self, start: u64) -> Vec<(u64, u64)> {
+        let mut at = start;
+        let mut gone = Vec::new();
+        for (mapped, _) in region::host_mappings() {
+            if at < mapped.start.min(GUEST_END) {
+                gone.push((at, mapped.start.min(GUEST_END)));
+            }
+            at = at.max(mapped.end);
+        }
+        let cut: Vec<Region> = gone.into_iter().flat_map(|(from, to)| self.cut(from, to)).collect();
+        for region in &cut {
+            self.unwatch_range(region.start, region.end);
+        }
+        cut.iter().map(|r| (r.start, r.end - r.start)).collect()
+    }
+
     /// Whether mappings that are made from now on are locked (MCL_FUTURE).
     pub fn lock_future(&mut self, lock: bool) {
         self.lock_future = lock;
@@ -806,6 +866,11 @@ impl Memory {
     pub fn stack_room(&self) -> u64 {
         self.stack_room
     }
+}
+
+fn is_open(fd: i32) -> bool {
+    // SAFETY: asks for a descriptor's flags.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
 }
 
 fn unmap(start: u64, end: u64) -> Result<(), Errno> {

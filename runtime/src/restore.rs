@@ -204,7 +204,7 @@ impl Restore<'_> {
             (words.split(|b| *b == b' ').map(|w| process_path(w).into()).collect(), Vec::new())
         });
         let exe = self.image.process.as_ref().map(|p| process_path(&p.exe.0)).unwrap_or_default();
-        Program { exe: Executable::Named(exe), args, env, auxv }
+        Program { exe: Executable::Named(exe), args, env, strings: None, auxv }
     }
 
     /// What the thread has registered with the kernel: lists that the host's kernel can walk itself.

@@ -220,6 +220,12 @@ impl Fault {
         Self { info, cause: Cause::Sent, trapno: 0, err: 0, cr2: 0 }
     }
 
+    /// #GP for a selector that can't be loaded.
+    fn of_selector(selector: u16) -> Self {
+        let err = u64::from(selector & !3);
+        Self { err, ..Self::exception(libc::SIGSEGV, code::KERNEL, 0, Trap::GeneralProtection as u64) }
+    }
+
     /// SIGSEGV as Linux forces it for what it can't do for the program.
     fn forced() -> Self {
         Self::sent(SigInfo::fault(libc::SIGSEGV, code::KERNEL, 0))
@@ -629,30 +635,28 @@ impl Signals {
             self.mask |= mask_of(signal);
         }
         if action.flags & sa::RESETHAND != 0 {
-            let default = Action::default();
+            // Only the handler; flags and mask stay as they are (kernel/signal.c, get_signal).
+            let default = Action { handler: Action::default().handler, ..action };
             self.actions[signal as usize] = default;
             host::install(signal, &default);
         }
         Delivery::Go
     }
 
-    /// rt_sigreturn(2): takes back what the frame below the stack pointer holds. A frame that can't be read is a
-    /// SIGSEGV, which the caller raises.
-    pub fn sigreturn(&mut self, state: &mut CpuState, memory: &Memory) -> Result<(), FrameError> {
-        let restored = frame::pop(state, memory, self.components)?;
+    /// rt_sigreturn(2): takes back what the frame below the stack pointer holds. A frame that can't be read, or holds what the
+    /// CPU doesn't take, is a fault that the caller raises.
+    pub fn sigreturn(&mut self, state: &mut CpuState, memory: &Memory) -> Result<(), Fault> {
+        let restored = frame::pop(state, memory, self.components).map_err(|_| Fault::forced())?;
         self.mask = restored.mask & !UNBLOCKABLE;
         host::set_mask(self.mask & !SYNCHRONOUS);
         // As restore_altstack: errors in the frame's stack are ignored.
-        self.set_altstack(Some(restored.altstack), state.gpr[xlate_abi::state::RSP]).ok();
+        if restored.refused.is_none() {
+            self.set_altstack(Some(restored.altstack), state.gpr[xlate_abi::state::RSP]).ok();
+        }
         if self.next_deliverable().is_some() {
             host::raise_flag(state);
         }
-        Ok(())
-    }
-
-    /// The fault that a bad rt_sigreturn raises.
-    pub fn bad_frame() -> Fault {
-        Fault::forced()
+        restored.refused.map_or(Ok(()), Err)
     }
 }
 

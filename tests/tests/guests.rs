@@ -53,6 +53,9 @@ guests! {
     features migrate ["20"];
     features kernel_writes ["all"];
     features deep [];
+    features moved [];
+    features frames [];
+    features titles ["one", "two"];
 }
 
 /// What `patching` does above in small, with thousands of programs.

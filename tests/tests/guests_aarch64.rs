@@ -46,6 +46,8 @@ guests! {
     features migrate ["3"];
     features kernel_writes [];
     features deep [];
+    features moved ["emulated"];
+    features frames [];
 }
 
 /// What `patching` does above in small, with hundreds of programs.

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::ops::Range;
 
 use xlate_abi::image::notes::CpuTimes;
 
@@ -55,12 +56,22 @@ impl Pids {
     }
 }
 
+/// The places of the arguments and, right after them, of the environment: strings that each end in a zero. Programs overwrite
+/// them (setproctitle(3)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Strings {
+    pub arguments: Range<u64>,
+    pub environment: Range<u64>,
+}
+
 /// How the guest was started: what /proc/self/{exe,cmdline,environ,auxv} show.
 #[derive(Debug)]
 pub struct Program {
     pub exe: Executable,
     pub args: Vec<OsString>,
     pub env: Vec<OsString>,
+    /// Where they are in memory; `None` if that isn't known.
+    pub strings: Option<Strings>,
     /// The auxiliary vector as the guest got it, AT_NULL included.
     pub auxv: Vec<(u64, u64)>,
 }
@@ -72,8 +83,6 @@ pub struct Kernel {
     pub program: Program,
     /// set_robust_list(2): address and length.
     pub(super) robust_list: (u64, u64),
-    /// System V shared memory that is attached: address and length (shmdt(2) is given the address only).
-    pub(super) attached: Vec<(u64, u64)>,
     /// The exec that is being made: kept here and not by the call, for after a vfork the call never returns, and the
     /// parent frees it.
     pub(super) exec: Option<super::exec::Plan>,
@@ -99,7 +108,6 @@ impl Kernel {
             pids,
             program,
             robust_list: (0, 0),
-            attached: Vec::new(),
             exec: None,
             memory_files: false,
             cpu_before: CpuTimes::default(),

@@ -131,27 +131,38 @@ pub(super) fn munlockall(guest: &mut Guest, args: &Args) -> SysResult {
 
 pub(super) fn madvise(guest: &mut Guest, args: &Args) -> SysResult {
     let [start, len, ..] = args.0;
-    let result = call(guest, HostSysno::madvise, args.0)?;
-    if empties(args.int(2)) {
+    let advice = args.int(2);
+    let result = call(guest, HostSysno::madvise, args.0);
+    // Also after an error: what isn't a hole has been advised.
+    if empties(advice) {
         guest.engine.invalidate(start, len);
     }
-    Ok(result)
+    if matches!(result, Ok(_) | Err(Errno(libc::ENOMEM))) {
+        guest.memory.note_advice(start, len, advice);
+    }
+    result
 }
 
 /// process_madvise(2): what is advised may be this process's own memory, and pages be emptied.
 pub(super) fn process_madvise(guest: &mut Guest, args: &Args) -> SysResult {
     let [_, vector, count, ..] = args.0;
-    let result = call(guest, HostSysno::process_madvise, args.0)?;
+    let result = call(guest, HostSysno::process_madvise, args.0);
     if empties(args.int(3)) {
         for [start, len] in writes::buffers(&guest.memory, vector, count).collect::<Vec<_>>() {
             guest.engine.invalidate(start, len);
         }
     }
-    Ok(result)
+    result
 }
 
+/// Whether the advice takes pages' content away.
 fn empties(advice: i32) -> bool {
-    matches!(advice, libc::MADV_DONTNEED | libc::MADV_REMOVE | libc::MADV_FREE)
+    /// Since Linux 6.13; `libc` has no name for it.
+    const MADV_GUARD_INSTALL: i32 = 102;
+    matches!(
+        advice,
+        libc::MADV_DONTNEED | libc::MADV_DONTNEED_LOCKED | libc::MADV_REMOVE | libc::MADV_FREE | MADV_GUARD_INSTALL
+    )
 }
 
 /// The size of a System V shared memory segment.
@@ -205,7 +216,6 @@ pub(super) fn shmat(guest: &mut Guest, args: &Args) -> SysResult {
     let host_flags = (flags & libc::SHM_RDONLY) | libc::SHM_REMAP;
     match call(guest, HostSysno::shmat, [id, start, host_flags as u64, 0, 0, 0]) {
         Ok(at) => {
-            guest.kernel.attached.push((at, len));
             guest.engine.invalidate(at, len);
             Ok(at)
         }
@@ -216,13 +226,12 @@ pub(super) fn shmat(guest: &mut Guest, args: &Args) -> SysResult {
     }
 }
 
+/// Detaches what of the segment still lies where it was attached (ipc/shm.c, ksys_shmdt): the host knows, after other mappings
+/// were made over it or it was moved.
 pub(super) fn shmdt(guest: &mut Guest, args: &Args) -> SysResult {
-    let start = args.0[0];
-    let attached = &mut guest.kernel.attached;
-    let at = attached.iter().position(|(at, _)| *at == start);
-    let (_, len) = attached.swap_remove(at.ok_or(Errno(libc::EINVAL))?);
     call(guest, HostSysno::shmdt, args.0)?;
-    guest.memory.munmap(start, len)?;
-    guest.engine.invalidate(start, len);
+    for (start, len) in guest.memory.forget_unmapped(args.0[0]) {
+        guest.engine.invalidate(start, len);
+    }
     Ok(0)
 }

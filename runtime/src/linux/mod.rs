@@ -37,7 +37,7 @@ use xlate_abi::state::{CpuState, R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI};
 
 pub use exec::read_strings;
 pub use executable::Executable;
-pub use kernel::{Kernel, Pids, Program};
+pub use kernel::{Kernel, Pids, Program, Strings};
 
 use crate::errno::Errno;
 use crate::guarded;

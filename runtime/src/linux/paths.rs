@@ -3,8 +3,8 @@
 //! /proc/self/exe is the guest's program; some files are made up ([`super::procfs`]); after a migration
 //! /proc/OLDPID is the process's own folder. All other names go to the host as they are.
 
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use syscalls::Sysno as HostSysno;
 
@@ -37,10 +37,30 @@ pub fn target(guest: &Guest, directory: i32, path: u64) -> Target {
     let Ok(path) = guest.memory.read_cstr(path, libc::PATH_MAX as usize - 1) else {
         return Target::AsGiven;
     };
-    match absolute(directory, &path) {
-        Some(path) => classify(guest, &path),
-        None => Target::AsGiven,
+    let Some(path) = absolute(directory, &path) else { return Target::AsGiven };
+    match classify(guest, &path) {
+        Target::AsGiven => by_folder(&path).map_or(Target::AsGiven, |path| classify(guest, &path)),
+        target => target,
     }
+}
+
+/// Whether a file of this name may be one of those that this module is about.
+fn is_of_interest(name: &[u8]) -> bool {
+    name == b"exe" || name == b"self" || ProcFile::named(name).is_some()
+}
+
+/// The path with its folder's real name, if that is in /proc: links and `..` lead there, too.
+fn by_folder(path: &[u8]) -> Option<Vec<u8>> {
+    let place = path.iter().rposition(|b| *b == b'/')?;
+    let (folder, name) = (&path[..place], &path[place + 1..]);
+    if !is_of_interest(name) {
+        return None;
+    }
+    let real = std::fs::canonicalize(OsStr::from_bytes(folder)).ok()?;
+    let mut whole = real.into_os_string().into_vec();
+    whole.push(b'/');
+    whole.extend_from_slice(name);
+    (whole.starts_with(b"/proc/") && whole != path).then_some(whole)
 }
 
 /// The path from the root, if it may lead into /proc. Relative ones are looked at only if they end in a name of interest.
@@ -49,7 +69,7 @@ fn absolute(directory: i32, path: &[u8]) -> Option<Vec<u8>> {
         return Some(path.to_vec());
     }
     let last = path.rsplit(|b| *b == b'/').next()?;
-    if last != b"exe" && last != b"self" && ProcFile::named(last).is_none() {
+    if !is_of_interest(last) {
         return None;
     }
     let base = if directory == libc::AT_FDCWD {

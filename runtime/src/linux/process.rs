@@ -117,6 +117,9 @@ fn start(guest: &mut Guest, request: &Request) -> SysResult {
     let child = call(guest, HostSysno::clone, host_clone_args(request))?;
     if child == 0 {
         guest.engine.after_fork_child();
+        for (start, len) in guest.memory.become_child() {
+            guest.engine.invalidate(start, len);
+        }
         become_child(guest, request);
     }
     Ok(child)

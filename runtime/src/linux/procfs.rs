@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::fs::File;
 use std::io::{Seek, Write as _};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -10,10 +11,11 @@ use syscalls::Sysno as HostSysno;
 
 use super::convert::open_flags_to_host;
 use super::descriptors::Own;
+use super::kernel::Strings;
 use super::{SysResult, call_now};
 use crate::errno::Errno;
 use crate::guest::Guest;
-use crate::memory::{Backing, Limit, Limits, Region};
+use crate::memory::{Backing, Limit, Limits, Memory, Region};
 
 /// A file that is made up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +60,14 @@ impl ProcFile {
                 .flat_map(|(key, value)| [key.to_le_bytes(), value.to_le_bytes()])
                 .flatten()
                 .collect(),
-            Self::Cmdline => terminated(&guest.kernel.program.args),
-            Self::Environ => terminated(&guest.kernel.program.env),
+            Self::Cmdline => match &guest.kernel.program.strings {
+                Some(strings) => command_line(&guest.memory, strings),
+                None => terminated(&guest.kernel.program.args),
+            },
+            Self::Environ => match &guest.kernel.program.strings {
+                Some(strings) => bytes_of(&guest.memory, strings.environment.clone()),
+                None => terminated(&guest.kernel.program.env),
+            },
             Self::Limits => own_limits(&host_text("limits")?, &guest.memory.limits()).into_bytes(),
             Self::Maps => {
                 let mut text: String = guest.memory.current_regions().iter().map(maps_line).collect();
@@ -71,6 +79,29 @@ impl ProcFile {
             Self::Status => own_status(&host_text("status")?, guest).into_bytes(),
             Self::Cpuinfo => super::cpuinfo::text().into_bytes(),
         })
+    }
+}
+
+/// What can be read of a range.
+fn bytes_of(memory: &Memory, range: Range<u64>) -> Vec<u8> {
+    let mut bytes = vec![0; (range.end - range.start) as usize];
+    let read = memory.read_some(range.start, &mut bytes);
+    bytes.truncate(read);
+    bytes
+}
+
+/// The arguments as they are now (fs/proc/base.c, get_mm_cmdline): where the zero at their end was overwritten, they are a
+/// title, which ends at its first zero and may go on in the environment.
+fn command_line(memory: &Memory, strings: &Strings) -> Vec<u8> {
+    let arguments = bytes_of(memory, strings.arguments.clone());
+    match arguments.last() {
+        None | Some(0) => arguments,
+        Some(_) => {
+            let mut title = bytes_of(memory, strings.arguments.start..strings.environment.end);
+            let end = title.iter().position(|byte| *byte == 0).map_or(title.len(), |zero| zero + 1);
+            title.truncate(end);
+            title
+        }
     }
 }
 
@@ -222,6 +253,7 @@ mod tests {
             shared: false,
             grows: false,
             locked: false,
+            in_child: Default::default(),
             backing: Backing::File {
                 path: Path::new("/usr/bin/cat").into(),
                 offset: 0x2000,

@@ -101,8 +101,8 @@ pub(super) fn sigaltstack(guest: &mut Guest, args: &Args) -> SysResult {
 }
 
 pub(super) fn rt_sigreturn(guest: &mut Guest, _: &Args) -> Outcome {
-    if guest.signals.sigreturn(&mut guest.state, &guest.memory).is_err() {
-        guest.fault(Signals::bad_frame());
+    if let Err(fault) = guest.signals.sigreturn(&mut guest.state, &guest.memory) {
+        guest.fault(fault);
     }
     Outcome::RegistersReplaced
 }

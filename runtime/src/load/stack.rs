@@ -8,6 +8,7 @@ use std::path::Path;
 use super::LoadError;
 use super::elf::Loaded;
 use crate::engine;
+use crate::linux::Strings;
 use crate::memory::{GUEST_PAGE, MapError, Memory, STACK_GUARD_GAP, STACK_TOP};
 use crate::signal;
 
@@ -65,6 +66,7 @@ pub struct Contents<'a> {
 /// A finished stack.
 pub struct Stack {
     pub pointer: u64,
+    pub strings: Strings,
     pub auxv: Vec<(u64, u64)>,
 }
 
@@ -130,6 +132,9 @@ impl Contents<'_> {
         let mut args: Vec<u64> = self.args.iter().rev().map(|a| b.string(a.as_bytes())).collect();
         env.reverse();
         args.reverse();
+        let args_end = env.first().copied().unwrap_or(exec_name);
+        let args_start = args.first().copied().unwrap_or(args_end);
+        let strings = Strings { arguments: args_start..args_end, environment: args_end..exec_name };
         b.align(16);
         let platform = b.string(b"x86_64");
         b.align(16);
@@ -147,7 +152,7 @@ impl Contents<'_> {
         }
         let table: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
         let pointer = b.push(&table);
-        (b.bytes(), Stack { pointer, auxv })
+        (b.bytes(), Stack { pointer, strings, auxv })
     }
 
     fn auxv(&self, exec_name: u64, platform: u64, random: u64) -> Vec<(u64, u64)> {

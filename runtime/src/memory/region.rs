@@ -61,7 +61,30 @@ pub struct Region {
     pub grows: bool,
     /// mlock(2): a mapping of its own to the calls that want one mapping.
     pub locked: bool,
+    pub in_child: InChild,
     pub backing: Backing,
+}
+
+/// What madvise(2) has asked for the copy of a mapping in a child.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InChild {
+    /// MADV_DONTFORK: there is none.
+    pub missing: bool,
+    /// MADV_WIPEONFORK: it is empty.
+    pub wiped: bool,
+}
+
+impl InChild {
+    /// What it is after this advice; `None` if that is about something else.
+    pub fn advised(self, advice: i32) -> Option<Self> {
+        match advice {
+            libc::MADV_DONTFORK => Some(Self { missing: true, ..self }),
+            libc::MADV_DOFORK => Some(Self { missing: false, ..self }),
+            libc::MADV_WIPEONFORK => Some(Self { wiped: true, ..self }),
+            libc::MADV_KEEPONFORK => Some(Self { wiped: false, ..self }),
+            _ => None,
+        }
+    }
 }
 
 impl Region {
@@ -82,6 +105,7 @@ impl Region {
             && !self.grows
             && !next.grows
             && self.locked == next.locked
+            && self.in_child == next.in_child
             // Shared anonymous mappings are distinct objects even side by side.
             && !(self.shared && self.backing == Backing::Anonymous)
             && self.backing.at(self.end - self.start) == next.backing

@@ -14,7 +14,7 @@ pub enum Mutability {
     Fixed,
     /// The guest's writes to it, which can be noticed.
     Watchable,
-    /// Writes that can't be noticed: through another mapping, to the file behind it, or by another process.
+    /// Writes that can't be noticed: through another mapping, to the mapped file, by another process, or to a stack that grows.
     Shared,
 }
 
@@ -23,7 +23,8 @@ impl Region {
     /// while it is mapped so gets no promise from Linux either (mmap(2), MAP_PRIVATE).
     pub fn mutability(&self) -> Mutability {
         match () {
-            () if self.shared => Mutability::Shared,
+            // The host's kernel extends what grows with the protection of its lowest page, which a watch would change.
+            () if self.shared || self.grows => Mutability::Shared,
             () if self.prot & libc::PROT_WRITE != 0 => Mutability::Watchable,
             () => Mutability::Fixed,
         }
@@ -37,13 +38,15 @@ const NOTED: usize = 64;
 pub struct Watched {
     pages: BTreeSet<u64>,
     opened: [u64; NOTED],
+    /// The last one of them.
+    last: u64,
     /// Pages that were opened, also if they are more than can be noted.
     count: usize,
 }
 
 impl Default for Watched {
     fn default() -> Self {
-        Self { pages: BTreeSet::new(), opened: [0; NOTED], count: 0 }
+        Self { pages: BTreeSet::new(), opened: [0; NOTED], last: u64::MAX, count: 0 }
     }
 }
 
@@ -53,7 +56,15 @@ impl Watched {
         if let Some(place) = self.opened.get_mut(self.count) {
             *place = page;
         }
+        self.last = page;
         self.count += 1;
+    }
+
+    /// Whether the page is one that is opened: it faults for another reason than its watch. (Where more are open than are
+    /// noted, this is only known of the last one, which is enough to end a repeated fault.)
+    fn is_opened(&self, page: u64) -> bool {
+        let noted = &self.opened[..self.count.min(NOTED)];
+        self.count != 0 && (self.last == page || noted.contains(&page))
     }
 
     /// The opened pages, which are forgotten.
@@ -108,7 +119,7 @@ impl Memory {
     pub fn open_code(&self, addr: u64) -> bool {
         let page = self.page_down(addr);
         let Ok(mut watched) = self.watched.try_borrow_mut() else { return false };
-        if !watched.pages.contains(&page) {
+        if !watched.pages.contains(&page) || watched.is_opened(page) {
             return false;
         }
         watched.note(page);

@@ -10,7 +10,7 @@ use xlate_x86::accesses::{self, Access};
 use xlate_x86::segments::is_emulated_by_linux;
 
 use super::{Fault, VECTOR_PAGE_FAULT, code};
-use crate::memory::Memory;
+use crate::memory::{Backing, Memory};
 
 /// Bits of a page fault's error code (Intel SDM vol. 3, 4.7).
 mod error {
@@ -62,8 +62,12 @@ impl View<'_> {
             Some(prot) if prot & libc::PROT_EXEC == 0 => {
                 fault(libc::SIGSEGV, code::SEGV_ACCERR, u64::from(prot != libc::PROT_NONE) * error::PRESENT)
             }
-            // Behind the end of the mapped file.
-            Some(_) => fault(libc::SIGBUS, code::BUS_ADRERR, 0),
+            Some(_) => match self.memory.region_at(at).map(|region| &region.backing) {
+                // After the end of the mapped file.
+                Some(Backing::File { .. }) => fault(libc::SIGBUS, code::BUS_ADRERR, 0),
+                // A guard (madvise(2), MADV_GUARD_INSTALL).
+                _ => fault(libc::SIGSEGV, code::SEGV_MAPERR, 0),
+            },
         }
     }
 

@@ -41,8 +41,23 @@ const UC_STRICT_RESTORE_SS: u64 = 4;
 /// User-mode segment selectors (arch/x86/include/asm/segment.h): cs, gs, fs, ss.
 const SEGMENTS: [u16; 4] = [0x33, 0, 0, 0x2b];
 
+/// The bits of RFLAGS that come from a frame; the others stay as they are (FIX_EFLAGS).
+const FROM_FRAME: u64 = rflags::STATUS | rflags::AC | rflags::DF | rflags::TF | rflags::RF;
+/// The requested privilege level of user code: Linux sets it in the selectors of a frame.
+const USER_LEVEL: u16 = 3;
+/// In a selector: it is of the local descriptor table.
+const LOCAL: u16 = 4;
+
+/// The MXCSR's bits.
+const MXCSR_MASK: u32 = 0xffff;
+/// Where the XSAVE header begins, and its length: a word of the components that are there, then zeros.
+const HEADER: usize = LEGACY_SIZE;
+const HEADER_SIZE: usize = 64;
+
 /// Where the FXSAVE area tells that XSAVE state follows (struct _fpx_sw_bytes).
 const SW_RESERVED: usize = 464;
+/// MXCSR's place in it.
+const MXCSR: usize = 24;
 const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
 const FP_XSTATE_MAGIC2: u32 = 0x4650_5845;
 
@@ -81,6 +96,8 @@ pub struct Frame<'a> {
 pub struct Restored {
     pub mask: u64,
     pub altstack: AltStack,
+    /// What the frame holds that can't be: the registers are restored, and then this is raised.
+    pub refused: Option<Fault>,
 }
 
 struct Writer(Vec<u8>);
@@ -194,13 +211,18 @@ pub fn pop(state: &mut CpuState, memory: &Memory, components: u64) -> Result<Res
         bytes.copy_from_slice(&image[offset..offset + 8]);
         u64::from_le_bytes(bytes)
     };
-    restore_float(state, memory, word(at::FPSTATE), components).map_err(error)?;
     for (i, reg) in ORDER.into_iter().enumerate() {
         state.gpr[reg] = word(at::GREGS + 8 * i);
     }
     state.rip = word(at::RIP);
-    state.set_rflags(word(at::RFLAGS));
+    state.set_rflags(state.rflags() & !FROM_FRAME | word(at::RFLAGS) & FROM_FRAME);
+    let float = restore_float(state, memory, word(at::FPSTATE), components);
+    let refused = match float {
+        Ok(()) => bad_selector(word(at::SEGMENTS), word(at::UC_FLAGS)).map(Fault::of_selector),
+        Err(_) => Some(Fault::forced()),
+    };
     Ok(Restored {
+        refused,
         mask: word(at::UC_SIGMASK),
         altstack: AltStack {
             sp: word(at::UC_STACK),
@@ -209,6 +231,17 @@ pub fn pop(state: &mut CpuState, memory: &Memory, components: u64) -> Result<Res
             size: word(at::UC_STACK + 16),
         },
     })
+}
+
+/// A selector with which the CPU doesn't return to the program (Intel SDM vol. 2, IRET). Linux puts a stack segment right where
+/// the frame doesn't ask for exactly that one.
+fn bad_selector(segments: u64, flags: u64) -> Option<u16> {
+    let [code, stack] = [0, 48].map(|place| (segments >> place) as u16 | USER_LEVEL);
+    let [good_code, .., good_stack] = SEGMENTS;
+    // The error code of one in the local table is lost on Linux's way (arch/x86/kernel/traps.c, espfix64).
+    let told = if stack & LOCAL == 0 { stack } else { 0 };
+    let bad_stack = || (flags & UC_STRICT_RESTORE_SS != 0 && stack != good_stack).then_some(told);
+    if code == good_code { bad_stack() } else { Some(code) }
 }
 
 fn restore_float(state: &mut CpuState, memory: &Memory, fp: u64, components: u64) -> Result<(), Errno> {
@@ -223,6 +256,10 @@ fn restore_float(state: &mut CpuState, memory: &Memory, fp: u64, components: u64
         bytes.copy_from_slice(&legacy[offset..offset + 4]);
         u32::from_le_bytes(bytes)
     };
+    let misaligned = |alignment: u64| fp & (alignment - 1) != 0;
+    if misaligned(16) || half(MXCSR) & !MXCSR_MASK != 0 {
+        return Err(Errno(libc::EFAULT));
+    }
     let size = xstate::xsave_size(components);
     let extended = components != 0
         && half(SW_RESERVED) == FP_XSTATE_MAGIC1
@@ -231,6 +268,11 @@ fn restore_float(state: &mut CpuState, memory: &Memory, fp: u64, components: u64
     if extended {
         let mut area = vec![0; size];
         memory.read_guest(fp, &mut area)?;
+        let (there, zeros) = area[HEADER..HEADER + HEADER_SIZE].split_at(8);
+        let unknown = there.iter().zip(components.to_le_bytes()).any(|(there, known)| there & !known != 0);
+        if misaligned(64) || unknown || zeros.iter().any(|byte| *byte != 0) {
+            return Err(Errno(libc::EFAULT));
+        }
         xstate::read_xsave(state, components, &area);
     } else {
         // Without the marks the frame holds x87 and SSE state only; the rest becomes initial.
