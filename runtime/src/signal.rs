@@ -644,9 +644,9 @@ impl Signals {
     }
 
     /// rt_sigreturn(2): takes back what the frame below the stack pointer holds. A frame that can't be read, or holds what the
-    /// CPU doesn't take, is a fault that the caller raises.
-    pub fn sigreturn(&mut self, state: &mut CpuState, memory: &Memory) -> Result<(), Fault> {
-        let restored = frame::pop(state, memory, self.components).map_err(|_| Fault::forced())?;
+    /// CPU doesn't take, gives a fault, which the caller raises.
+    pub fn sigreturn(&mut self, state: &mut CpuState, memory: &Memory) -> Option<Fault> {
+        let Ok(restored) = frame::pop(state, memory, self.components) else { return Some(Fault::forced()) };
         self.mask = restored.mask & !UNBLOCKABLE;
         host::set_mask(self.mask & !SYNCHRONOUS);
         // As restore_altstack: errors in the frame's stack are ignored.
@@ -656,7 +656,7 @@ impl Signals {
         if self.next_deliverable().is_some() {
             host::raise_flag(state);
         }
-        restored.refused.map_or(Ok(()), Err)
+        restored.refused
     }
 }
 

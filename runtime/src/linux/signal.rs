@@ -101,7 +101,7 @@ pub(super) fn sigaltstack(guest: &mut Guest, args: &Args) -> SysResult {
 }
 
 pub(super) fn rt_sigreturn(guest: &mut Guest, _: &Args) -> Outcome {
-    if let Err(fault) = guest.signals.sigreturn(&mut guest.state, &guest.memory) {
+    if let Some(fault) = guest.signals.sigreturn(&mut guest.state, &guest.memory) {
         guest.fault(fault);
     }
     Outcome::RegistersReplaced

@@ -4,7 +4,7 @@
 //! up to RLIMIT_STACK and the guard gap, all as it does for a native process. So what is noted here may be out of date; it is
 //! brought up to date before it counts.
 
-use super::{Backing, Memory, Region, STACK_GUARD_GAP, protect};
+use super::{Backing, Memory, Region, STACK_GUARD_GAP, protect, unmap};
 use crate::guarded;
 
 /// How many bytes of the guest's address space are mapped: all, and those that count as data.
@@ -70,8 +70,13 @@ impl Memory {
         let below = (start - 1) as *mut u8;
         // SAFETY: the byte lies below a mapping of the guest's and is nobody's or its; the write may fault.
         let clear = || unsafe { guarded::copy(below, [0].as_ptr(), 1) } == 0;
+        let extends = clear();
         // SAFETY: a call that writes there, or fails.
-        let grows = clear() && unsafe { libc::getrandom(below.cast(), 1, 0) } == 1 && clear();
+        let grows = extends && unsafe { libc::getrandom(below.cast(), 1, 0) } == 1 && clear();
+        if extends && !grows {
+            // The page that the kernel has added, which nobody knows of.
+            unmap(start - self.page, start).ok();
+        }
         if !grows && let Some(region) = self.take(start) {
             self.put(Region { grows: false, ..region });
         }

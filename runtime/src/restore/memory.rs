@@ -126,11 +126,11 @@ impl Restore<'_> {
         let room = limit.clamp(m.end - m.start, MAX_STACK.max(m.end - m.start));
         let lowest = if below == 0 { 0 } else { below + STACK_GUARD_GAP };
         let start = (m.end - room).max(lowest).min(m.start);
-        if start < m.start {
-            let rest = MappingNote { start, end: m.start, backing: Origin::Anonymous, ..m.clone() };
-            self.map_anonymous(&rest)?;
-            self.memory.relabel(start, m.start, Backing::Named("[stack]"));
-        }
+        // Anew as a whole: the kernel keeps a gap free below what it lets grow.
+        let unmapped = self.memory.munmap(m.start, m.end - m.start);
+        unmapped.map_err(|errno| RestoreError::System { image: self.name.clone(), what: "munmap", errno })?;
+        self.map_anonymous(&MappingNote { start, backing: Origin::Anonymous, ..m.clone() })?;
+        self.memory.relabel(start, m.end, Backing::Named("[stack]"));
         Ok(())
     }
 
