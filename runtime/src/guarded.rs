@@ -10,6 +10,7 @@ use core::sync::atomic::AtomicU32;
 /// to be made again. The number is Linux's own internal one and never reaches the guest.
 pub const NOT_BEGUN: i64 = -512;
 
+// SAFETY: the assembly of this module defines them so.
 unsafe extern "C" {
     fn xlate_guarded_copy(to: *mut u8, from: *const u8, len: usize) -> usize;
     fn xlate_guarded_syscall(pending: *const AtomicU32, number: i64, args: *const u64) -> i64;

@@ -201,6 +201,7 @@ mod x86_64 {
         main(config, args)
     }
 
+    // SAFETY: the C library defines it so (environ(7)).
     unsafe extern "C" {
         static mut environ: *mut *mut libc::c_char;
     }

@@ -154,6 +154,7 @@ fn name(path: &Path) -> String {
     path.display().to_string()
 }
 
+// SAFETY: the C library defines it so (environ(7)).
 unsafe extern "C" {
     static environ: *const *const libc::c_char;
 }

@@ -51,6 +51,7 @@ replace_mmap! { mmap mmap64 }
 /// translator's area and into a limit on address space.
 #[cfg(target_arch = "x86_64")]
 extern "C" fn reserve_small_arenas() {
+    // SAFETY: mimalloc.h declares it so.
     unsafe extern "C" {
         fn mi_option_set(option: libc::c_int, value: libc::c_long);
     }

@@ -255,6 +255,12 @@ impl Memory {
         guest && self.foreign_in(start, end).is_none()
     }
 
+    /// Whether a range goes over addresses that are the translator's: on AArch64 those above all guests.
+    pub fn reaches_own(&self, start: u64, len: u64) -> bool {
+        let end = start.saturating_add(len);
+        end > GUEST_END || own_area().is_some_and(|own| start < own.end && own.start < end)
+    }
+
     /// The highest mapping in the range, as far as is known, that isn't the guest's.
     fn foreign_in(&self, start: u64, end: u64) -> Option<(Range<u64>, &str)> {
         let listed = self.foreign.range(..end).next_back().map(|(at, (end, name))| (*at..*end, name.as_str()));

@@ -650,9 +650,7 @@ impl Signals {
         self.mask = restored.mask & !UNBLOCKABLE;
         host::set_mask(self.mask & !SYNCHRONOUS);
         // As restore_altstack: errors in the frame's stack are ignored.
-        if restored.refused.is_none() {
-            self.set_altstack(Some(restored.altstack), state.gpr[xlate_abi::state::RSP]).ok();
-        }
+        self.set_altstack(restored.altstack, state.gpr[xlate_abi::state::RSP]).ok();
         if self.next_deliverable().is_some() {
             host::raise_flag(state);
         }

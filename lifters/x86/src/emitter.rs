@@ -569,7 +569,7 @@ pub trait Emitter: Sized {
     fn fbin(&mut self, op: FBin, ty: Fty, a: Self::Val, b: Self::Val) -> Self::Val;
     fn fsqrt(&mut self, ty: Fty, a: Self::Val) -> Self::Val;
     /// COMISS, which raises the invalid flag for any NaN, or UCOMISS, which does so for signalling ones only.
-    /// `read` is what something behind it probably reads.
+    /// `read` is what a later instruction probably reads.
     fn fcompare(&mut self, signals: bool, read: Read, ty: Fty, a: Self::Val, b: Self::Val) -> Compare<Self::Cond>;
     /// CMPSS: all ones if the comparison holds, else zero. `Olt`, `Ole`, `Uge` and `Ugt` raise the invalid flag for any NaN,
     /// the others for signalling ones only (SDM vol. 2, table 3-1).

@@ -266,7 +266,7 @@ fn execute_mutable<'b>(l: &mut Lifter<'b, Interpreter>, block: &'b Block) {
 }
 
 /// Runs one block while the guest has SSE exceptions unmasked: an instruction that raises one leaves nothing but its flags
-/// (Intel SDM vol. 1, 11.5.3). The host's exceptions stay masked; its flags are looked at behind each instruction.
+/// (Intel SDM vol. 1, 11.5.3). The host's exceptions stay masked; its flags are looked at after each instruction.
 ///
 /// # Safety
 /// As for [`run_block`]. The host's exception flags are clear.

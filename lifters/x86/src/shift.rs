@@ -142,7 +142,7 @@ pub fn shift<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction, op: Bin) {
         }
     };
     match (&count, op) {
-        // The last step is the sum of two equal operands: AF is undefined. OF is that sum's behind any count; the manual
+        // The last step is the sum of two equal operands: AF is undefined. OF is that of the sum, whatever the count; the manual
         // leaves it open for others than one, and processors have it so.
         (Count::Known(n), Bin::Shl) => {
             let half = l.bin_imm(Bin::Shl, work, wide, n - 1);

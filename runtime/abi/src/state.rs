@@ -565,7 +565,7 @@ pub enum Helper {
     /// RDTSC; writes edx:eax.
     Rdtsc,
     /// LDMXCSR with the new value as a0; returns 0, 1 for #GP (reserved bits), or 2 if other code than now has to go on
-    /// behind the instruction.
+    /// after the instruction.
     LoadMxcsr,
     /// STMXCSR: returns the guest's MXCSR with the sticky bits the host has gathered.
     StoreMxcsr,

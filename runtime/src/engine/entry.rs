@@ -16,6 +16,7 @@ use xlate_abi::state::{CpuState, ExitReason, LOOKUP_ENTRIES, LookupEntry};
 
 use super::tier0::Stay;
 
+// SAFETY: the assembly below defines them so.
 unsafe extern "C" {
     fn xlate_enter(state: *mut CpuState, code: u64, slot: u64);
     fn xlate_exit_stub();

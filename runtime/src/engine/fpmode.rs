@@ -8,7 +8,7 @@ use xlate_abi::state::mxcsr::{DAZ, FLAGS, FTZ, MASKS, UM};
 /// Bits that exist: everything but bit 17 (MISALIGNSSE) and above.
 pub const MASK: u32 = 0xffff;
 
-/// Whether this mode is tier 0's, which looks at the exception flags behind each instruction: translated code knows
+/// Whether this mode is tier 0's, which looks at the exception flags after each instruction: translated code knows
 /// masked exceptions only, and on AArch64 it can't flush operands and not results, or the other way round.
 pub fn wants_care(mxcsr: u32) -> bool {
     let halfway = cfg!(target_arch = "aarch64") && (mxcsr & DAZ != 0) != (mxcsr & FTZ != 0);
@@ -16,7 +16,7 @@ pub fn wants_care(mxcsr: u32) -> bool {
 }
 
 /// Puts the guest's modes and flags into the host's registers. They mostly hold them already, and writing them takes
-/// longer than reading. All exceptions are masked, for what they raise is found out otherwise; an unmasked underflow keeps
+/// longer than reading. All exceptions are masked: tier 0 finds those that the guest wants; an unmasked underflow keeps
 /// results from being flushed (Intel SDM vol. 1, 10.2.3.3).
 #[cfg(target_arch = "x86_64")]
 pub fn load(mxcsr: u32) {

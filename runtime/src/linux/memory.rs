@@ -132,7 +132,11 @@ pub(super) fn munlockall(guest: &mut Guest, args: &Args) -> SysResult {
 pub(super) fn madvise(guest: &mut Guest, args: &Args) -> SysResult {
     let [start, len, ..] = args.0;
     let advice = args.int(2);
-    let result = call(guest, HostSysno::madvise, args.0);
+    let result = if guest.memory.reaches_own(start, len) {
+        advise_each(guest, args)
+    } else {
+        call(guest, HostSysno::madvise, args.0)
+    };
     // Also after an error: what isn't a hole has been advised.
     if empties(advice) {
         guest.engine.invalidate(start, len);
@@ -141,6 +145,17 @@ pub(super) fn madvise(guest: &mut Guest, args: &Args) -> SysResult {
         guest.memory.note_advice(start, len, advice);
     }
     result
+}
+
+/// madvise(2) over a range that the translator lies in, which is a hole to the guest: mapping by mapping of the guest's.
+fn advise_each(guest: &mut Guest, args: &Args) -> SysResult {
+    let [start, len, advice, ..] = args.0;
+    let end = start.saturating_add(len);
+    let ranges: Vec<(u64, u64)> = guest.memory.regions().map(|r| (r.start.max(start), r.end.min(end))).collect();
+    for (from, to) in ranges.into_iter().filter(|(from, to)| from < to) {
+        call(guest, HostSysno::madvise, [from, to - from, advice, 0, 0, 0])?;
+    }
+    Err(Errno(libc::ENOMEM))
 }
 
 /// process_madvise(2): what is advised may be this process's own memory, and pages be emptied.

@@ -263,6 +263,7 @@ fn room_for(memory: &mut Memory, elf: &Elf, span: Range<u64>, file_name: &str) -
     Ok(room.map_err(|e| LoadError::Map(file_name.to_owned(), e))?.wrapping_sub(span.start))
 }
 
+/// Finds room for so many bytes anywhere.
 fn find_room(memory: &mut Memory, len: u64, alignment: u64) -> Result<u64, MapError> {
     Ok(try_room(memory, 0, len + alignment - GUEST_PAGE)?.next_multiple_of(alignment))
 }

@@ -95,7 +95,8 @@ pub struct Frame<'a> {
 /// What rt_sigreturn brings back beyond the registers.
 pub struct Restored {
     pub mask: u64,
-    pub altstack: AltStack,
+    /// `None` leaves it as it is.
+    pub altstack: Option<AltStack>,
     /// What the frame holds that can't be: the registers are restored, and then this is raised.
     pub refused: Option<Fault>,
 }
@@ -217,20 +218,17 @@ pub fn pop(state: &mut CpuState, memory: &Memory, components: u64) -> Result<Res
     state.rip = word(at::RIP);
     state.set_rflags(state.rflags() & !FROM_FRAME | word(at::RFLAGS) & FROM_FRAME);
     let float = restore_float(state, memory, word(at::FPSTATE), components);
+    let altstack = float.is_ok().then(|| AltStack {
+        sp: word(at::UC_STACK),
+        flags: word(at::UC_STACK + 8) as i32,
+        _pad: 0,
+        size: word(at::UC_STACK + 16),
+    });
     let refused = match float {
         Ok(()) => bad_selector(word(at::SEGMENTS), word(at::UC_FLAGS)).map(Fault::of_selector),
         Err(_) => Some(Fault::forced()),
     };
-    Ok(Restored {
-        refused,
-        mask: word(at::UC_SIGMASK),
-        altstack: AltStack {
-            sp: word(at::UC_STACK),
-            flags: word(at::UC_STACK + 8) as i32,
-            _pad: 0,
-            size: word(at::UC_STACK + 16),
-        },
-    })
+    Ok(Restored { mask: word(at::UC_SIGMASK), altstack, refused })
 }
 
 /// A selector with which the CPU doesn't return to the program (Intel SDM vol. 2, IRET). Linux puts a stack segment right where

@@ -58,6 +58,7 @@ struct KernelAction {
 #[cfg(target_arch = "x86_64")]
 core::arch::global_asm!(".globl xlate_signal_return", "xlate_signal_return:", "    mov eax, 15", "    syscall",);
 
+// SAFETY: assembly of this module defines it so.
 #[cfg(target_arch = "x86_64")]
 unsafe extern "C" {
     fn xlate_signal_return();

@@ -47,6 +47,7 @@ core::arch::global_asm!(
     link = const ExitReason::Link as u32,
 );
 
+// SAFETY: the assembly above defines them so.
 unsafe extern "C" {
     fn xlate_llvm_test_enter(state: *mut CpuState, code: u64);
     fn xlate_llvm_test_exit();

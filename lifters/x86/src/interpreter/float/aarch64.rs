@@ -248,7 +248,7 @@ fn is_exact_zero(op: FBin, ty: Fty, a: u64, b: u64) -> bool {
     }
 }
 
-/// A tiny product or quotient times [`scale`]. The smaller factor is scaled, for it can't overflow.
+/// A tiny product or quotient times [`scale`]. The smaller factor is scaled, because it can't overflow.
 fn scaled(op: FBin, ty: Fty, a: u64, b: u64) -> u64 {
     let up = |v| calculate(FBin::Mul, ty, v, scale(ty));
     if op == FBin::Mul && magnitude(ty, b) < magnitude(ty, a) {
