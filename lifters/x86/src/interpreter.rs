@@ -17,6 +17,8 @@ use xlate_abi::state::{CpuState, ExitReason, FlagBytes, FlagOrigin, Helper, Trap
 use crate::decode::{self, Block, BlockEnd, Insn};
 use crate::emitter::*;
 use crate::lifter::Lifter;
+use crate::vector::memory;
+use crate::wide::{self, Wide};
 pub use vector::V;
 
 /// The interpreter: one guest thread's state as an emitter.
@@ -385,6 +387,7 @@ impl Emitter for Interpreter {
     type Val = u64;
     type Cond = bool;
     type Vec = V;
+    type Mask = u64;
 
     #[inline(always)]
     fn begin_instruction(&mut self, ip: u64, _next: u64) {
@@ -453,6 +456,14 @@ impl Emitter for Interpreter {
         if upper == Upper::Zero {
             target[n..].fill(0);
         }
+    }
+
+    fn mask_register(&mut self, reg: usize) -> u64 {
+        self.state.k[reg]
+    }
+
+    fn set_mask_register(&mut self, reg: usize, v: u64) {
+        self.state.k[reg] = v;
     }
 
     fn state_load(&mut self, ty: Ty, offset: usize) -> u64 {
@@ -777,6 +788,55 @@ impl Emitter for Interpreter {
     fn vfcmp(&mut self, pred: FPred, ty: VTy, a: V, b: V) -> V {
         let (mode, f) = (self.state.mxcsr, ty.lane.fty().expect("float lanes"));
         V::from_lanes(ty, |i| float::mask(mode, pred, f, a.lane(ty, i), b.lane(ty, i)))
+    }
+
+    fn mask_of_bits(&mut self, lanes: u32, bits: u64) -> u64 {
+        bits & u64::MAX >> (64 - lanes)
+    }
+
+    fn mask_bits(&mut self, _lanes: u32, m: u64) -> u64 {
+        m
+    }
+
+    fn vselect(&mut self, ty: VTy, m: u64, a: V, b: V) -> V {
+        vector::select(ty, m, &a, &b)
+    }
+
+    fn vcompare(&mut self, pred: Pred, ty: VTy, a: V, b: V) -> u64 {
+        let lane = ty.lane.ty();
+        (0..ty.lanes()).map(|n| u64::from(self.cmp(pred, lane, a.lane(ty, n), b.lane(ty, n))) << n).sum()
+    }
+
+    fn load_masked(&mut self, ty: VTy, m: u64, addr: u64) -> V {
+        // SAFETY: as for `load`.
+        unsafe { memory::load_lanes(ty, m, addr) }
+    }
+
+    fn store_masked(&mut self, ty: VTy, m: u64, addr: u64, v: V) {
+        // SAFETY: as for `load`.
+        unsafe { memory::store_lanes(ty, m, addr, &v) };
+    }
+
+    fn resize(&mut self, v: V, _from: u32, bits: u32) -> V {
+        V::from_bytes(&v.0[..bits as usize / 8])
+    }
+
+    fn set_scratch(&mut self, place: usize, bits: u32, v: V) {
+        self.state.scratch[place][..bits as usize / 8].copy_from_slice(&v.0[..bits as usize / 8]);
+    }
+
+    fn scratch(&mut self, place: usize, bits: u32) -> V {
+        V::from_bytes(&self.state.scratch[place][..bits as usize / 8])
+    }
+
+    fn wide(&mut self, op: Wide, ty: VTy, operands: &[(u32, V)], immediate: u8) -> V {
+        let v = core::array::from_fn(|n| operands.get(n).map_or(&V::ZERO, |(_, v)| v));
+        op.perform(&wide::Operands { ty, mxcsr: self.state.mxcsr, v, immediate })
+    }
+
+    fn wide_bits(&mut self, op: Wide, ty: VTy, operands: &[(u32, V)], immediate: u8) -> u64 {
+        let v = self.wide(op, ty, operands, immediate);
+        v.lane(VTy::x128(Lane::I64), 0)
     }
 
     fn fbin(&mut self, op: FBin, ty: Fty, a: u64, b: u64) -> u64 {

@@ -11,7 +11,7 @@ use crate::emitter::Emitter;
 use crate::interpreter::Interpreter;
 use crate::lifter::Lifter;
 use crate::{
-    arithmetic, bit, control, data_movement, exchange, flag_control, logic, segments, shift, sse, string, system, x87,
+    arithmetic, bit, control, data_movement, exchange, flag_control, logic, segments, shift, string, system, vector, x87,
 };
 
 /// An instruction's meaning for one engine.
@@ -35,14 +35,14 @@ fn chapters<E: Emitter>() -> [Chapter<E>; CHAPTERS] {
         flag_control::lookup::<E>,
         system::lookup::<E>,
         segments::lookup::<E>,
-        sse::lookup::<E>,
+        vector::lookup::<E>,
         x87::lookup::<E>,
     ]
 }
 
 /// The places of two chapters in the table: its last ones.
 const X87: u8 = CHAPTERS as u8 - 1;
-const SSE: u8 = X87 - 1;
+const VECTOR: u8 = X87 - 1;
 
 /// A code that no chapter has.
 const NOT_IMPLEMENTED: u8 = u8::MAX;
@@ -75,7 +75,7 @@ pub fn is_undefined(code: Code) -> bool {
 /// The meaning of an instruction, if it is implemented.
 pub fn semantics<E: Emitter>(i: &Instruction) -> Option<Semantics<E>> {
     match chapter_of(i.code()) {
-        SSE if sse::uses_mmx(i) => Some(after_waiting),
+        VECTOR if vector::uses_mmx(i) => Some(after_waiting),
         _ => lookup(i.code()),
     }
 }

@@ -21,9 +21,10 @@ mod logic;
 pub mod operands;
 pub mod segments;
 mod shift;
-mod sse;
 mod string;
 mod system;
+pub mod vector;
+pub mod wide;
 pub mod x87;
 
 pub use decode::{Block, BlockEnd, CodeSource, Insn, decode_block};

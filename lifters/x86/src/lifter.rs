@@ -4,7 +4,7 @@ use iced_x86::{Instruction, OpKind, Register, RflagsBits};
 use xlate_abi::state::{CpuState, ExitReason, Trap, origin};
 
 use crate::decode::{Block, BlockEnd, Flags, Insn, ends_block, flags_killed};
-use crate::emitter::{Bin, Compare, CondOp, Emitter, Flag, Host, Indirect, Origin, Pred, Rmw, Ty, Upper};
+use crate::emitter::{Bin, Compare, CondOp, Emitter, Flag, Host, Indirect, Origin, Pred, Rmw, Ty, Upper, VTy};
 use crate::isa;
 use crate::operands::Operands;
 pub use crate::operands::{gpr_of, memory_ty};
@@ -429,6 +429,20 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     pub fn vstore(&mut self, bits: u32, addr: E::Val, v: E::Vec) {
         self.fault_point();
         self.e.vstore(bits, addr, v);
+    }
+
+    /// [`Emitter::load_masked`].
+    pub fn load_masked(&mut self, ty: VTy, m: E::Mask, addr: E::Val) -> E::Vec {
+        self.flush_flags();
+        self.fault_point();
+        self.e.load_masked(ty, m, addr)
+    }
+
+    /// [`Emitter::store_masked`].
+    pub fn store_masked(&mut self, ty: VTy, m: E::Mask, addr: E::Val, v: E::Vec) {
+        self.flush_flags();
+        self.fault_point();
+        self.e.store_masked(ty, m, addr, v);
     }
 
     pub fn trap_if(&mut self, cond: E::Cond, trap: Trap) {

@@ -128,6 +128,11 @@ pub fn shift(op: VShift, ty: VTy, a: &V, count: u64) -> V {
     })
 }
 
+/// [`crate::Emitter::vselect`].
+pub fn select(ty: VTy, m: u64, a: &V, b: &V) -> V {
+    V::from_lanes(ty, |n| if m >> n & 1 == 1 { a.lane(ty, n) } else { b.lane(ty, n) })
+}
+
 /// [`crate::Emitter::shuffle`].
 pub fn shuffle(ty: VTy, a: &V, b: &V, indices: &[u8]) -> V {
     let n = ty.lanes();

@@ -66,7 +66,7 @@ fn unary<E: Emitter>(code: Code) -> Option<Semantics<E>> {
 fn packed<E: Emitter>(l: L<E>, i: I, op: FBin, lane: Lane) {
     let (a, b) = l.two_vectors(i);
     let r = l.e.vfbin(op, shape(i, lane), a, b);
-    l.set_vector(i, r);
+    l.set_vector(i, lane, r);
 }
 
 fn scalar<E: Emitter>(l: L<E>, i: I, op: FBin, lane: Lane) {
@@ -84,7 +84,7 @@ fn float_type(lane: Lane) -> Fty {
 fn packed_sqrt<E: Emitter>(l: L<E>, i: I, lane: Lane) {
     let v = l.vector(i, last_source(i));
     let r = l.e.vfsqrt(shape(i, lane), v);
-    l.set_vector(i, r);
+    l.set_vector(i, lane, r);
 }
 
 fn scalar_sqrt<E: Emitter>(l: L<E>, i: I, ty: Fty) {
@@ -117,7 +117,7 @@ fn packed_estimate<E: Emitter>(l: L<E>, i: I, estimate: Estimate<E>) {
         let y = estimate(l, x);
         r = l.e.insert(ty, r, n, y);
     }
-    l.set_vector(i, r);
+    l.set_vector(i, Lane::I32, r);
 }
 
 const SIGN: u64 = 0x8000_0000;

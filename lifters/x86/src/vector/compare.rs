@@ -35,7 +35,7 @@ fn predicate(i: I) -> FPred {
 fn packed<E: Emitter>(l: L<E>, i: I, lane: Lane) {
     let (a, b) = l.two_vectors(i);
     let r = l.e.vfcmp(predicate(i), shape(i, lane), a, b);
-    l.set_vector(i, r);
+    l.set_vector(i, lane, r);
 }
 
 fn scalar<E: Emitter>(l: L<E>, i: I, ty: Fty) {

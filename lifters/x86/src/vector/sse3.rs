@@ -28,7 +28,7 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
 fn duplicate<E: Emitter>(l: L<E>, i: I, lane: Lane, pick: fn(u32) -> u32) {
     let v = l.vector(i, last_source(i));
     let r = l.shuffle_blocks(shape(i, lane), v, v, |_, j| pick(j));
-    l.set_vector(i, r);
+    l.set_vector(i, lane, r);
 }
 
 /// Adjacent pairs of the first source, then of the second.
@@ -38,7 +38,7 @@ fn horizontal<E: Emitter>(l: L<E>, i: I, op: FBin, lane: Lane) {
     let even = l.shuffle_blocks(ty, a, b, |_, j| 2 * j);
     let odd = l.shuffle_blocks(ty, a, b, |_, j| 2 * j + 1);
     let r = l.e.vfbin(op, ty, even, odd);
-    l.set_vector(i, r);
+    l.set_vector(i, lane, r);
 }
 
 /// Subtracts the even elements and adds the odd ones. The elements that an operation isn't for are replaced by
@@ -55,5 +55,5 @@ fn add_and_subtract<E: Emitter>(l: L<E>, i: I, lane: Lane) {
     let sums = half(FBin::Add, |j| j | 1);
     let per_block = 128 / lane.ty().bits();
     let r = l.shuffle_blocks(ty, differences, sums, |_, j| if j % 2 == 0 { j } else { per_block + j });
-    l.set_vector(i, r);
+    l.set_vector(i, lane, r);
 }

@@ -1,14 +1,16 @@
-//! MMX, SSE and their successors (Intel SDM vol. 1, chapters 9 to 12), in their legacy encoding.
+//! MMX, SSE, AVX and AVX-512 (Intel SDM vol. 1, chapters 9 to 15).
 //!
-//! One file for each chapter of the manual's instruction summary (SDM vol. 1, 5.4 to 5.10). The functions take
-//! width, sources and the fate of the upper bits from the instruction ([`operands`]), so that one function
-//! serves the MMX, the SSE and, as far as their meaning is the same, the VEX form.
+//! The files follow the manual's instruction summary (SDM vol. 1, 5.4 to 5.10). The functions take width, sources, the write
+//! mask and the fate of the upper bits from the instruction ([`operands`]), so that one function serves the MMX, the SSE and,
+//! as far as their meaning is the same, the VEX and EVEX forms.
 
 mod compare;
 mod convert;
 mod data_movement;
 mod float;
+pub mod gather;
 mod integer;
+pub mod memory;
 mod operands;
 mod shuffle;
 mod sse3;
@@ -17,7 +19,7 @@ mod ssse3;
 mod state;
 mod strings;
 
-use iced_x86::{Code, EncodingKind, Instruction, Mnemonic, OpKind};
+use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
 use crate::emitter::Emitter;
 use crate::isa::Semantics;
@@ -25,9 +27,6 @@ use crate::lifter::Lifter;
 
 /// The chapter's instructions.
 pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
-    if code.encoding() != EncodingKind::Legacy {
-        return None;
-    }
     let files = [
         data_movement::lookup::<E>,
         integer::lookup::<E>,

@@ -49,7 +49,7 @@ fn unpack<E: Emitter>(l: L<E>, i: I, lane: Lane, high: bool) {
     let in_register = i.op0_register().size() as u32 * 8 / lane.ty().bits();
     let start = if high { in_register.min(in_block) / 2 } else { 0 };
     let r = l.shuffle_blocks(shape(i, lane), a, b, |_, j| start + j / 2 + if j % 2 == 0 { 0 } else { in_block });
-    l.set_vector(i, r);
+    l.set_vector(i, lane, r);
 }
 
 /// Narrows both sources' lanes with saturation.
@@ -62,7 +62,8 @@ fn pack<E: Emitter>(l: L<E>, i: I, from: Lane, to_signed: bool) {
         (a, b)
     };
     let r = l.e.pack(shape(i, from), to_signed, a, b);
-    l.set_vector(i, r);
+    let narrow = if from == Lane::I32 { Lane::I16 } else { Lane::I8 };
+    l.set_vector(i, narrow, r);
 }
 
 /// The element that two bits of a shuffle's order byte select for place `j`.
@@ -87,21 +88,21 @@ fn permute<E: Emitter>(l: L<E>, i: I, lane: Lane, pick: fn(u32, u32) -> u32) {
     let v = l.vector(i, last_source(i));
     let order = order_byte(i);
     let r = l.shuffle_blocks(shape(i, lane), v, v, |_, j| pick(order, j));
-    l.set_vector(i, r);
+    l.set_vector(i, lane, r);
 }
 
 fn shufps<E: Emitter>(l: L<E>, i: I) {
     let (a, b) = l.two_vectors(i);
     let order = order_byte(i);
     let r = l.shuffle_blocks(shape(i, Lane::I32), a, b, |_, j| selected(order, j) + if j < 2 { 0 } else { 4 });
-    l.set_vector(i, r);
+    l.set_vector(i, Lane::I32, r);
 }
 
 fn shufpd<E: Emitter>(l: L<E>, i: I) {
     let (a, b) = l.two_vectors(i);
     let order = order_byte(i);
     let r = l.shuffle_blocks(shape(i, Lane::I64), a, b, |block, j| (order >> (2 * block + j) & 1) + 2 * j);
-    l.set_vector(i, r);
+    l.set_vector(i, Lane::I64, r);
 }
 
 /// The element an immediate names, of as many as the register has.
@@ -145,7 +146,7 @@ fn insert<E: Emitter>(l: L<E>, i: I, lane: Lane) {
     let v = l.vector(i, a);
     let n = element(i, a, lane);
     let r = l.e.insert(VTy { lane, bits: width(i) }, v, n, x);
-    l.set_vector(i, r);
+    l.set_vector(i, lane, r);
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ fn packed<E: Emitter>(l: L<E>, i: I, from: Lane, to: Lane, round: Round) {
         r = l.e.insert(VTy { lane: to, bits }, r, n, y);
     }
     l.enter_mmx_for(i, last_source(i));
-    l.set_vector(i, r);
+    l.set_vector(i, to, r);
 }
 
 /// CVTPI2PS leaves the high half of its destination.
@@ -92,5 +92,5 @@ fn cvtpi2ps<E: Emitter>(l: L<E>, i: I) {
         r = l.e.insert(VTy::x128(Lane::F32), r, n, x);
     }
     l.enter_mmx_for(i, 1);
-    l.set_vector(i, r);
+    l.set_vector(i, Lane::F32, r);
 }

@@ -20,8 +20,8 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         Phsubw => |l, i| horizontal(l, i, VBin::Sub, Lane::I16),
         Phsubd => |l, i| horizontal(l, i, VBin::Sub, Lane::I32),
         Phsubsw => |l, i| horizontal(l, i, VBin::SubSatS, Lane::I16),
-        Pmaddubsw => |l, i| two(l, i, pmaddubsw),
-        Pmulhrsw => |l, i| two(l, i, pmulhrsw),
+        Pmaddubsw => |l, i| two(l, i, Lane::I16, pmaddubsw),
+        Pmulhrsw => |l, i| two(l, i, Lane::I16, pmulhrsw),
         Psignb => |l, i| sign(l, i, Lane::I8),
         Psignw => |l, i| sign(l, i, Lane::I16),
         Psignd => |l, i| sign(l, i, Lane::I32),
@@ -57,7 +57,7 @@ fn pshufb<E: Emitter>(l: L<E>, i: I) {
         index = l.e.vbin(VBin::And, VTy::x128(Lane::I8), index, relevant);
     }
     let r = l.e.byte_shuffle(width(i), table, index);
-    l.set_vector(i, r);
+    l.set_vector(i, Lane::I8, r);
 }
 
 /// The two sources, the first one high, shifted right by whole bytes, zeros coming in.
@@ -72,7 +72,7 @@ fn palignr<E: Emitter>(l: L<E>, i: I) {
         _ => (zero, zero, 0),
     };
     let r = l.shuffle_blocks(shape(i, Lane::I8), low, high, |_, j| j + n);
-    l.set_vector(i, r);
+    l.set_vector(i, Lane::I8, r);
 }
 
 /// Adjacent pairs of the first source, then of the second.
@@ -86,7 +86,7 @@ fn horizontal<E: Emitter>(l: L<E>, i: I, op: VBin, lane: Lane) {
     let even = l.shuffle_blocks(ty, a, b, |_, j| 2 * j);
     let odd = l.shuffle_blocks(ty, a, b, |_, j| 2 * j + 1);
     let r = l.e.vbin(op, ty, even, odd);
-    l.set_vector(i, r);
+    l.set_vector(i, lane, r);
 }
 
 /// Products of unsigned and signed bytes, adjacent ones added with saturation. No product exceeds 16 bits.
@@ -126,7 +126,7 @@ fn sign<E: Emitter>(l: L<E>, i: I, lane: Lane) {
     let negated = l.e.vbin(VBin::Sub, ty, flipped, negative);
     let none = l.e.vbin(VBin::CmpEq, ty, b, zero);
     let r = l.e.vbin(VBin::AndNot, ty, none, negated);
-    l.set_vector(i, r);
+    l.set_vector(i, lane, r);
 }
 
 fn abs<E: Emitter>(l: L<E>, i: I, lane: Lane) {
@@ -135,5 +135,5 @@ fn abs<E: Emitter>(l: L<E>, i: I, lane: Lane) {
     let zero = l.zero(width(i));
     let negated = l.e.vbin(VBin::Sub, ty, zero, v);
     let r = l.e.vbin(VBin::MaxS, ty, v, negated);
-    l.set_vector(i, r);
+    l.set_vector(i, lane, r);
 }

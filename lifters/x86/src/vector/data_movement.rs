@@ -36,7 +36,7 @@ fn mov_aligned<E: Emitter>(l: L<E>, i: I) {
         return store_vector(l, i, is_legacy(i));
     }
     let v = l.vector(i, 1);
-    l.set_vector(i, v);
+    l.set_vector(i, Lane::I64, v);
 }
 
 fn mov_unaligned<E: Emitter>(l: L<E>, i: I) {
@@ -49,7 +49,7 @@ fn mov_unaligned<E: Emitter>(l: L<E>, i: I) {
     } else {
         l.vreg(i.op1_register())
     };
-    l.set_vector(i, v);
+    l.set_vector(i, Lane::I64, v);
 }
 
 fn store_vector<E: Emitter>(l: L<E>, i: I, aligned: bool) {
@@ -70,7 +70,7 @@ fn mov_scalar<E: Emitter>(l: L<E>, i: I, lane: Lane) {
         l.store(lane.ty(), addr, v);
     } else if i.op1_kind() == OpKind::Memory {
         let v = l.zero_extended(lane, v);
-        l.set_vector(i, v);
+        l.set_vector(i, lane, v);
     } else {
         l.set_scalar(i, lane, v);
     }
@@ -89,14 +89,14 @@ fn mov_half<E: Emitter>(l: L<E>, i: I, half: u32) {
     let v = l.load(Ty::I64, addr);
     let rest = l.vector(i, sources(i).0);
     let merged = l.e.insert(QWORDS, rest, half, v);
-    l.set_vector(i, merged);
+    l.set_vector(i, Lane::I64, merged);
 }
 
 /// MOVHLPS and MOVLHPS, as 64-bit elements of the two sources.
 fn mov_half_register<E: Emitter>(l: L<E>, i: I, pick: [u8; 2]) {
     let (a, b) = l.two_vectors(i);
     let v = l.e.shuffle(QWORDS, a, b, &pick);
-    l.set_vector(i, v);
+    l.set_vector(i, Lane::I64, v);
 }
 
 /// MOVD, MOVQ, MOVNTQ, MOVQ2DQ and MOVDQ2Q: the low element to or from anywhere; vector registers are zero-extended.
@@ -109,7 +109,7 @@ fn mov_element<E: Emitter>(l: L<E>, i: I) {
         }
         _ if is_vector(i.op0_register()) => {
             let v = l.zero_extended(lane_of(ty), v);
-            l.set_vector(i, v);
+            l.set_vector(i, lane_of(ty), v);
         }
         _ => l.set_reg(i.op0_register(), v),
     }

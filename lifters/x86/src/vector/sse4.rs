@@ -79,7 +79,7 @@ fn blend<E: Emitter>(l: L<E>, i: I, lane: Lane) {
         let bit = (block * per_block + j) % 8;
         j + if choice >> bit & 1 == 1 { per_block } else { 0 }
     });
-    l.set_vector(i, r);
+    l.set_vector(i, lane, r);
 }
 
 /// Elements of the second source where the mask's sign bit is set. The legacy encoding's mask is always XMM0.
@@ -91,7 +91,7 @@ fn blend_by_sign<E: Emitter>(l: L<E>, i: I, lane: Lane) {
     let taken = l.e.vbin(VBin::And, ty, mask, b);
     let kept = l.e.vbin(VBin::AndNot, ty, mask, a);
     let r = l.e.vbin(VBin::Or, ty, taken, kept);
-    l.set_vector(i, r);
+    l.set_vector(i, lane, r);
 }
 
 /// All ones in the lanes whose sign bit is set.
@@ -123,7 +123,7 @@ fn insertps<E: Emitter>(l: L<E>, i: I) {
     for n in (0..4).filter(|n| order >> n & 1 == 1) {
         r = l.e.insert(singles, r, n, zero);
     }
-    l.set_vector(i, r);
+    l.set_vector(i, Lane::F32, r);
 }
 
 /// ZF: no bit in common; CF: the second operand has no bit that the first lacks.
@@ -175,14 +175,14 @@ fn zero_extend<E: Emitter>(l: L<E>, i: I, from: Lane, to: Lane) {
     let v = l.vector(i, last_source(i));
     let zero = l.zero(width(i));
     let r = spread(l, i, [from, to], v, zero);
-    l.set_vector(i, r);
+    l.set_vector(i, to, r);
 }
 
 fn sign_extend<E: Emitter>(l: L<E>, i: I, from: Lane, to: Lane) {
     let v = l.vector(i, last_source(i));
     let negative = signs(l, shape(i, from), v);
     let r = spread(l, i, [from, to], v, negative);
-    l.set_vector(i, r);
+    l.set_vector(i, to, r);
 }
 
 /// ROUNDPS's immediate: bit 2 selects MXCSR's mode, bits 0 and 1 another one.
@@ -209,7 +209,7 @@ fn round_packed<E: Emitter>(l: L<E>, i: I, f: Fty) {
         let x = l.e.fround(rounding(i), raises_inexact(i), f, x);
         r = l.e.insert(ty, r, n, x);
     }
-    l.set_vector(i, r);
+    l.set_vector(i, float_lane(f), r);
 }
 
 fn round_scalar<E: Emitter>(l: L<E>, i: I, f: Fty) {
@@ -240,7 +240,7 @@ fn dot_product<E: Emitter>(l: L<E>, i: I, f: Fty) {
     };
     let target = lanes_of_bits(l, ty, immediate(i));
     let r = l.e.vbin(VBin::And, ty, sums, target);
-    l.set_vector(i, r);
+    l.set_vector(i, float_lane(f), r);
 }
 
 /// All ones in the lanes of each 128 bits whose bit is set.
@@ -277,7 +277,7 @@ fn mpsadbw<E: Emitter>(l: L<E>, i: I) {
         let difference = l.e.vbin(VBin::Sub, words, more, less);
         sums = l.e.vbin(VBin::Add, words, sums, difference);
     }
-    l.set_vector(i, sums);
+    l.set_vector(i, Lane::I16, sums);
 }
 
 /// The smallest of eight words and its place.
@@ -295,5 +295,5 @@ fn phminposuw<E: Emitter>(l: L<E>, i: I) {
     }
     let r = l.zero_extended(Lane::I16, least);
     let r = l.e.insert(words, r, 1, place);
-    l.set_vector(i, r);
+    l.set_vector(i, Lane::I16, r);
 }
