@@ -240,6 +240,8 @@ impl<'c> Emitter for Llvm<'c> {
     type Val = Val<'c>;
     type Cond = IntValue<'c>;
     type Vec = VectorValue<'c>;
+    /// Lanes of one bit.
+    type Mask = VectorValue<'c>;
 
     // ---- guest state -------------------------------------------------------------------------------
 
@@ -308,6 +310,18 @@ impl<'c> Emitter for Llvm<'c> {
     fn set_vec(&mut self, reg: usize, bits: u32, v: VectorValue<'c>, upper: Upper) {
         debug_assert_eq!(bits, self.vec_bits(v));
         self.write_vec(reg, v, upper);
+    }
+
+    fn clear_vec_from(&mut self, reg: usize, bits: u32) {
+        self.clear_from(reg, bits);
+    }
+
+    fn mask_register(&mut self, reg: usize) -> Val<'c> {
+        self.read_mask(reg).into()
+    }
+
+    fn set_mask_register(&mut self, reg: usize, v: Val<'c>) {
+        self.write_mask(reg, v.int);
     }
 
     fn state_load(&mut self, ty: Ty, offset: usize) -> Val<'c> {
@@ -595,6 +609,39 @@ impl<'c> Emitter for Llvm<'c> {
 
     fn vfcmp(&mut self, pred: FPred, ty: VTy, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
         self.float_lanes_cmp(pred, ty, a, b)
+    }
+
+    // ---- masks, and operations on whole vectors -------------------------------------------------------
+
+    fn mask_of_bits(&mut self, lanes: u32, bits: Val<'c>) -> VectorValue<'c> {
+        self.lanes_of_bits(lanes, bits.int)
+    }
+
+    fn mask_bits(&mut self, _lanes: u32, m: VectorValue<'c>) -> Val<'c> {
+        self.bits_of_lanes(m).into()
+    }
+
+    fn vselect(&mut self, ty: VTy, m: VectorValue<'c>, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
+        let t = self.ir.vec_type(ty);
+        self.ir.vselect(m, self.ir.as_vec(a, t), self.ir.as_vec(b, t))
+    }
+
+    fn vcompare(&mut self, pred: Pred, ty: VTy, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
+        let t = self.ir.int_vec_type(ty);
+        self.ir.vicmp(predicate(pred), self.ir.as_vec(a, t), self.ir.as_vec(b, t))
+    }
+
+    fn resize(&mut self, v: VectorValue<'c>, _from: u32, bits: u32) -> VectorValue<'c> {
+        self.resize_vec(v, bits)
+    }
+
+    fn set_scratch(&mut self, place: usize, bits: u32, v: VectorValue<'c>) {
+        debug_assert_eq!(bits, self.vec_bits(v));
+        self.write_scratch(place, v);
+    }
+
+    fn scratch(&mut self, place: usize, bits: u32) -> VectorValue<'c> {
+        self.read_scratch(place, bits)
     }
 
     // ---- scalar floating point ---------------------------------------------------------------------

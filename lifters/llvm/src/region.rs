@@ -4,7 +4,7 @@
 use core::mem::offset_of;
 use std::collections::HashMap;
 
-use iced_x86::{EncodingKind, FlowControl, Instruction, OpKind, Register};
+use iced_x86::{EncodingKind, FlowControl, Instruction, OpKind};
 use inkwell::context::Context;
 use inkwell::module::{Linkage, Module};
 use inkwell::values::GlobalValue;
@@ -250,13 +250,11 @@ fn record_facets(facets: &mut Facets, insn: &Insn) {
     if has_memory && i.memory_base().is_gpr64() && i.mnemonic() != iced_x86::Mnemonic::Lea {
         facets.pointers |= 1 << i.memory_base().number();
     }
-    if i.encoding() == EncodingKind::Legacy {
-        return;
-    }
     for n in 0..i.op_count() {
         let r = i.op_register(n);
-        if r != Register::None && r.full_register().is_zmm() {
-            facets.vec_bits[r.full_register().number()] = 512;
+        if r.is_vector_register() {
+            let kept = &mut facets.vec_bits[r.number()];
+            *kept = (*kept).max(r.size() as u32 * 8);
         }
     }
 }

@@ -273,7 +273,7 @@ mod tests {
             a.mov(rdx, rcx)
         });
         assert_eq!(found, [(1, 6, vec![5])]);
-        assert_eq!(written, Registers { gpr: 1 << 1, flags: 0, vec: 1 | 1 << 3 | 1 << 4 });
+        assert_eq!(written, Registers { gpr: 1 << 1, vec: 1 | 1 << 3 | 1 << 4, ..Registers::default() });
     }
 
     #[test]

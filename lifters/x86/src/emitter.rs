@@ -400,13 +400,7 @@ fn masked_access<E: Emitter>(e: &mut E, ty: VTy, m: E::Mask, addr: E::Val) -> [E
 }
 
 /// Has the runtime perform an operation on vectors.
-pub fn wide_by_helper<E: Emitter>(
-    e: &mut E,
-    op: Wide,
-    ty: VTy,
-    operands: &[(u32, E::Vec)],
-    immediate: u8,
-) -> E::Val {
+pub fn wide_by_helper<E: Emitter>(e: &mut E, op: Wide, ty: VTy, operands: &[(u32, E::Vec)], immediate: u8) -> E::Val {
     for (place, (bits, v)) in operands.iter().enumerate() {
         e.set_scratch(place, *bits, *v);
     }
@@ -473,6 +467,11 @@ pub trait Emitter: Sized {
     /// The low `bits` bits of a vector register.
     fn vec(&mut self, reg: usize, bits: u32) -> Self::Vec;
     fn set_vec(&mut self, reg: usize, bits: u32, v: Self::Vec, upper: Upper);
+    /// Clears a vector register's bits from `bits` (128 or more) on.
+    fn clear_vec_from(&mut self, reg: usize, bits: u32) {
+        let low = self.vec(reg, bits);
+        self.set_vec(reg, bits, low, Upper::Zero);
+    }
     /// A mask register, all its 64 bits.
     fn mask_register(&mut self, reg: usize) -> Self::Val;
     fn set_mask_register(&mut self, reg: usize, v: Self::Val);
@@ -573,7 +572,7 @@ pub trait Emitter: Sized {
     fn byte_shuffle(&mut self, bits: u32, table: Self::Vec, index: Self::Vec) -> Self::Vec {
         byte_shuffle_by_bytes(self, bits, table, index)
     }
-    /// Narrows the lanes of `a` (low half of the result) and `b` with saturation; lanes of `from` are
+    /// Narrows the lanes of `a` (low half of each 128 bits of the result) and `b` with saturation; lanes of `from` are
     /// read as signed. PACKSSWB, PACKUSWB, PACKSSDW, PACKUSDW.
     fn pack(&mut self, from: VTy, to_signed: bool, a: Self::Vec, b: Self::Vec) -> Self::Vec;
     /// PMULUDQ (unsigned) or PMULDQ (signed): products of the even 32-bit lanes as 64-bit lanes.

@@ -11,7 +11,8 @@ use crate::emitter::Emitter;
 use crate::interpreter::Interpreter;
 use crate::lifter::Lifter;
 use crate::{
-    arithmetic, bit, control, data_movement, exchange, flag_control, logic, segments, shift, string, system, vector, x87,
+    arithmetic, bit, control, data_movement, exchange, flag_control, logic, segments, shift, string, system, vector,
+    x87,
 };
 
 /// An instruction's meaning for one engine.
@@ -76,6 +77,7 @@ pub fn is_undefined(code: Code) -> bool {
 pub fn semantics<E: Emitter>(i: &Instruction) -> Option<Semantics<E>> {
     match chapter_of(i.code()) {
         VECTOR if vector::uses_mmx(i) => Some(after_waiting),
+        VECTOR if vector::rounds_statically(i) => Some(with_static_rounding),
         _ => lookup(i.code()),
     }
 }
@@ -85,6 +87,12 @@ fn after_waiting<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     x87::wait(l);
     let meaning = lookup::<E>(i.code()).expect("it was found by its code");
     meaning(l, i);
+}
+
+/// EVEX instructions may say how they round, and then, or if they say so, raise no exceptions (SDM vol. 2, 2.7.8).
+fn with_static_rounding<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+    let meaning = lookup::<E>(i.code()).expect("it was found by its code");
+    vector::with_static_rounding(l, i, meaning);
 }
 
 /// Whether it is an instruction of the x87 chapter.

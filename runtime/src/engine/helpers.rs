@@ -3,7 +3,7 @@
 //! They run inside the guest's floating-point modes. Those that touch guest memory do so directly: `rip` in the
 //! state is precise around them, so a fault leaves them as it leaves translated code.
 
-use xlate_abi::state::{CpuState, HELPER_COUNT, Helper, RAX, RBX, RCX, RDI, RDX, RSI, X87State};
+use xlate_abi::state::{CpuState, HELPER_COUNT, Helper, RAX, RBX, RCX, RDI, RDX, RSI, X87State, mxcsr};
 
 use xlate_x86::interpreter::float;
 use xlate_x86::x87::environment::{self, Form};
@@ -43,6 +43,13 @@ fn entry(helper: Helper) -> u64 {
         Helper::Segment => do_segment as *const (),
         Helper::X87Store => do_x87_store as *const (),
         Helper::X87Load => do_x87_load as *const (),
+        Helper::Wide => xlate_x86::wide::execute as *const (),
+        Helper::LoadMasked => xlate_x86::vector::memory::load_masked as *const (),
+        Helper::StoreMasked => xlate_x86::vector::memory::store_masked as *const (),
+        Helper::Gather => xlate_x86::vector::gather::gather as *const (),
+        Helper::Scatter => xlate_x86::vector::gather::scatter as *const (),
+        Helper::BeginStaticRounding => do_begin_static_rounding as *const (),
+        Helper::EndStaticRounding => do_end_static_rounding as *const (),
     };
     f as u64
 }
@@ -112,6 +119,25 @@ extern "C" fn do_load_mxcsr(state: &mut CpuState, value: u64) -> u64 {
 extern "C" fn do_store_mxcsr(state: &mut CpuState) -> u64 {
     state.mxcsr = fpmode::store(state.mxcsr);
     u64::from(state.mxcsr)
+}
+
+/// From here on code rounds as an instruction says; without exceptions, because what raises none has them masked and their
+/// flags are forgotten.
+extern "C" fn do_begin_static_rounding(state: &mut CpuState, rounding: u64) -> u64 {
+    const ROUNDING_FROM: u32 = 13;
+    (state.suspended_mxcsr, state.suspended_host) = (state.mxcsr, fpmode::suspend());
+    state.mxcsr = state.mxcsr & !mxcsr::FLAGS | mxcsr::MASKS;
+    if rounding < 4 {
+        state.mxcsr = state.mxcsr & !(3 << ROUNDING_FROM) | (rounding as u32) << ROUNDING_FROM;
+    }
+    fpmode::load(state.mxcsr);
+    0
+}
+
+extern "C" fn do_end_static_rounding(state: &mut CpuState) -> u64 {
+    state.mxcsr = state.suspended_mxcsr;
+    fpmode::resume(state.suspended_host);
+    0
 }
 
 extern "C" fn do_segment(state: &mut CpuState, request: u64, selector: u64) -> u64 {

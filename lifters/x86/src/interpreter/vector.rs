@@ -164,9 +164,11 @@ pub fn pack(from: VTy, to_signed: bool, a: &V, b: &V) -> V {
     } else {
         (0, half.mask() as i64)
     };
-    let n = from.lanes();
+    let per_block = 128 / from.lane.ty().bits();
     V::from_lanes(to, |i| {
-        let x = if i < n { a.lane(from, i) } else { b.lane(from, i - n) };
+        let (block, j) = (i / (2 * per_block), i % (2 * per_block));
+        let at = block * per_block + j % per_block;
+        let x = if j < per_block { a.lane(from, at) } else { b.lane(from, at) };
         sign(from.lane.ty(), x).clamp(low, high) as u64
     })
 }

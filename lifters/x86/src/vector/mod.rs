@@ -19,9 +19,10 @@ mod ssse3;
 mod state;
 mod strings;
 
-use iced_x86::{Code, Instruction, Mnemonic, OpKind};
+use iced_x86::{Code, Instruction, Mnemonic, OpKind, RoundingControl};
+use xlate_abi::state::Helper;
 
-use crate::emitter::Emitter;
+use crate::emitter::{Emitter, Rounding, Ty};
 use crate::isa::Semantics;
 use crate::lifter::Lifter;
 
@@ -52,4 +53,24 @@ type I<'a> = &'a Instruction;
 pub fn uses_mmx(i: &Instruction) -> bool {
     let names_one = |n| i.op_kind(n) == OpKind::Register && i.op_register(n).is_mm();
     (0..i.op_count()).any(names_one) || i.mnemonic() == Mnemonic::Emms
+}
+
+/// Whether an instruction rounds as it says itself, or suppresses all exceptions.
+pub fn rounds_statically(i: &Instruction) -> bool {
+    i.rounding_control() != RoundingControl::None || i.suppress_all_exceptions()
+}
+
+/// Carries such an instruction out.
+pub fn with_static_rounding<E: Emitter>(l: L<E>, i: I, meaning: Semantics<E>) {
+    let mode = match i.rounding_control() {
+        RoundingControl::RoundToNearest => Rounding::Nearest,
+        RoundingControl::RoundDown => Rounding::Down,
+        RoundingControl::RoundUp => Rounding::Up,
+        RoundingControl::RoundTowardZero => Rounding::Zero,
+        RoundingControl::None => Rounding::Current,
+    };
+    let mode = l.imm(Ty::I64, mode as u64);
+    l.call_helper(Helper::BeginStaticRounding, &[mode]);
+    meaning(l, i);
+    l.call_helper(Helper::EndStaticRounding, &[]);
 }
