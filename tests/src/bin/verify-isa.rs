@@ -26,6 +26,9 @@ struct Arguments {
     /// Only blocks of several instructions.
     #[arg(long)]
     blocks: bool,
+    /// Only run the CPU, with every instruction that it has, implemented or not, and say how each ends.
+    #[arg(long, conflicts_with_all = ["blocks", "record", "engine"])]
+    native_only: bool,
     /// Only these engines.
     #[arg(long, value_enum, value_delimiter = ',')]
     engine: Vec<Kind>,
@@ -66,8 +69,13 @@ fn main() -> Result<ExitCode> {
         seconds: if arguments.rounds.is_some() { None } else { Some(arguments.seconds.unwrap_or(60)) },
         rounds: arguments.rounds,
         filter: arguments.filter,
-        engines: if arguments.engine.is_empty() { Kind::ALL.to_vec() } else { arguments.engine },
+        engines: match arguments.engine {
+            _ if arguments.native_only => Vec::new(),
+            none if none.is_empty() => Kind::ALL.to_vec(),
+            chosen => chosen,
+        },
         blocks_only: arguments.blocks,
+        native_only: arguments.native_only,
         states: arguments.states,
         jobs: arguments.jobs.unwrap_or(processors).max(1),
     };

@@ -13,10 +13,13 @@ pub mod campaign;
 pub mod case;
 pub mod compare;
 pub mod engines;
+#[cfg(target_arch = "x86_64")]
 pub mod exclusions;
 pub mod excursion;
 #[cfg(feature = "llvm")]
 pub mod explain;
+#[cfg(target_arch = "x86_64")]
+pub mod features;
 pub mod generate;
 pub mod record;
 #[cfg(all(feature = "llvm", target_arch = "x86_64"))]

@@ -33,9 +33,12 @@ pub struct Recorded {
     end: End,
     /// What the run changed, as indices and values.
     gpr: Vec<(u8, u64)>,
-    xmm: Vec<(u8, u128)>,
+    /// Numbers of registers and words (eight to a register).
+    vec: Vec<(u16, u64)>,
+    k: Vec<(u8, u64)>,
     /// rip, rflags, mxcsr.
     control: (u64, u64, u32),
+    bases: (u64, u64),
     x87: Option<super::case::X87>,
     /// Offsets in the data area and bytes.
     written: Vec<(u16, Vec<u8>)>,
@@ -45,8 +48,6 @@ pub struct Recorded {
 
 impl Recorded {
     pub fn new(case: &Case, outcome: &Outcome, data: &[u8], picks_nan: bool) -> Self {
-        let changed = |n: &usize| case.state.gpr[*n] != outcome.state.gpr[*n];
-        let changed_xmm = |n: &usize| case.state.xmm[*n] != outcome.state.xmm[*n];
         let mut before = vec![0; DATA_LEN];
         case.memory.write_to(&mut before);
         Self {
@@ -54,9 +55,13 @@ impl Recorded {
             background: case.memory.background.to_vec(),
             patches: case.memory.patches.clone(),
             end: outcome.end.clone(),
-            gpr: (0..16).filter(changed).map(|n| (n as u8, outcome.state.gpr[n])).collect(),
-            xmm: (0..16).filter(changed_xmm).map(|n| (n as u8, outcome.state.xmm[n])).collect(),
+            gpr: changes(&case.state.gpr, &outcome.state.gpr).map(|(n, v)| (n as u8, v)).collect(),
+            vec: changes(case.state.vec.as_flattened(), outcome.state.vec.as_flattened())
+                .map(|(n, v)| (n as u16, v))
+                .collect(),
+            k: changes(&case.state.k, &outcome.state.k).map(|(n, v)| (n as u8, v)).collect(),
             control: (outcome.state.rip, outcome.state.rflags, outcome.state.mxcsr),
+            bases: (outcome.state.fs_base, outcome.state.gs_base),
             x87: (outcome.state.x87 != case.state.x87).then_some(outcome.state.x87),
             written: runs(&before, data),
             picks_nan,
@@ -77,10 +82,14 @@ impl Recorded {
         for (n, v) in &self.gpr {
             state.gpr[usize::from(*n)] = *v;
         }
-        for (n, v) in &self.xmm {
-            state.xmm[usize::from(*n)] = *v;
+        for (n, v) in &self.vec {
+            state.vec.as_flattened_mut()[usize::from(*n)] = *v;
+        }
+        for (n, v) in &self.k {
+            state.k[usize::from(*n)] = *v;
         }
         (state.rip, state.rflags, state.mxcsr) = self.control;
+        (state.fs_base, state.gs_base) = self.bases;
         state.x87 = self.x87.unwrap_or(state.x87);
         let mut data = vec![0; DATA_LEN];
         case.memory.write_to(&mut data);
@@ -89,6 +98,11 @@ impl Recorded {
         }
         (Outcome { end: self.end.clone(), state }, data)
     }
+}
+
+/// The words that a run changed.
+fn changes(before: &[u64], after: &[u64]) -> impl Iterator<Item = (usize, u64)> {
+    before.iter().zip(after).enumerate().filter(|(_, (b, a))| b != a).map(|(n, (_, a))| (n, *a))
 }
 
 /// The stretches in which two areas differ, with the second one's bytes.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use xlate_abi::protocol::{Arch, Blob, CodeOptions, OptLevel, Target};
 use xlate_llvm::{Region, compile_region};
 
-use super::campaign::worker::Bench;
+use super::campaign::worker::{Bench, limited};
 use super::campaign::{Options, Plan, Task};
 use super::case::Program;
 use super::engines::{Kind, reachable};
@@ -48,6 +48,7 @@ fn one(task: Task, plan: &Plan, options: &Options, bench: &mut Bench) -> Option<
             None => states::single(&program, &mut rng),
             Some(block) => states::block(block, &mut rng),
         };
+        let case = limited(case);
         let outcome = bench.native(&case);
         let data = bench.native_data().to_vec();
         let picks_nan = bench.is_licensed(&case, Kind::Optimized);
