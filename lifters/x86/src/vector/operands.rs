@@ -274,13 +274,15 @@ impl<E: Emitter> Lifter<'_, E> {
         if i.op_kind(op) == OpKind::Register || i.op_mask() == Register::None {
             return self.vector(i, op);
         }
+        // Products of bytes, say, are made of several elements each.
         let size = i.memory_size();
-        let (lane, count) = (element_lane(i), (size.size() / size.element_size()) as u32);
+        let count = ((size.size() / size.element_size()) as u32).min(lanes);
+        let lane = Ty::from_bytes(size.size() / count as usize).map_or(Lane::I64, lane_of);
         let mut bits = self.e.mask_register(i.op_mask().number());
         // An element is wanted if any lane is that repeats it.
         bits = self.bin_imm(Bin::And, Ty::I64, bits, u64::MAX >> (64 - lanes));
         let mut step = lanes / 2;
-        while step >= count.max(1) {
+        while step >= count {
             let upper = self.bin_imm(Bin::Lshr, Ty::I64, bits, step.into());
             bits = self.bin(Bin::Or, Ty::I64, bits, upper);
             step /= 2;
