@@ -510,6 +510,14 @@ impl<'c> Emitter for Llvm<'c> {
         self.guest_vstore(addr, v);
     }
 
+    fn load_masked(&mut self, ty: VTy, m: VectorValue<'c>, addr: Val<'c>) -> VectorValue<'c> {
+        self.guest_load_masked(ty, m, addr)
+    }
+
+    fn store_masked(&mut self, ty: VTy, m: VectorValue<'c>, addr: Val<'c>, v: VectorValue<'c>) {
+        self.guest_store_masked(ty, m, addr, v);
+    }
+
     fn atomic_rmw(&mut self, op: Rmw, ty: Ty, addr: Val<'c>, v: Val<'c>) -> Val<'c> {
         self.guest_rmw(op, ty, addr, v.int).into()
     }

@@ -4,7 +4,7 @@
 use core::mem::offset_of;
 use std::collections::HashMap;
 
-use iced_x86::{EncodingKind, FlowControl, Instruction, OpKind};
+use iced_x86::{EncodingKind, FlowControl, Instruction, OpKind, Register};
 use inkwell::context::Context;
 use inkwell::module::{Linkage, Module};
 use inkwell::values::GlobalValue;
@@ -210,6 +210,11 @@ fn facets(region: &Region, arch: Arch) -> Facets {
     // SSE's scalar instructions leave the upper half alone by themselves.
     facets.pairs &= if arch == Arch::X86_64 { 0 } else { !whole };
     facets
+}
+
+/// Whether an instruction reads or writes mask registers.
+pub fn uses_masks(i: &Instruction) -> bool {
+    i.op_mask() != Register::None || (0..i.op_count()).any(|n| i.op_register(n).is_k())
 }
 
 /// How an instruction takes its vector registers.
