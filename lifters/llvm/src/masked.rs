@@ -34,7 +34,7 @@ impl<'c> Llvm<'c> {
 
     /// Keeps LLVM from making a load of the guest's one that is masked.
     pub fn opaque_load(&self, v: VectorValue<'c>) -> VectorValue<'c> {
-        if self.arch == Arch::X86_64 && self.has("avx512f") {
+        if self.arch == Arch::X86_64 && self.has("avx512f") && self.vec_bits(v) >= 128 {
             return self.ir.empty_asm(v, ANY_VECTOR_REGISTER).into_vector_value();
         }
         v
@@ -141,6 +141,14 @@ impl<'c> Llvm<'c> {
         stored: Option<VectorValue<'c>>,
     ) -> Option<VectorValue<'c>> {
         let name = format!("vmovdqu{}", ty.lane.ty().bits());
+        // The registers of masks hold integers of 16 bits and more.
+        let width = match ty.lanes() {
+            0..=16 => Ty::I16,
+            32 => Ty::I32,
+            _ => Ty::I64,
+        };
+        let bits = self.bits_of_lanes(m);
+        let m = if width == Ty::I64 { bits } else { self.ir.trunc(bits, width) };
         match stored {
             Some(v) => {
                 let text = format!("{name} $2, ($0) {{$1}}");
