@@ -41,9 +41,10 @@ fn chapters<E: Emitter>() -> [Chapter<E>; CHAPTERS] {
     ]
 }
 
-/// The places of two chapters in the table: its last ones.
+/// The places of some chapters in the table, from its end.
 const X87: u8 = CHAPTERS as u8 - 1;
 const VECTOR: u8 = X87 - 1;
+const SYSTEM: u8 = VECTOR - 2;
 
 /// A code that no chapter has.
 const NOT_IMPLEMENTED: u8 = u8::MAX;
@@ -98,6 +99,12 @@ fn with_static_rounding<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
 /// Whether it is an instruction of the x87 chapter.
 pub fn is_x87(code: Code) -> bool {
     chapter_of(code) == X87
+}
+
+/// Whether an instruction always raises an exception in a program: #GP because it is privileged, or #UD.
+pub fn always_traps(code: Code) -> bool {
+    // The chapter is at hand where instructions are decoded.
+    chapter_of(code) == SYSTEM && (system::is_privileged(code) || system::is_undefined(code))
 }
 
 /// Whether an instruction code has a meaning; cheaper than [`lookup`].

@@ -3,6 +3,7 @@
 
 pub mod accesses;
 pub mod decode;
+pub mod effects;
 pub mod emitter;
 pub mod interpreter;
 pub mod isa;
@@ -28,6 +29,7 @@ pub mod wide;
 pub mod x87;
 
 pub use decode::{Block, BlockEnd, CodeSource, Insn, decode_block};
+pub use effects::Effects;
 pub use emitter::Emitter;
 pub use interpreter::Interpreter;
 pub use jump_table::TableJump;
