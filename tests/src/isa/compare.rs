@@ -10,6 +10,7 @@ use super::arena::{DATA, DATA_LEN};
 use super::case::{Case, End, Fault, Outcome, Program, State, X87};
 use super::engines::{AtFaults, Kind};
 use super::states::operand_address;
+use super::x87_states::near_enough as near_enough_x87;
 
 const NAMES: [&str; 16] =
     ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
@@ -68,7 +69,8 @@ pub fn differences(case: &Case, native: (&Outcome, &[u8]), engine: (&Outcome, &[
             found.push(format!("xmm{n}: native {a:032x}, engine {b:032x}"));
         }
     }
-    if cpu.state.x87 != ours.state.x87 && !only_top_is_cleared(case, cpu, ours) {
+    let x87_differs = cpu.state.x87 != ours.state.x87 && !near_enough_x87(&case.program, &cpu.state.x87, &ours.state.x87);
+    if x87_differs && !only_top_is_cleared(case, cpu, ours) {
         found.push(format!("x87: native {:x?}, engine {:x?}", cpu.state.x87, ours.state.x87));
     }
     let (a, b) = (cpu.state.mxcsr, ours.state.mxcsr);
