@@ -69,7 +69,8 @@ pub fn differences(case: &Case, native: (&Outcome, &[u8]), engine: (&Outcome, &[
             found.push(format!("xmm{n}: native {a:032x}, engine {b:032x}"));
         }
     }
-    let x87_differs = cpu.state.x87 != ours.state.x87 && !near_enough_x87(&case.program, &cpu.state.x87, &ours.state.x87);
+    let x87_differs =
+        cpu.state.x87 != ours.state.x87 && !near_enough_x87(&case.program, &cpu.state.x87, &ours.state.x87);
     if x87_differs && !only_top_is_cleared(case, cpu, ours) {
         found.push(format!("x87: native {:x?}, engine {:x?}", cpu.state.x87, ours.state.x87));
     }

@@ -18,7 +18,7 @@ const fn positive(mantissa: u128, scale: i32) -> Wide {
 }
 
 const ONE: Wide = positive(1 << 127, -127);
-/// Just below one: what a sum that begins with one is if all else is too small to be seen, and negative.
+/// Just below one: the sum of one and a negative term that is too small to change it.
 const BELOW_ONE: Wide = positive(u128::MAX, -128);
 const LN_2: Wide = positive(0xb172_17f7_d1cf_79ab_c9e3_b398_03f2_f6af, -128);
 /// 2 / ln(2).
@@ -188,9 +188,9 @@ fn log2(n: Number) -> Wide {
 /// The arc tangent of a value between zero and one.
 fn arc_tangent(q: Wide) -> Wide {
     // The nearest eighth c: atan(q) = atan(c) + atan((q - c) / (1 + q * c)).
-    let eighths = q.shifted(4);
-    let twice = if eighths.scale <= -128 { 0 } else { (eighths.mantissa >> -eighths.scale) as u32 };
-    let nearest = twice.div_ceil(2);
+    let sixteenths = q.shifted(4);
+    let whole = if sixteenths.scale <= -128 { 0 } else { (sixteenths.mantissa >> -sixteenths.scale) as u32 };
+    let nearest = whole.div_ceil(2);
     if nearest == 0 {
         return inverse_tangent(q, true);
     }
