@@ -19,12 +19,13 @@ use xlate_abi::image::{Image, ImageError, Thread};
 use xlate_abi::state::{CpuState, RAX, segment};
 
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Engine, helpers};
 use crate::errno::Errno;
 use crate::guest::Guest;
 use crate::linux::descriptors::Own;
 use crate::linux::{Executable, Kernel, Pids, Program};
 use crate::memory::{Limit as KeptLimit, Limits, MapError, Memory};
+use crate::processor::Processor;
 use crate::signal::{Action, AltStack, Signals};
 
 /// Why an image can't be resumed.
@@ -36,6 +37,8 @@ pub enum RestoreError {
     Threads(String, usize),
     #[error("{0}: the image has no extended state (neither NT_X86_XSTATE nor NT_FPREGSET)")]
     NoXstate(String),
+    #[error("{0}: the process has state in registers that xlate doesn't know: {1}")]
+    UnknownState(String, String),
     #[error("{0}: it has memory where the translator lies")]
     Occupied(String),
     #[error("{0}: {1}")]
@@ -94,6 +97,7 @@ pub fn image(path: &Path, config: Config) -> Result<Guest, RestoreError> {
     let mut memory = Memory::new();
     let mut restore = Restore { name, file, image, memory: &mut memory };
     let mut state = restore.registers(&thread)?;
+    let processor = restore.processor(&config, &thread)?;
     block_signals();
     restore.map_memory()?;
     restore.replace_vdso();
@@ -106,12 +110,13 @@ pub fn image(path: &Path, config: Config) -> Result<Guest, RestoreError> {
     kernel.cpu_before = restore.image.timers.as_ref().and_then(|timers| timers.cpu).unwrap_or_default();
     restore.limits();
     let mut signals = Signals::inherited();
+    signals.set_float_format(processor.frames());
     restore.signals(&thread, &mut state, &mut signals);
     tracing::debug!(rip = format_args!("{:#x}", state.rip), "restored");
     let mut engine = Engine::new(&config);
     engine.set_precise(signals.needs_precision());
     engine.use_cache(&config, &std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
-    Ok(Guest { engine, state, memory, signals, kernel, config })
+    Ok(Guest { engine, state, processor, memory, signals, kernel, config })
 }
 
 impl Restore<'_> {
@@ -128,8 +133,24 @@ impl Restore<'_> {
             [(segment::ES, regs.es), (segment::DS, regs.ds), (segment::FS, regs.fs), (segment::GS, regs.gs)];
         selectors.into_iter().for_each(|(n, selector)| state.selectors[n] = selector as u16);
         let xsave = self.image.xsave(thread).ok_or_else(|| RestoreError::NoXstate(self.name.clone()))?;
+        let unknown = xsave.unknown();
+        if !unknown.is_empty() {
+            return Err(RestoreError::UnknownState(self.name.clone(), unknown.join(", ")));
+        }
         xsave.load(&mut state);
+        state.timestamp_offset = self.timestamp_offset(helpers::timestamp());
         Ok(state)
+    }
+
+    /// What the host's time stamps lack to those that the process has seen: they never run backwards.
+    fn timestamp_offset(&self, now: u64) -> u64 {
+        self.image.timers.as_ref().map_or(0, |timers| timers.timestamp.saturating_sub(now))
+    }
+
+    /// The processor that the process goes on with.
+    fn processor(&self, config: &Config, thread: &Thread) -> Result<Box<Processor>, RestoreError> {
+        let xsave = self.image.xsave(thread).ok_or_else(|| RestoreError::NoXstate(self.name.clone()))?;
+        Ok(Box::new(Processor::of_image(config.cpu, &self.image, &xsave)))
     }
 
     /// Nobody updates the area any more: libc is told so, and asks for the processor number by a call.

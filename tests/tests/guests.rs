@@ -124,6 +124,18 @@ fn targets_at_one_place_of_the_table() {
     two_targets_have_room(&OPTIMIZED, &program);
 }
 
+/// XSAVE and its kin, with all components that guests have.
+#[test]
+fn state() {
+    let program = compile("features", "state", &["-O2"]);
+    let mut which = Command::new(xlate());
+    let (shown, _) =
+        run(which.args(["run", "--no-cache"]).arg(&program).args(["0xe7", "which"]), Duration::from_secs(60));
+    let components = shown.stdout.trim();
+    assert!(components.parse().is_ok_and(|bits: u64| bits & 3 == 3), "{components}");
+    same_in(&MODES, &program, &[components]);
+}
+
 /// LLVM ends its process over an instruction that it can't select.
 #[test]
 fn regions_of_host_instructions_are_compiled() {

@@ -24,7 +24,9 @@ mod shift;
 mod sse;
 mod string;
 mod system;
+pub mod unsupported;
 pub mod x87;
+mod xsave;
 
 pub use decode::{Block, BlockEnd, CodeSource, Insn, decode_block};
 pub use emitter::Emitter;

@@ -449,6 +449,10 @@ pub struct CpuState {
     pub vec: [VecReg; 32],
     /// Operands and results too wide for a helper's argument registers.
     pub scratch: [VecReg; 4],
+    /// Address of the runtime's description of the processor that the guest sees; zero for one with all that is implemented.
+    pub processor: u64,
+    /// What is added to the host's time stamps: those of a captured process go on.
+    pub timestamp_offset: u64,
 }
 
 impl Default for CpuState {
@@ -485,6 +489,8 @@ impl Default for CpuState {
             k: [0; 8],
             vec: [[0; 64]; 32],
             scratch: [[0; 64]; 4],
+            processor: 0,
+            timestamp_offset: 0,
         }
     }
 }
@@ -560,7 +566,7 @@ impl CpuState {
 pub enum Helper {
     /// CPUID by eax and ecx; writes eax, ebx, ecx, edx.
     Cpuid,
-    /// XGETBV by ecx; writes edx:eax.
+    /// XGETBV by ecx; writes edx:eax. Returns 1 for #GP (no such register).
     Xgetbv,
     /// RDTSC; writes edx:eax.
     Rdtsc,
@@ -612,6 +618,20 @@ pub enum Helper {
     X87Store,
     /// FLDENV and FRSTOR from the guest address a0; a1 is the form.
     X87Load,
+    /// XSAVE, XSAVEOPT or XSAVEC by edx:eax to the guest address a0; a1 is the form ([`xsave`]).
+    Xsave,
+    /// XRSTOR by edx:eax from the guest address a0; a1 is the form. Returns what `LoadMxcsr` does.
+    Xrstor,
+}
+
+/// The forms of [`Helper::Xsave`] and [`Helper::Xrstor`].
+pub mod xsave {
+    /// The x87 unit's pointers have 64 bits (REX.W).
+    pub const WIDE: u64 = 1;
+    /// Components in their initial state may be left out (XSAVEOPT).
+    pub const OPTIMISED: u64 = 2;
+    /// They are left out, and the others stand one after the other (XSAVEC).
+    pub const COMPACTED: u64 = 4;
 }
 
 impl Helper {
@@ -640,6 +660,8 @@ impl Helper {
         Self::Segment,
         Self::X87Store,
         Self::X87Load,
+        Self::Xsave,
+        Self::Xrstor,
     ];
 
     /// Byte offset of the entry point in the helper table.
@@ -668,7 +690,7 @@ impl Helper {
 }
 
 /// Number of [`Helper`]s.
-pub const HELPER_COUNT: usize = 24;
+pub const HELPER_COUNT: usize = 26;
 
 #[cfg(test)]
 mod tests {
