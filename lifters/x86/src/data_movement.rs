@@ -131,12 +131,12 @@ fn movdir64b<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let r = i.op0_register();
     let to = l.reg(r);
     let to = l.zcast(if r.size() == 4 { Ty::I32 } else { Ty::I64 }, Ty::I64, to);
-    l.require_alignment(to, 64);
     let from = l.ea(i);
     let words: [E::Val; 8] = core::array::from_fn(|n| {
         let at = l.e.address(Some(from), None, 8 * n as i64);
         l.load(Ty::I64, at)
     });
+    l.require_alignment(to, 64);
     for (n, word) in words.into_iter().enumerate() {
         let at = l.e.address(Some(to), None, 8 * n as i64);
         l.store(Ty::I64, at, word);

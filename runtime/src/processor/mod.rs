@@ -33,8 +33,16 @@ impl Features {
         self.0[feature as usize / 64] |= 1 << (feature as usize % 64);
     }
 
+    pub fn remove(&mut self, feature: CpuidFeature) {
+        self.0[feature as usize / 64] &= !(1 << (feature as usize % 64));
+    }
+
     pub fn has(&self, feature: CpuidFeature) -> bool {
         self.0[feature as usize / 64] >> (feature as usize % 64) & 1 == 1
+    }
+
+    fn and(&self, other: &Self) -> Self {
+        Self(core::array::from_fn(|n| self.0[n] & other.0[n]))
     }
 
     fn is_within(&self, other: &Self) -> bool {
@@ -51,31 +59,43 @@ pub struct Processor {
     /// What is asked most: feature bits by leaf.
     bits: cpuid::Bits,
     layout: Layout,
-    /// What the frames of before a checkpoint may be: so large, with these components which aren't kept.
-    frames: (usize, u64),
+    float: FloatFormat,
 }
 
 impl Processor {
     /// One with all that is implemented, or with what it has in common with a model.
     pub fn new(model: Option<&Model>) -> Self {
         let features = announced(model.map(Model::features).as_ref());
+        let xcr0 = components(&features);
+        let framed = if features.has(CpuidFeature::XSAVE) { xcr0 } else { 0 };
         Self {
             features,
-            xcr0: components(&features),
+            xcr0,
             bits: cpuid::bits(&features),
             layout: Layout::INTEL,
-            frames: (0, 0),
+            float: FloatFormat { components: framed, ..FloatFormat::PLAIN },
         }
     }
 
-    /// For a captured process. It knows already how large its state is and where the components lie, so the model lowers the
-    /// features alone.
+    /// For a captured process. It knows already which state components there are and where they lie: it gets no others, and
+    /// the model lowers the features alone.
     pub fn of_image(model: Option<&Model>, image: &Image, xsave: &Xsave<'_>) -> Self {
-        let layout = Layout::of_image(xsave.layout());
-        let layout = if layout.is_sound() { layout } else { Layout::INTEL };
+        let enabled = xsave.enabled();
+        let known = match enabled {
+            _ if enabled & component::AVX == 0 => Some(CpuidFeature::AVX),
+            _ if enabled & component::AVX512 != component::AVX512 => Some(CpuidFeature::AVX512F),
+            _ => None,
+        };
+        let mut allowed = Features([u64::MAX; Features::WORDS]);
+        known.into_iter().for_each(|lacking| allowed.remove(lacking));
+        let xcr0 = components(&announced(Some(&allowed)));
+        let features = announced(Some(&allowed.and(&model.map_or(allowed, Model::features))));
+        let layout = Some(Layout::of_image(xsave.layout())).filter(Layout::is_sound).unwrap_or(Layout::INTEL);
         let largest = image.threads.iter().map(|thread| thread.xstate.len()).max().unwrap_or_default();
-        let xcr0 = components(&announced(None));
-        Self { xcr0, layout, frames: (largest, xsave.enabled() & component::PKRU), ..Self::new(model) }
+        // Without instructions that see a component, nothing is lost with it.
+        let tolerated = enabled & (component::PKRU | component::ALL);
+        let float = FloatFormat { components: xcr0, layout, largest, tolerated };
+        Self { features, xcr0, bits: cpuid::bits(&features), layout, float }
     }
 
     /// One with these state components, whatever is implemented.
@@ -109,9 +129,7 @@ impl Processor {
 
     /// The floating-point area of signal frames: FXSAVE's without XSAVE.
     pub fn frames(&self) -> FloatFormat {
-        let components = if self.has(CpuidFeature::XSAVE) { self.xcr0 } else { 0 };
-        let (largest, tolerated) = self.frames;
-        FloatFormat { components, layout: self.layout, largest, tolerated }
+        self.float
     }
 
     /// AT_HWCAP2 (arch/x86/include/uapi/asm/hwcap2.h).
@@ -190,5 +208,30 @@ mod tests {
         let within = Features::of(&[F::AVX2, F::AVX512F, F::AVX512BW, F::FMA]);
         let on = announced(Some(&within));
         assert!(!on.has(F::AVX2) && !on.has(F::AVX512BW) && !on.has(F::FMA), "there is no AVX to go with them");
+    }
+
+    #[test]
+    fn captured_processes_keep_the_state_that_they_know() {
+        let area = |xcr0: u64, len: usize| {
+            let mut area = vec![0; len];
+            area[464..472].copy_from_slice(&xcr0.to_le_bytes());
+            area
+        };
+        let of = |bytes: &[u8], model: Option<&Model>| {
+            let thread = xlate_abi::image::Thread { xstate: bytes.to_vec(), ..Default::default() };
+            let image = Image { threads: vec![thread], ..Image::default() };
+            Processor::of_image(model, &image, &Xsave::new(bytes, None).expect("it is long enough"))
+        };
+        let all = Processor::new(None);
+        let here = of(&area(0x602e7, 11_008), None);
+        assert_eq!((here.xcr0(), here.features, here.layout), (all.xcr0(), all.features, Layout::INTEL));
+        assert_eq!((here.frames().largest, here.frames().tolerated), (11_008, component::PKRU | component::ALL));
+        let amd = of(&area(0x2e7, 2440), model("v2"));
+        assert_eq!((amd.xcr0(), amd.layout.opmask, amd.has(F::XSAVE)), (all.xcr0(), 832, false));
+        assert_eq!(amd.frames().components, all.xcr0(), "it has frames of such a kind");
+        let old = of(&area(7, 832), None);
+        assert!(!old.has(F::AVX512F) && old.xcr0() & component::AVX512 == 0);
+        let older = of(&area(3, 576), None);
+        assert_eq!((older.xcr0(), older.has(F::AVX2), older.has(F::SSE4_2)), (3, false, true));
     }
 }

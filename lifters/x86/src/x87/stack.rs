@@ -233,6 +233,13 @@ fn answered<E: Emitter>(l: L<E>, ty: Ty, at: usize) -> E::Val {
     l.e.state_load(ty, offset_of!(CpuState, scratch) + at)
 }
 
+/// Stores the upper word of 80 bits.
+fn store_upper<E: Emitter>(l: L<E>, addr: E::Val) {
+    let upper = answered(l, Ty::I16, answer::UPPER);
+    let at = l.e.address(Some(addr), None, 8);
+    l.store(Ty::I16, at, upper);
+}
+
 /// Stores what a request answers, then sets the state: a fault leaves it as it was.
 fn store_answer<E: Emitter>(l: L<E>, i: I, op: Op, ty: Ty, pops: u8) {
     wait(l);
@@ -245,13 +252,15 @@ fn store_answer<E: Emitter>(l: L<E>, i: I, op: Op, ty: Ty, pops: u8) {
         [],
         |_| [],
         |l| {
-            if matches!(op, Op::StoreF80 | Op::StoreDecimal) {
-                let upper = answered(l, Ty::I16, answer::UPPER);
-                let at = l.e.address(Some(at.addr), None, 8);
-                l.store(Ty::I16, at, upper);
+            // Which part faults first is the processors'.
+            if op == Op::StoreF80 {
+                store_upper(l, at.addr);
             }
             let v = l.zcast(Ty::I64, ty, v);
             l.store(ty, at.addr, v);
+            if op == Op::StoreDecimal {
+                store_upper(l, at.addr);
+            }
             []
         },
     );

@@ -41,7 +41,16 @@ const ATAN: [Wide; 9] = [
 const PI_66: u128 = 0x3_243f_6a88_85a3_08d3;
 const HALF_PI_SCALE: i32 = -65;
 
+/// Of the normal numbers.
+const LEAST_EXPONENT: i32 = -16382;
+/// Values below 2 to this exponent are as good as their sine, tangent and arc tangent.
+const SMALL: i32 = -128;
+
 impl Wide {
+    fn is_small(self) -> bool {
+        self.scale + 127 < SMALL
+    }
+
     fn normal(negative: bool, mantissa: u128, scale: i32) -> Self {
         if mantissa == 0 {
             return Self { negative, mantissa, scale: 0 };
@@ -239,6 +248,13 @@ impl F80 {
         Self::rounded_fully(env, v.negative, v.scale, v.mantissa, !exact)
     }
 
+    /// A value that isn't exact, but so near that processors don't round it.
+    fn as_good_as(env: &mut Env, v: Wide) -> Self {
+        let tiny = v.scale + 127 < LEAST_EXPONENT;
+        env.flags |= flag::PRECISION | if tiny { flag::UNDERFLOW } else { 0 };
+        Self::rounded(env, v, true)
+    }
+
     /// 2^x - 1 (SDM vol. 2, F2XM1): |x| is at most one, or the result is undefined.
     pub fn exp2_minus_one(self, env: &mut Env) -> Self {
         if let Some(nan) = Self::special(env, self, self) {
@@ -345,7 +361,12 @@ impl F80 {
         let (ny, nx) =
             (Wide::of(Number { negative: false, ..y.number() }), Wide::of(Number { negative: false, ..x.number() }));
         let steep = (ny.scale, ny.mantissa) > (nx.scale, nx.mantissa);
-        let angle = arc_tangent(if steep { nx.div(ny) } else { ny.div(nx) });
+        let quotient = if steep { nx.div(ny) } else { ny.div(nx) };
+        let is_exact = nx.mantissa == ONE.mantissa;
+        if is_exact && !steep && !x.negative && quotient.is_small() {
+            return Self::as_good_as(env, Wide { negative: y.negative, ..quotient });
+        }
+        let angle = arc_tangent(quotient);
         let angle = match (steep, x.negative) {
             (false, false) => angle,
             (false, true) => PI.sub(angle),
@@ -371,6 +392,9 @@ impl F80 {
             return None;
         }
         Self::note_denormals(env, &[self]);
+        if Wide::of(n).is_small() {
+            return Some(Self::as_good_as(env, if which == Angle::Cosine { ONE } else { Wide::of(n) }));
+        }
         let (r, multiple) = reduced(n);
         let (sine, cosine) = sine_and_cosine(r);
         let signed = |v: Wide, negative: bool| if negative { v.negated() } else { v };
@@ -435,6 +459,22 @@ mod tests {
         let root = of(0.5).exp2_minus_one(&mut env());
         // sqrt(2) - 1.
         assert_eq!((root.exponent, root.mantissa), (0x3ffd, 0xd413_cccf_e779_9211));
+    }
+
+    #[test]
+    fn small_arguments_are_results() {
+        let least = F80::new(true, 0, 1 << 63);
+        for control in [0x37f, 0xf7f] {
+            let e = &mut Env::new(control);
+            let expected = F80::new(true, 1, 1 << 63);
+            assert_eq!(least.of_angle(e, Angle::Sine), Some(expected));
+            assert_eq!(least.angle_of(e, of(1.0)), expected);
+            assert_eq!((e.flags & (flag::UNDERFLOW | flag::PRECISION), e.rounded_up), (flag::PRECISION, false));
+            assert_eq!(least.of_angle(e, Angle::Cosine), Some(of(1.0)));
+            let denormal = F80::new(false, 0, 3);
+            assert_eq!(denormal.of_angle(e, Angle::Tangent), Some(denormal));
+            assert_ne!(e.flags & flag::UNDERFLOW, 0);
+        }
     }
 
     #[test]
