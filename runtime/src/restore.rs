@@ -14,7 +14,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use xlate_abi::image::notes::{InterruptedCall, IntervalTimer, Limit, PendingSignal, Process, Rseq, SignalAction};
+use xlate_abi::image::notes::{
+    InterruptedCall, IntervalTimer, Limit, PendingSignal, Process, Rseq, SignalAction, Timers,
+};
 use xlate_abi::image::{Image, ImageError, Thread};
 use xlate_abi::state::{CpuState, RAX, segment};
 
@@ -138,13 +140,8 @@ impl Restore<'_> {
             return Err(RestoreError::UnknownState(self.name.clone(), unknown.join(", ")));
         }
         xsave.load(&mut state);
-        state.timestamp_offset = self.timestamp_offset(helpers::timestamp());
+        state.timestamp_offset = timestamp_offset(self.image.timers.as_ref(), helpers::timestamp());
         Ok(state)
-    }
-
-    /// What the host's time stamps lack to those that the process has seen: they never run backwards.
-    fn timestamp_offset(&self, now: u64) -> u64 {
-        self.image.timers.as_ref().map_or(0, |timers| timers.timestamp.saturating_sub(now))
     }
 
     /// The processor that the process goes on with.
@@ -278,6 +275,11 @@ impl Restore<'_> {
     }
 }
 
+/// What the host's time stamps lack to those that the process has seen: they never run backwards.
+fn timestamp_offset(timers: Option<&Timers>, now: u64) -> u64 {
+    timers.map_or(0, |timers| timers.timestamp.saturating_sub(now))
+}
+
 const SYSCALL_LENGTH: u64 = 2;
 
 /// The lowest signal that waits and isn't blocked: its handler runs first.
@@ -388,5 +390,12 @@ mod tests {
         assert!(fails_with_eintr(&call(-516), &restarting, Some(10)));
         assert!(!fails_with_eintr(&call(-514), &plain, None));
         assert!(!fails_with_eintr(&call(-514), &[], Some(10)));
+    }
+
+    #[test]
+    fn time_stamps_never_run_backwards() {
+        let timers = Timers { timestamp: 1000, ..Timers::default() };
+        assert_eq!((timestamp_offset(Some(&timers), 10), timestamp_offset(Some(&timers), 2000)), (990, 0));
+        assert_eq!(timestamp_offset(None, 10), 0);
     }
 }

@@ -92,9 +92,8 @@ impl<'a> Xsave<'a> {
         if self.bytes.len() < HEADED {
             return Vec::new();
         }
-        let there = word(self.bytes, LEGACY);
-        let unknown = (0..u64::BITS).filter(|n| there & !KNOWN >> n & 1 == 1);
-        unknown.map(component_name).collect()
+        let unknown = word(self.bytes, LEGACY) & !KNOWN;
+        (0..u64::BITS).filter(|n| unknown >> n & 1 == 1).map(component_name).collect()
     }
 
     /// A register of `size` bytes in a component; `None` where this CPU had none.
