@@ -430,7 +430,7 @@ mod tests {
 
     #[test]
     fn functions_agree_with_doubles() {
-        for v in [0.1, -0.3, 0.7, 1.5, -3.0, 40.0, 1e-9, 1e6] {
+        for v in [0.1, -0.3, 0.7, 1.5, -3.0, 40.0, 1e-9, 1e3] {
             let e = &mut env();
             near(of(v).of_angle(e, Angle::Sine).expect("small"), v.sin());
             near(of(v).of_angle(e, Angle::Cosine).expect("small"), v.cos());
