@@ -106,8 +106,9 @@ pub fn missing_features() -> &'static [&'static [CpuidFeature]] {
     static SETS: OnceLock<Vec<&'static [CpuidFeature]>> = OnceLock::new();
     SETS.get_or_init(|| {
         let missing = Code::values().filter(|code| !is_implemented(*code));
-        // Codes of the same set share one list.
+        // Codes of the same set share one list, and mostly stand together.
         let mut sets: Vec<_> = missing.map(Code::cpuid_features).collect();
+        sets.dedup_by_key(|set| set.as_ptr());
         sets.sort_unstable_by_key(|set| set.as_ptr());
         sets.dedup_by_key(|set| set.as_ptr());
         sets

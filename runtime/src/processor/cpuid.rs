@@ -57,7 +57,6 @@ const ALWAYS: &[Place] = {
         (7, 0, Ebx, 6),                  // FDP_EXCPTN_ONLY
         (7, 0, Ebx, 9),                  // ERMS: REP MOVSB in bulk
         (7, 0, Ebx, 13),                 // no x87 CS and DS
-        (EXTENDED_FEATURES, 0, Ecx, 0),  // LAHF in 64-bit mode
         (EXTENDED_FEATURES, 0, Edx, 11), // SYSCALL
         (EXTENDED_FEATURES, 0, Edx, 20), // NX
         (EXTENDED_FEATURES, 0, Edx, 29), // long mode
@@ -73,7 +72,8 @@ pub const FEATURES: &[Feature] = {
         row(SSE3, &[], &[(1, 0, Ecx, 0)]),
         row(PCLMULQDQ, &[], &[(1, 0, Ecx, 1)]),
         row(SSSE3, &[], &[(1, 0, Ecx, 9)]),
-        row(CMPXCHG16B, &[], &[(1, 0, Ecx, 13)]),
+        // With LAHF in 64-bit mode, which has no feature here: both came with x86-64-v2.
+        row(CMPXCHG16B, &[], &[(1, 0, Ecx, 13), (EXTENDED_FEATURES, 0, Ecx, 0)]),
         row(SSE4_1, &[], &[(1, 0, Ecx, 19)]),
         row(SSE4_2, &[], &[(1, 0, Ecx, 20)]),
         row(MOVBE, &[], &[(1, 0, Ecx, 22)]),

@@ -176,10 +176,13 @@ fn what_is_pushed_comes_back() {
     for (components, at) in [(0, 0x1101_0000_0000), (7, 0x1102_0000_0000), (xstate::component::ALL, 0x1103_0000_0000)] {
         let mut memory = Memory::new();
         let sp = stack(&mut memory, at);
-        let before = sample(sp);
+        let mut before = CpuState { k: [5; 8], ..sample(sp) };
+        before.vec[3][32..].fill(6);
+        before.vec[31] = [4; 64];
         let mut state = before.clone();
         let mut alt = AltStack::default();
         push(&mut state, &memory, &action(0), &mut alt, components).unwrap();
+        assert_eq!((state.vec, state.k), (CpuState::default().vec, [0; 8]), "a handler starts with the initial state");
         // The handler's `ret` takes the return address.
         state.gpr[RSP] += 8;
         let restored = frame::pop(&mut state, &memory, &float(components)).unwrap();
@@ -190,6 +193,9 @@ fn what_is_pushed_comes_back() {
         assert_eq!(state.vec[3][..16], before.vec[3][..16]);
         let upper = if components == 0 { [0; 16] } else { [8; 16] };
         assert_eq!(state.vec[3][16..32], upper);
+        if components == xstate::component::ALL {
+            assert_eq!((state.vec, state.k), (before.vec, before.k));
+        }
     }
 }
 
