@@ -98,8 +98,7 @@ impl Processor {
         Self { features, xcr0, bits: cpuid::bits(&features), layout, float }
     }
 
-    /// One with these state components, whatever is implemented.
-    #[cfg(test)]
+    /// One with these state components, whatever is implemented: to compare instructions with a CPU that has them.
     pub fn with_state(xcr0: u64) -> Self {
         Self { xcr0, ..Self::new(None) }
     }
