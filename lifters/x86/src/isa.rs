@@ -12,7 +12,7 @@ use crate::interpreter::Interpreter;
 use crate::lifter::Lifter;
 use crate::{
     arithmetic, bit, control, data_movement, exchange, flag_control, logic, segments, shift, string, system, vector,
-    x87,
+    x87, xsave,
 };
 
 /// An instruction's meaning for one engine.
@@ -21,7 +21,7 @@ pub type Semantics<E> = fn(&mut Lifter<'_, E>, &Instruction);
 /// A chapter's table: the meaning of an instruction code, if the chapter has it.
 type Chapter<E> = fn(Code) -> Option<Semantics<E>>;
 
-const CHAPTERS: usize = 13;
+const CHAPTERS: usize = 14;
 
 fn chapters<E: Emitter>() -> [Chapter<E>; CHAPTERS] {
     [
@@ -36,6 +36,7 @@ fn chapters<E: Emitter>() -> [Chapter<E>; CHAPTERS] {
         flag_control::lookup::<E>,
         system::lookup::<E>,
         segments::lookup::<E>,
+        xsave::lookup::<E>,
         vector::lookup::<E>,
         x87::lookup::<E>,
     ]
@@ -112,11 +113,20 @@ pub fn is_implemented(code: Code) -> bool {
     chapter_of(code) != NOT_IMPLEMENTED
 }
 
-/// Whether every instruction of a feature set is implemented. Codes that exist only outside 64-bit mode would count
-/// too; the sets of this century have none. (iced-x86's encoding tables know the modes, but take milliseconds to
-/// build, and every guest's libc asks this at its start.)
-pub fn implements(set: CpuidFeature) -> bool {
-    Code::values().filter(|code| code.cpuid_features().contains(&set)).all(is_implemented)
+/// The feature sets, each once, that some instruction needs which isn't implemented. Codes that exist only outside 64-bit mode
+/// count too unless they share their mnemonic with others; iced-x86's encoding tables know the modes, but take milliseconds to
+/// build, and this is asked at every guest's start.
+pub fn missing_features() -> &'static [&'static [CpuidFeature]] {
+    static SETS: OnceLock<Vec<&'static [CpuidFeature]>> = OnceLock::new();
+    SETS.get_or_init(|| {
+        let missing = Code::values().filter(|code| !is_implemented(*code));
+        // Codes of the same set share one list, and mostly stand together.
+        let mut sets: Vec<_> = missing.map(Code::cpuid_features).collect();
+        sets.dedup_by_key(|set| set.as_ptr());
+        sets.sort_unstable_by_key(|set| set.as_ptr());
+        sets.dedup_by_key(|set| set.as_ptr());
+        sets
+    })
 }
 
 /// Every instruction code that exists for user programs in 64-bit mode, and whether it is implemented.

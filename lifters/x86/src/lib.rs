@@ -24,9 +24,11 @@ pub mod segments;
 mod shift;
 mod string;
 mod system;
+pub mod unsupported;
 pub mod vector;
 pub mod wide;
 pub mod x87;
+mod xsave;
 
 pub use decode::{Block, BlockEnd, CodeSource, Insn, decode_block};
 pub use effects::Effects;

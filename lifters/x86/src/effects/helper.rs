@@ -60,6 +60,8 @@ pub fn effects(helper: Helper) -> HelperEffects {
         Helper::X87Store => HelperEffects { memory: &[(Store, 0)], ..NOTHING },
         Helper::LoadMasked | Helper::Gather => HelperEffects { memory: &[(Load, 0)], ..NOTHING },
         Helper::StoreMasked | Helper::Scatter => HelperEffects { memory: &[(Store, 0)], ..NOTHING },
+        Helper::Xsave => HelperEffects { memory: &[(Store, 0)], ..NOTHING },
+        Helper::Xrstor => HelperEffects { memory: &[(Load, 0)], ..NOTHING },
         Helper::X87Load => HelperEffects { memory: &[(Load, 0)], ..NOTHING },
         Helper::LoadMxcsr
         | Helper::StoreMxcsr
@@ -83,5 +85,5 @@ pub fn effects(helper: Helper) -> HelperEffects {
 
 /// Whether a helper loads MXCSR.
 pub fn loads_mxcsr(helper: Helper) -> bool {
-    matches!(helper, Helper::LoadMxcsr | Helper::Fxrstor)
+    matches!(helper, Helper::LoadMxcsr | Helper::Fxrstor | Helper::Xrstor)
 }

@@ -15,6 +15,7 @@ mod operands;
 mod shuffle;
 mod sse3;
 mod sse4;
+mod sse4a;
 mod ssse3;
 mod state;
 mod strings;
@@ -39,6 +40,7 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         sse3::lookup::<E>,
         ssse3::lookup::<E>,
         sse4::lookup::<E>,
+        sse4a::lookup::<E>,
         strings::lookup::<E>,
     ];
     files.into_iter().find_map(|file| file(code))

@@ -14,6 +14,7 @@ use crate::isa::arena;
 use crate::isa::case::Program;
 use crate::isa::compare::{is_approximate_code, undefined_after};
 use crate::isa::values::Rng;
+use crate::isa::x87_states::is_transcendental;
 
 /// Instructions in a block.
 const LENGTHS: std::ops::RangeInclusive<u64> = 5..=30;
@@ -135,7 +136,7 @@ fn suits(code: Code) -> bool {
             | Clflush
             | Clflushopt
             | Clwb
-    );
+    ) || is_transcendental(code.mnemonic());
     let strings = [OpCodeOperandKind::seg_rSI, OpCodeOperandKind::es_rDI, OpCodeOperandKind::mem_offs];
     let bit_string = matches!(code.mnemonic(), Bt | Bts | Btr | Btc);
     let wide_shift = matches!(code.mnemonic(), Shld | Shrd) && info.op_kinds().contains(&OpCodeOperandKind::cl);
