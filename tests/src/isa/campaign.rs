@@ -120,6 +120,11 @@ impl Plan {
         plan
     }
 
+    /// The instructions that programs of their own are made for.
+    pub fn single_codes(&self) -> &[Code] {
+        if self.singles == 0 { &[] } else { &self.codes }
+    }
+
     /// The `n`-th task, or `None` if there is nothing to do at all.
     pub fn task(&self, n: u64) -> Option<Task> {
         let len = self.singles + self.blocks;

@@ -49,7 +49,7 @@ pub fn differences(case: &Case, native: (&Outcome, &[u8]), engine: (&Outcome, &[
     }
     // What was stored before a fault is there whatever else is, and nothing that comes after it.
     if !stores_in_parts(case, cpu) {
-        let open = if imprecise && imprecise::applies(case, cpu) { imprecise::stored(case) } else { Vec::new() };
+        let open = if imprecise && imprecise::applies(cpu) { imprecise::stored(case) } else { Vec::new() };
         memory(case, &open, (native.1, engine.1), &mut found);
     }
     let compared = strictness(case, cpu, kind);

@@ -12,6 +12,7 @@ pub mod arena;
 pub mod campaign;
 pub mod case;
 pub mod compare;
+pub mod corpus;
 pub mod engines;
 #[cfg(target_arch = "x86_64")]
 pub mod exclusions;

@@ -2,15 +2,18 @@
 
 use std::io::Write;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use iced_x86::Code;
 use xlate_abi::protocol::{Arch, Blob, CodeOptions, OptLevel, Target};
 use xlate_llvm::{Region, compile_region};
 
 use super::campaign::worker::{Bench, limited};
 use super::campaign::{Options, Plan, Task};
-use super::case::Program;
+use super::case::{Extent, Program};
+use super::corpus::{self, Corpus, Entry};
 use super::engines::{Kind, reachable};
-use super::record::{BLOCK, Recorded, Recording};
+use super::excursion::extent;
+use super::record::{BLOCK, Delta, Recorded, Recording};
 use super::values::Rng;
 use super::{generate, states};
 
@@ -23,9 +26,53 @@ pub fn record(options: &Options, rounds: u64, to: &mut dyn Write) -> Result<u64>
         let Some(recording) = plan.task(n).and_then(|task| one(task, &plan, options, &mut bench)) else { continue };
         let recording = recording?;
         cases += recording.cases.len() as u64;
-        let bytes = postcard::to_stdvec(&recording)?;
-        to.write_all(&(bytes.len() as u32).to_le_bytes())?;
-        to.write_all(&bytes)?;
+        write(&recording, to)?;
+    }
+    Ok(cases)
+}
+
+fn write(recording: &Recording, to: &mut dyn Write) -> Result<()> {
+    let bytes = postcard::to_stdvec(recording)?;
+    to.write_all(&(bytes.len() as u32).to_le_bytes())?;
+    Ok(to.write_all(&bytes)?)
+}
+
+/// Makes a corpus of AVX-512 instructions, or of those that the options' filter names.
+pub fn corpus(options: &Options, rounds: u64) -> Result<Corpus> {
+    ensure!(extent() == Extent::FULL, "this CPU has no AVX-512: it can't write the corpus");
+    let plan = Plan::new(options);
+    let mut bench = Bench::new(&[])?;
+    let mut corpus = Corpus::default();
+    let wide = |code: &Code| code.cpuid_features().iter().any(|f| format!("{f:?}").starts_with("AVX512"));
+    for code in plan.codes.iter().filter(|code| options.filter.is_some() || wide(code)) {
+        for round in 0..rounds {
+            let mut rng = Rng::new(&[options.seed, *code as u64, round]);
+            let program = generate::single(*code, &mut rng).with_context(|| format!("no encoding for {code:?}"))?;
+            let mut entry = Entry::new(format!("{code:?}"), &program);
+            for _ in 0..options.states {
+                let seed = rng.next_u64();
+                let case = corpus::case(&program, seed);
+                let outcome = bench.native(&case);
+                let delta = Delta::new(&case, &outcome, bench.native_data());
+                let picks_nan = bench.is_licensed(&case, Kind::Optimized);
+                entry.add(seed, &case, delta, picks_nan)?;
+            }
+            corpus.entries.push(entry);
+        }
+    }
+    ensure!(!corpus.entries.is_empty(), "no implemented instruction is meant");
+    Ok(corpus)
+}
+
+/// Makes a record for AArch64 of a corpus. Needs no CPU that has the instructions. Gives the number of cases.
+pub fn record_corpus(corpus: &Corpus, to: &mut dyn Write) -> Result<u64> {
+    let mut cases = 0;
+    for entry in &corpus.entries {
+        let mut recording = entry.recording()?;
+        let program = Program::new(recording.address, recording.bytes.clone()).context("it decoded before")?;
+        (recording.blobs, recording.precise_blobs) = (compile(&program, false)?, compile(&program, true)?);
+        cases += recording.cases.len() as u64;
+        write(&recording, to)?;
     }
     Ok(cases)
 }
@@ -52,7 +99,7 @@ fn one(task: Task, plan: &Plan, options: &Options, bench: &mut Bench) -> Option<
         let outcome = bench.native(&case);
         let data = bench.native_data().to_vec();
         let picks_nan = bench.is_licensed(&case, Kind::Optimized);
-        Recorded::new(&case, &outcome, &data, picks_nan)
+        Recorded::new(&case, Delta::new(&case, &outcome, &data), picks_nan)
     });
     let cases = cases.collect();
     let blobs = compile(&program, false).and_then(|plain| Ok((plain, compile(&program, true)?)));
