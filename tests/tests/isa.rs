@@ -23,6 +23,28 @@ fn every_instruction_of_this_cpu_has_programs() {
     assert!(text.contains(" 0 workers lost"), "{text}");
 }
 
+/// The quick round finds each mistake, whichever instruction shows it.
+#[test]
+fn mistakes_made_on_purpose_are_found() {
+    let mistakes =
+        ["keeps-upper", "clears-upper", "zeroes-for-merge", "faults-masked", "swaps-daz-and-ftz", "misses-store-fault"];
+    for wrong in mistakes {
+        let output = verifier().args(["--native-only", "--rounds", "1", "--wrong", wrong]).output();
+        let output = output.expect("verify-isa starts");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            !output.status.success() && text.contains("Instructions with mismatches"),
+            "{wrong} isn't found: {text}"
+        );
+    }
+    for wrong in ["clears-upper", "swaps-daz-and-ftz", "misses-store-fault"] {
+        let output = verifier().args(["--engine", "interpreter", "--rounds", "1", "--wrong", wrong]).output();
+        let output = output.expect("verify-isa starts");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("MISMATCH interpreter"), "{wrong} isn't found in the interpreter: {text}");
+    }
+}
+
 #[test]
 fn a_corpus_is_replayed_on_both_hosts() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -10,6 +10,7 @@ use clap::Parser;
 use xlate_tests::isa::campaign::{Options, supervisor, worker};
 use xlate_tests::isa::corpus::Corpus;
 use xlate_tests::isa::engines::Kind;
+use xlate_tests::isa::wrong::Wrong;
 use xlate_tests::isa::{explain, recorder, replay};
 
 /// Native differential verification of the instruction set.
@@ -30,6 +31,9 @@ struct Arguments {
     /// Only run the CPU, with every instruction that it has, implemented or not, and say how each ends.
     #[arg(long, conflicts_with_all = ["blocks", "record", "engine"])]
     native_only: bool,
+    /// Make this mistake on purpose, in the engines or, with --native-only, in the CPU's outcomes: the run has to fail.
+    #[arg(long, value_enum)]
+    wrong: Option<Wrong>,
     /// Only these engines.
     #[arg(long, value_enum, value_delimiter = ',')]
     engine: Vec<Kind>,
@@ -93,6 +97,7 @@ fn main() -> Result<ExitCode> {
         },
         blocks_only: arguments.blocks,
         native_only: arguments.native_only,
+        wrong: arguments.wrong,
         states: arguments.states,
         jobs: arguments.jobs.unwrap_or(processors).max(1),
     };

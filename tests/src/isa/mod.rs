@@ -29,4 +29,5 @@ pub mod replay;
 pub mod shrink;
 pub mod states;
 pub mod values;
+pub mod wrong;
 pub mod x87_states;
