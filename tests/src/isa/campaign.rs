@@ -119,7 +119,7 @@ impl Plan {
         }
         let codes = plan.codes.len() as u64;
         plan.singles = if options.blocks_only { 0 } else { codes };
-        plan.blocks = if options.native_only { 0 } else { codes.div_ceil(5) };
+        plan.blocks = codes.div_ceil(5);
         plan
     }
 

@@ -23,8 +23,8 @@ pub fn record(options: &Options, rounds: u64, to: &mut dyn Write) -> Result<u64>
     let mut bench = Bench::new(&[])?;
     let mut cases = 0;
     for n in 0..plan.tasks(rounds) {
-        let Some(recording) = plan.task(n).and_then(|task| one(task, &plan, options, &mut bench)) else { continue };
-        let recording = recording?;
+        let Some(task) = plan.task(n) else { break };
+        let Some(recording) = one(task, &plan, options, &mut bench)? else { continue };
         cases += recording.cases.len() as u64;
         write(&recording, to)?;
     }
@@ -77,16 +77,17 @@ pub fn record_corpus(corpus: &Corpus, to: &mut dyn Write) -> Result<u64> {
     Ok(cases)
 }
 
-/// `None` for an instruction that has no encoding.
-fn one(task: Task, plan: &Plan, options: &Options, bench: &mut Bench) -> Option<Result<Recording>> {
+/// `None` for a block that hardly any of the instructions can be in.
+fn one(task: Task, plan: &Plan, options: &Options, bench: &mut Bench) -> Result<Option<Recording>> {
     let (name, program, mut rng, block) = match task {
         Task::Single { code, round } => {
             let mut rng = Rng::new(&[options.seed, code as u64, round]);
-            (format!("{code:?}"), generate::single(code, &mut rng)?, rng, None)
+            let program = generate::single(code, &mut rng).with_context(|| format!("no encoding for {code:?}"))?;
+            (format!("{code:?}"), program, rng, None)
         }
         Task::Block(n) => {
             let mut rng = Rng::new(&[options.seed, u64::MAX, n]);
-            let block = generate::block(&plan.codes, &mut rng)?;
+            let Some(block) = generate::block(&plan.codes, &mut rng) else { return Ok(None) };
             (BLOCK.to_owned(), block.program.clone(), rng, Some(block))
         }
     };
@@ -102,15 +103,9 @@ fn one(task: Task, plan: &Plan, options: &Options, bench: &mut Bench) -> Option<
         Recorded::new(&case, Delta::new(&case, &outcome, &data), picks_nan)
     });
     let cases = cases.collect();
-    let blobs = compile(&program, false).and_then(|plain| Ok((plain, compile(&program, true)?)));
-    Some(blobs.map(|(blobs, precise_blobs)| Recording {
-        name,
-        address: program.address,
-        bytes: program.bytes.clone(),
-        blobs,
-        precise_blobs,
-        cases,
-    }))
+    let (blobs, precise_blobs) = (compile(&program, false)?, compile(&program, true)?);
+    let (address, bytes) = (program.address, program.bytes.clone());
+    Ok(Some(Recording { name, address, bytes, blobs, precise_blobs, cases }))
 }
 
 /// Tier 2 code for AArch64, one blob for each block as the entry.
