@@ -27,38 +27,42 @@ impl Default for Corpus {
     }
 }
 
+/// A program and its cases: the `n`-th belongs to the seed and `n`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
     /// The instruction's code.
-    pub name: String,
+    name: String,
     address: u64,
     bytes: Vec<u8>,
+    seed: u32,
+    /// Of all cases.
+    hash: u32,
     known: Vec<Known>,
 }
 
-/// One case.
+/// The outcome of one case.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Known {
-    seed: u64,
-    hash: u64,
-    delta: Delta,
-    picks_nan: bool,
-}
-
-/// The case of a program that belongs to a seed.
-pub fn case(program: &Program, seed: u64) -> Case {
-    states::single(program, &mut Rng::new(&[seed]))
+pub struct Known {
+    pub delta: Delta,
+    /// It may differ in the choice between NaNs.
+    pub picks_nan: bool,
 }
 
 impl Entry {
-    pub fn new(name: String, program: &Program) -> Self {
-        Self { name, address: program.address, bytes: program.bytes.clone(), known: Vec::new() }
-    }
-
-    /// Adds the case of a seed.
-    pub fn add(&mut self, seed: u64, case: &Case, delta: Delta, picks_nan: bool) -> Result<()> {
-        self.known.push(Known { seed, hash: hash(case)?, delta, picks_nan });
-        Ok(())
+    /// An entry of so many cases, each with the outcome that `run` finds.
+    pub fn new(
+        name: String,
+        program: &Program,
+        seed: u32,
+        cases: u64,
+        run: &mut dyn FnMut(&Case) -> Known,
+    ) -> Result<Self> {
+        let (mut hash, mut known) = (HASH_START, Vec::new());
+        for case in cases_of(program, seed, cases) {
+            hash = add_to_hash(hash, &case)?;
+            known.push(run(&case));
+        }
+        Ok(Self { name, address: program.address, bytes: program.bytes.clone(), seed, hash: hash as u32, known })
     }
 
     /// The cases in full, without code of tier 2.
@@ -66,26 +70,23 @@ impl Entry {
         let Some(program) = Program::new(self.address, self.bytes.clone()) else {
             bail!("the program for {} in the corpus doesn't decode", self.name);
         };
-        let mut cases = Vec::new();
-        for known in &self.known {
-            let case = case(&program, known.seed);
-            ensure!(
-                hash(&case)? == known.hash,
-                "the corpus is of another generator of states ({}): write it anew on a CPU that has the instructions",
-                self.name
-            );
+        let (mut hash, mut cases) = (HASH_START, Vec::new());
+        for (case, known) in cases_of(&program, self.seed, self.known.len() as u64).zip(&self.known) {
+            hash = add_to_hash(hash, &case)?;
             cases.push(Recorded::new(&case, known.delta.clone(), known.picks_nan));
         }
-        let (blobs, precise_blobs) = (Vec::new(), Vec::new());
-        Ok(Recording {
-            name: self.name.clone(),
-            address: self.address,
-            bytes: self.bytes.clone(),
-            blobs,
-            precise_blobs,
-            cases,
-        })
+        ensure!(
+            hash as u32 == self.hash,
+            "the corpus is of another generator of states ({}): write it anew on a CPU that has the instructions",
+            self.name
+        );
+        let (name, address, bytes) = (self.name.clone(), self.address, self.bytes.clone());
+        Ok(Recording { name, address, bytes, blobs: Vec::new(), precise_blobs: Vec::new(), cases })
     }
+}
+
+fn cases_of(program: &Program, seed: u32, count: u64) -> impl Iterator<Item = Case> {
+    (0..count).map(move |n| states::single(program, &mut Rng::new(&[u64::from(seed), n])))
 }
 
 impl Corpus {
@@ -102,8 +103,11 @@ impl Corpus {
     }
 }
 
-/// FNV-1a of a case's state and memory.
-fn hash(case: &Case) -> Result<u64> {
+/// FNV-1a.
+const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// Adds a case's state and memory.
+fn add_to_hash(hash: u64, case: &Case) -> Result<u64> {
     let bytes = postcard::to_stdvec(&(&case.state, case.memory.background.to_vec(), &case.memory.patches))?;
-    Ok(bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)))
+    Ok(bytes.iter().fold(hash, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)))
 }

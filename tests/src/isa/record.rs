@@ -132,13 +132,19 @@ fn overlay(area: &mut [u8], runs: &[(u16, Vec<u8>)]) {
     }
 }
 
+/// Equal bytes between two stretches that are cheaper to keep than a new stretch.
+const GAP: usize = 3;
+
 /// The stretches in which two areas differ, with the second one's bytes.
 fn runs(before: &[u8], after: &[u8]) -> Vec<(u16, Vec<u8>)> {
     const { assert!(DATA_LEN <= 1 << 16 && DATA < 1 << 32) };
     let mut runs: Vec<(u16, Vec<u8>)> = Vec::new();
     for at in (0..after.len()).filter(|i| before[*i] != after[*i]) {
         match runs.last_mut() {
-            Some((start, bytes)) if usize::from(*start) + bytes.len() == at => bytes.push(after[at]),
+            Some((start, bytes)) if usize::from(*start) + bytes.len() + GAP >= at => {
+                let end = usize::from(*start) + bytes.len();
+                bytes.extend_from_slice(&after[end..=at]);
+            }
             _ => runs.push((at as u16, vec![after[at]])),
         }
     }

@@ -10,7 +10,7 @@ use xlate_llvm::{Region, compile_region};
 use super::campaign::worker::{Bench, limited};
 use super::campaign::{Options, Plan, Task};
 use super::case::{Extent, Program};
-use super::corpus::{self, Corpus, Entry};
+use super::corpus::{Corpus, Entry, Known};
 use super::engines::{Kind, reachable};
 use super::excursion::extent;
 use super::record::{BLOCK, Delta, Recorded, Recording};
@@ -48,16 +48,13 @@ pub fn corpus(options: &Options, rounds: u64) -> Result<Corpus> {
         for round in 0..rounds {
             let mut rng = Rng::new(&[options.seed, *code as u64, round]);
             let program = generate::single(*code, &mut rng).with_context(|| format!("no encoding for {code:?}"))?;
-            let mut entry = Entry::new(format!("{code:?}"), &program);
-            for _ in 0..options.states {
-                let seed = rng.next_u64();
-                let case = corpus::case(&program, seed);
-                let outcome = bench.native(&case);
-                let delta = Delta::new(&case, &outcome, bench.native_data());
-                let picks_nan = bench.is_licensed(&case, Kind::Optimized);
-                entry.add(seed, &case, delta, picks_nan)?;
-            }
-            corpus.entries.push(entry);
+            let seed = rng.next_u64() as u32;
+            let entry = Entry::new(format!("{code:?}"), &program, seed, options.states, &mut |case| {
+                let outcome = bench.native(case);
+                let delta = Delta::new(case, &outcome, bench.native_data());
+                Known { delta, picks_nan: bench.is_licensed(case, Kind::Optimized) }
+            });
+            corpus.entries.push(entry?);
         }
     }
     ensure!(!corpus.entries.is_empty(), "no implemented instruction is meant");
