@@ -4,8 +4,8 @@
 //! instruction that writes them is taken. Flags and results that an instruction leaves undefined are never read.
 
 use iced_x86::{
-    Code, EncodingKind, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpCodeOperandKind,
-    OpKind, Register,
+    Code, CpuidFeature, EncodingKind, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
+    OpCodeOperandKind, OpKind, Register,
 };
 
 use super::memory::{displace, vector_index};
@@ -141,8 +141,11 @@ fn suits(code: Code) -> bool {
     let bit_string = matches!(code.mnemonic(), Bt | Bts | Btr | Btc);
     let wide_shift = matches!(code.mnemonic(), Shld | Shrd) && info.op_kinds().contains(&OpCodeOperandKind::cl);
     let indexes = info.op_kinds().iter().any(|k| vector_index(*k).is_some());
+    // Refused without a shadow stack, and nothing but a hint in other cases.
+    let shadow = code.cpuid_features().contains(&CpuidFeature::CET_SS);
     !excluded
         && !indexes
+        && !shadow
         && !info.is_save_restore()
         && !is_approximate_code(code)
         && !bit_string
