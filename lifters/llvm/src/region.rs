@@ -4,7 +4,7 @@
 use core::mem::offset_of;
 use std::collections::HashMap;
 
-use iced_x86::{FlowControl, Instruction, OpKind};
+use iced_x86::{FlowControl, Instruction, OpKind, Register};
 use inkwell::context::Context;
 use inkwell::module::{Linkage, Module};
 use inkwell::values::GlobalValue;

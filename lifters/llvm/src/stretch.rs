@@ -177,7 +177,7 @@ impl Run {
 fn written(insns: &[Insn]) -> Registers {
     insns.iter().map(Effects::of).fold(Registers::default(), |all, effects| {
         let gpr = effects.gprs.written as u16;
-        all.union(Registers { gpr, flags: 0, vec: effects.vectors_written() })
+        all.union(Registers { gpr, vec: effects.vectors_written(), ..Registers::default() })
     })
 }
 
