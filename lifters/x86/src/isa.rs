@@ -45,7 +45,7 @@ fn chapters<E: Emitter>() -> [Chapter<E>; CHAPTERS] {
 /// The places of some chapters in the table, from its end.
 const X87: u8 = CHAPTERS as u8 - 1;
 const VECTOR: u8 = X87 - 1;
-const SYSTEM: u8 = VECTOR - 2;
+const SYSTEM: u8 = VECTOR - 3;
 
 /// A code that no chapter has.
 const NOT_IMPLEMENTED: u8 = u8::MAX;
@@ -137,4 +137,16 @@ pub fn codes() -> impl Iterator<Item = (Code, bool)> {
             info.is_instruction() && info.mode64() && info.cpl3() && info.decoder_option() == DecoderOptions::NONE
         })
         .map(|code| (code, is_implemented(code)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chapters_are_at_their_places() {
+        assert_eq!(chapter_of(Code::Hlt), SYSTEM);
+        assert_eq!(chapter_of(Code::Addps_xmm_xmmm128), VECTOR);
+        assert_eq!(chapter_of(Code::Fadd_m32fp), X87);
+    }
 }
