@@ -273,7 +273,7 @@ impl Rounding {
 pub enum VBin {
     Add,
     Sub,
-    /// Low half of the product (I16, I32).
+    /// Low half of the product (I16 and wider).
     Mul,
     /// High half of the signed / unsigned 16-bit product.
     MulHiS,

@@ -329,7 +329,7 @@ impl Registers {
 }
 
 #[inline(always)]
-fn signed(ty: Ty, v: u64) -> i64 {
+pub(crate) fn signed(ty: Ty, v: u64) -> i64 {
     let shift = 64 - ty.bits();
     ((v << shift) as i64) >> shift
 }

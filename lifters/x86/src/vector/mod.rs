@@ -12,6 +12,9 @@ pub mod gather;
 mod integer;
 pub mod memory;
 mod operands;
+mod opmask;
+mod products;
+mod shifts;
 mod shuffle;
 mod sse3;
 mod sse4;
@@ -32,6 +35,9 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     let files = [
         data_movement::lookup::<E>,
         integer::lookup::<E>,
+        shifts::lookup::<E>,
+        products::lookup::<E>,
+        opmask::lookup::<E>,
         shuffle::lookup::<E>,
         float::lookup::<E>,
         compare::lookup::<E>,
