@@ -6,12 +6,16 @@
 
 mod compare;
 mod convert;
+mod crypto;
 mod data_movement;
 mod float;
 pub mod gather;
 mod integer;
 pub mod memory;
+mod narrow;
 mod operands;
+mod parts;
+mod permute;
 mod shuffle;
 mod sse3;
 mod sse4;
@@ -32,6 +36,11 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         data_movement::lookup::<E>,
         integer::lookup::<E>,
         shuffle::lookup::<E>,
+        permute::lookup::<E>,
+        parts::lookup::<E>,
+        narrow::lookup::<E>,
+        gather::lookup::<E>,
+        crypto::lookup::<E>,
         float::lookup::<E>,
         compare::lookup::<E>,
         convert::lookup::<E>,
