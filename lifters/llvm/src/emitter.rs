@@ -518,6 +518,12 @@ impl<'c> Emitter for Llvm<'c> {
         self.guest_store_masked(ty, m, addr, v);
     }
 
+    fn splits_stores(&self, bits: u32) -> bool {
+        // A store of a register's width is one, on x86-64; who dies of the fault doesn't see what the others did.
+        let whole = self.arch == Arch::X86_64 && self.has(if bits == 256 { "avx" } else { "avx512f" });
+        !whole && (self.options.precise || self.options.tso)
+    }
+
     fn atomic_rmw(&mut self, op: Rmw, ty: Ty, addr: Val<'c>, v: Val<'c>) -> Val<'c> {
         self.guest_rmw(op, ty, addr, v.int).into()
     }

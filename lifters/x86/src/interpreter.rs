@@ -459,6 +459,10 @@ impl Emitter for Interpreter {
         }
     }
 
+    fn clear_vec_from(&mut self, reg: usize, bits: u32) {
+        self.state.vec[reg][bits as usize / 8..].fill(0);
+    }
+
     fn mask_register(&mut self, reg: usize) -> u64 {
         self.state.k[reg]
     }
@@ -664,12 +668,12 @@ impl Emitter for Interpreter {
 
     fn vstore(&mut self, bits: u32, addr: u64, v: V) {
         // By the host's own stores of that width, because a store over two pages writes all or nothing.
-        match bits {
-            64 => self.store(Ty::I64, addr, v.lane(VTy { lane: Lane::I64, bits }, 0)),
+        if bits == 64 {
+            return self.store(Ty::I64, addr, v.lane(VTy { lane: Lane::I64, bits }, 0));
+        }
+        for (n, part) in v.0[..bits as usize / 8].as_chunks().0.iter().enumerate() {
             // SAFETY: as for `vload`.
-            128 => unsafe { vector::store16(addr as *mut u8, &v) },
-            // SAFETY: as for `vload`.
-            _ => unsafe { core::ptr::copy_nonoverlapping(v.0.as_ptr(), addr as *mut u8, bits as usize / 8) },
+            unsafe { vector::store16(addr.wrapping_add(16 * n as u64) as *mut u8, part) };
         }
     }
 

@@ -634,7 +634,7 @@ pub enum Helper {
     /// Stores the lanes of the first place of [`CpuState::scratch`] that a mask names, all or none: arguments as above.
     StoreMasked,
     /// Gathers and scatters lane by lane, with the registers as they are after the last lane done if one faults: a0 is the
-    /// request (see `xlate_x86::vector::gather`), a1 the base address.
+    /// request (see `xlate_x86::vector::gather`), a1 the address without indexes and segment base, a2 the segment base.
     Gather,
     Scatter,
     /// The instruction at hand rounds as a0 says (`xlate_x86::emitter::Rounding`), and raises no exceptions: until

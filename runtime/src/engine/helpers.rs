@@ -3,9 +3,7 @@
 //! They run inside the guest's floating-point modes. Those that touch guest memory do so directly: `rip` in the
 //! state is precise around them, so a fault leaves them as it leaves translated code.
 
-use xlate_abi::state::{
-    CpuState, HELPER_COUNT, Helper, MXCSR_DEFAULT, RAX, RBX, RCX, RDI, RDX, RSI, mxcsr, xsave,
-};
+use xlate_abi::state::{CpuState, HELPER_COUNT, Helper, MXCSR_DEFAULT, RAX, RBX, RCX, RDI, RDX, RSI, mxcsr, xsave};
 
 use xlate_x86::interpreter::float;
 use xlate_x86::x87::environment::{self, Form};

@@ -198,19 +198,19 @@ pub fn sad_u8(bits: u32, a: &V, b: &V) -> V {
     V::from_lanes(wide, |i| (8 * i..8 * i + 8).map(|j| a.lane(bytes, j).abs_diff(b.lane(bytes, j))).sum())
 }
 
-/// Stores the low 16 bytes by one access.
+/// Stores 16 bytes by one access.
 ///
 /// # Safety
 /// `p` is valid for writes, or faults are handled.
-pub unsafe fn store16(p: *mut u8, v: &V) {
-    // SAFETY: the caller's contract; `v` has 64 bytes, aligned to 64.
+pub unsafe fn store16(p: *mut u8, v: &[u8; 16]) {
+    // SAFETY: the caller's contract.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         core::arch::asm!("movups {x}, [{v}]", "movups [{p}], {x}",
-            x = out(xmm_reg) _, v = in(reg) v.0.as_ptr(), p = in(reg) p, options(nostack, preserves_flags));
+            x = out(xmm_reg) _, v = in(reg) v.as_ptr(), p = in(reg) p, options(nostack, preserves_flags));
         #[cfg(target_arch = "aarch64")]
         core::arch::asm!("ldr {x:q}, [{v}]", "str {x:q}, [{p}]",
-            x = out(vreg) _, v = in(reg) v.0.as_ptr(), p = in(reg) p, options(nostack, preserves_flags));
+            x = out(vreg) _, v = in(reg) v.as_ptr(), p = in(reg) p, options(nostack, preserves_flags));
     }
 }
 

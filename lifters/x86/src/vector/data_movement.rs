@@ -1,79 +1,133 @@
 //! Moves between vector registers, memory and general-purpose registers (SDM vol. 1, 5.4.1, 5.5.1.1, 5.6.1.1, 5.6.3).
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
+use xlate_abi::state::Trap;
 
-use super::operands::{bits_of, is_legacy, lane_of, last_source, sources};
+use super::operands::{bits_of, lane_of, last_source, sources};
 use super::{I, L};
-use crate::emitter::{Bin, Emitter, Lane, Pred, Ty, Un, VTy};
+use crate::emitter::{Bin, CondOp, Emitter, Lane, Pred, Ty, VTy};
 use crate::isa::Semantics;
 use crate::lifter::{Lifter, gpr_of};
 
 /// The chapter's instructions, one line each.
 pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
+    packed(code).or_else(|| elements(code)).or_else(|| masked(code))
+}
+
+fn packed<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     use Mnemonic::*;
     let f: Semantics<E> = match code.mnemonic() {
-        Movaps | Movapd | Movdqa | Movntps | Movntpd | Movntdq | Movntdqa => mov_aligned,
-        Movups | Movupd | Movdqu | Lddqu => mov_unaligned,
-        Movss => |l, i| mov_scalar(l, i, Lane::F32),
-        Movsd if !code.is_string_instruction() => |l, i| mov_scalar(l, i, Lane::F64),
-        Movlps | Movlpd => |l, i| mov_half(l, i, 0),
-        Movhps | Movhpd => |l, i| mov_half(l, i, 1),
-        Movhlps => |l, i| mov_half_register(l, i, [3, 1]),
-        Movlhps => |l, i| mov_half_register(l, i, [0, 2]),
-        Movd | Movq | Movntq | Movq2dq | Movdq2q => mov_element,
-        Movnti => movnti,
-        Movmskps => |l, i| movmask(l, i, Lane::I32),
-        Movmskpd => |l, i| movmask(l, i, Lane::I64),
-        Pmovmskb => |l, i| movmask(l, i, Lane::I8),
-        Maskmovdqu | Maskmovq => maskmov,
+        Movaps | Movapd | Movdqa | Movntps | Movntpd | Movntdq | Movntdqa | Vmovapd | Vmovdqa | Vmovdqa64
+        | Vmovntps | Vmovntpd | Vmovntdq | Vmovntdqa => |l, i| mov_packed(l, i, Lane::I64, true),
+        Vmovaps | Vmovdqa32 => |l, i| mov_packed(l, i, Lane::I32, true),
+        Movups | Movupd | Movdqu | Lddqu | Vmovupd | Vmovdqu | Vlddqu | Vmovdqu64 => {
+            |l, i| mov_packed(l, i, Lane::I64, false)
+        }
+        Vmovups | Vmovdqu32 => |l, i| mov_packed(l, i, Lane::I32, false),
+        Vmovdqu16 => |l, i| mov_packed(l, i, Lane::I16, false),
+        Vmovdqu8 => |l, i| mov_packed(l, i, Lane::I8, false),
         _ => return None,
     };
     Some(f)
 }
 
-fn mov_aligned<E: Emitter>(l: L<E>, i: I) {
-    if i.op0_kind() == OpKind::Memory {
-        return store_vector(l, i, is_legacy(i));
-    }
-    let v = l.vector(i, 1);
-    l.set_vector(i, Lane::I64, v);
-}
-
-fn mov_unaligned<E: Emitter>(l: L<E>, i: I) {
-    if i.op0_kind() == OpKind::Memory {
-        return store_vector(l, i, false);
-    }
-    let v = if i.op1_kind() == OpKind::Memory {
-        let addr = l.ea(i);
-        l.vload(bits_of(i.op0_register()), addr)
-    } else {
-        l.vreg(i.op1_register())
+fn elements<E: Emitter>(code: Code) -> Option<Semantics<E>> {
+    use Mnemonic::*;
+    let f: Semantics<E> = match code.mnemonic() {
+        Vmovsh => |l, i| mov_scalar(l, i, Lane::I16),
+        Movss | Vmovss => |l, i| mov_scalar(l, i, Lane::F32),
+        Movsd if !code.is_string_instruction() => |l, i| mov_scalar(l, i, Lane::F64),
+        Vmovsd => |l, i| mov_scalar(l, i, Lane::F64),
+        Movlps | Movlpd | Vmovlps | Vmovlpd => |l, i| mov_half(l, i, 0),
+        Movhps | Movhpd | Vmovhps | Vmovhpd => |l, i| mov_half(l, i, 1),
+        Movhlps | Vmovhlps => |l, i| mov_half_register(l, i, [3, 1]),
+        Movlhps | Vmovlhps => |l, i| mov_half_register(l, i, [0, 2]),
+        Movd | Movq | Movntq | Movq2dq | Movdq2q | Vmovd | Vmovq => mov_element,
+        Vmovw => mov_word,
+        Movnti => movnti,
+        Movmskps | Vmovmskps => |l, i| movmask(l, i, Lane::I32),
+        Movmskpd | Vmovmskpd => |l, i| movmask(l, i, Lane::I64),
+        Pmovmskb | Vpmovmskb => |l, i| movmask(l, i, Lane::I8),
+        _ => return None,
     };
-    l.set_vector(i, Lane::I64, v);
+    Some(f)
 }
 
-fn store_vector<E: Emitter>(l: L<E>, i: I, aligned: bool) {
-    let r = i.op1_register();
-    let v = l.vreg(r);
-    let addr = l.ea(i);
-    if aligned {
-        l.require_alignment(addr, r.size() as u64);
+fn masked<E: Emitter>(code: Code) -> Option<Semantics<E>> {
+    use Mnemonic::*;
+    let f: Semantics<E> = match code.mnemonic() {
+        Maskmovdqu | Maskmovq | Vmaskmovdqu => maskmov,
+        Vmaskmovps | Vpmaskmovd => |l, i| mov_by_signs(l, i, Lane::I32),
+        Vmaskmovpd | Vpmaskmovq => |l, i| mov_by_signs(l, i, Lane::I64),
+        _ => return None,
+    };
+    Some(f)
+}
+
+/// A whole register from or to anywhere, the write mask by these lanes.
+fn mov_packed<E: Emitter>(l: L<E>, i: I, lane: Lane, aligned: bool) {
+    if i.op_kind(0) == i.op_kind(1) {
+        let v = l.vreg(i.op1_register());
+        return l.set_vector(i, lane, v);
     }
-    l.vstore(r.size() as u32 * 8, addr, v);
+    let ty = VTy { lane, bits: i.memory_size().size() as u32 * 8 };
+    let addr = l.ea(i);
+    let mask = l.write_mask(i, ty.lanes());
+    match mask {
+        _ if !aligned => {}
+        None => l.require_alignment(addr, (ty.bits / 8).into()),
+        Some(m) => require_masked_alignment(l, ty, m, addr),
+    }
+    if i.op0_kind() == OpKind::Memory {
+        let v = l.vreg(i.op1_register());
+        return match mask {
+            Some(m) => l.store_masked(ty, m, addr, v),
+            None => l.vstore(ty.bits, addr, v),
+        };
+    }
+    let v = match mask {
+        Some(m) => l.load_masked(ty, m, addr),
+        None => l.vload(ty.bits, addr),
+    };
+    l.set_vector(i, lane, v);
+}
+
+/// #GP unless the address of a masked access is aligned, which isn't checked where no lane is accessed.
+fn require_masked_alignment<E: Emitter>(l: L<E>, ty: VTy, m: E::Mask, addr: E::Val) {
+    let bits = l.e.mask_bits(ty.lanes(), m);
+    let any = l.cmp_imm(Pred::Ne, Ty::I64, bits, 0);
+    let low = l.bin_imm(Bin::And, Ty::I64, addr, (ty.bits / 8 - 1).into());
+    let misaligned = l.cmp_imm(Pred::Ne, Ty::I64, low, 0);
+    let refused = l.e.cond_op(CondOp::And, any, misaligned);
+    l.trap_if(refused, Trap::GeneralProtection);
 }
 
 /// MOVSS and MOVSD: a load clears the rest of the register, a move between registers leaves it.
 fn mov_scalar<E: Emitter>(l: L<E>, i: I, lane: Lane) {
     let v = l.scalar(i, last_source(i), lane);
     if i.op0_kind() == OpKind::Memory {
-        let addr = l.ea(i);
-        l.store(lane.ty(), addr, v);
+        store_scalar(l, i, lane, v);
     } else if i.op1_kind() == OpKind::Memory {
-        let v = l.zero_extended(lane, v);
-        l.set_vector(i, lane, v);
+        let rest = l.zero(128);
+        l.set_scalar_over(i, lane, v, rest);
     } else {
         l.set_scalar(i, lane, v);
     }
+}
+
+/// Stores one element if the write mask names it.
+fn store_scalar<E: Emitter>(l: L<E>, i: I, lane: Lane, v: E::Val) {
+    let addr = l.ea(i);
+    let Some(named) = l.writes_low(i) else { return l.store(lane.ty(), addr, v) };
+    l.if_else(
+        named,
+        [],
+        |l| {
+            l.store(lane.ty(), addr, v);
+            []
+        },
+        |_| [],
+    );
 }
 
 const QWORDS: VTy = VTy::x128(Lane::I64);
@@ -136,9 +190,51 @@ fn is_vector(r: Register) -> bool {
     r.is_vector_register() || r.is_mm()
 }
 
+/// VMOVW: the low word, zero-extended in registers of either kind.
+fn mov_word<E: Emitter>(l: L<E>, i: I) {
+    let v = match i.op1_kind() {
+        OpKind::Register if !is_vector(i.op1_register()) => {
+            let r = i.op1_register();
+            let whole = l.reg(r);
+            l.zcast(gpr_of(r).1, Ty::I16, whole)
+        }
+        _ => l.scalar(i, 1, Lane::I16),
+    };
+    match i.op0_kind() {
+        OpKind::Memory => {
+            let addr = l.ea(i);
+            l.store(Ty::I16, addr, v);
+        }
+        _ if is_vector(i.op0_register()) => {
+            let v = l.zero_extended(Lane::I16, v);
+            l.set_vector(i, Lane::I16, v);
+        }
+        _ => {
+            let v = l.zcast(Ty::I16, gpr_of(i.op0_register()).1, v);
+            l.set_reg(i.op0_register(), v);
+        }
+    }
+}
+
 fn movnti<E: Emitter>(l: L<E>, i: I) {
     let v = l.read(i, 1);
     l.write(i, 0, v);
+}
+
+/// VMASKMOVPS and its like: lanes from or to memory where the first source, a mask, has its sign bit set.
+fn mov_by_signs<E: Emitter>(l: L<E>, i: I, lane: Lane) {
+    let bits = i.memory_size().size() as u32 * 8;
+    let ty = VTy { lane, bits };
+    let mask = l.vreg(i.op1_register());
+    let mask = l.e.movmask(ty, mask);
+    let mask = l.e.mask_of_bits(ty.lanes(), mask);
+    let addr = l.ea(i);
+    if i.op0_kind() == OpKind::Memory {
+        let v = l.vreg(i.op2_register());
+        return l.store_masked(ty, mask, addr, v);
+    }
+    let v = l.load_masked(ty, mask, addr);
+    l.set_vector(i, lane, v);
 }
 
 /// MOVMSKPS, MOVMSKPD, PMOVMSKB.
@@ -162,7 +258,7 @@ fn maskmov<E: Emitter>(l: L<E>, i: I) {
     // Before the stores: processors do it even if they fault.
     l.enter_mmx_for(i, 1);
     let size = i.op1_register().size();
-    require_second_page(l, addr, selected, size as u64);
+    l.require_second_page(addr, selected, size as u64);
     for n in 0..size as u32 {
         let byte = l.e.extract(bytes, v, n);
         let at = l.e.address(Some(addr), None, i64::from(n));
@@ -177,38 +273,6 @@ fn maskmov<E: Emitter>(l: L<E>, i: I) {
             |_| [],
         );
     }
-}
-
-/// Makes sure that the selected bytes in a second page can be written, before the first store: the instruction stores all or
-/// none. In the first page, the first store tells.
-fn require_second_page<E: Emitter>(l: L<E>, addr: E::Val, selected: E::Val, size: u64) {
-    const PAGE: u64 = 4096;
-    let in_page = l.bin_imm(Bin::And, Ty::I64, addr, PAGE - 1);
-    let crosses = l.cmp_imm(Pred::Ugt, Ty::I64, in_page, PAGE - size);
-    l.if_else(
-        crosses,
-        [],
-        |l| {
-            let page = l.imm(Ty::I64, PAGE);
-            let room = l.bin(Bin::Sub, Ty::I64, page, in_page);
-            let beyond = l.bin(Bin::Lshr, Ty::I64, selected, room);
-            let any = l.cmp_imm(Pred::Ne, Ty::I64, beyond, 0);
-            l.if_else(
-                any,
-                [],
-                |l| {
-                    let first = l.e.un(Un::Ctz, Ty::I64, beyond);
-                    let offset = l.bin(Bin::Add, Ty::I64, first, room);
-                    let at = l.e.address(Some(addr), Some((offset, 1)), 0);
-                    l.require_writable(at);
-                    []
-                },
-                |_| [],
-            );
-            []
-        },
-        |_| [],
-    );
 }
 
 fn maskmov_address<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) -> E::Val {

@@ -30,35 +30,38 @@ pub unsafe fn load_lanes(ty: VTy, mask: u64, addr: u64) -> V {
 pub unsafe fn store_lanes(ty: VTy, mask: u64, addr: u64, v: &V) {
     let size = u64::from(ty.lane.ty().bytes());
     // SAFETY: the caller's contract.
-    unsafe { require_second_page(addr, size, mask & u64::MAX >> (64 - ty.lanes())) };
+    unsafe { require_pages(addr, size, mask & u64::MAX >> (64 - ty.lanes())) };
     for n in (0..ty.lanes()).filter(|n| mask >> n & 1 == 1) {
         // SAFETY: the caller's contract.
         unsafe { store(addr.wrapping_add(u64::from(n) * size), size, v.lane(ty, n)) };
     }
 }
 
-/// Faults unless the first byte in a second page that is to be stored can be. In the first page the first store tells.
+/// Faults unless the named lanes can be stored, in the order of Intel's processors: they try the first byte and then the last
+/// one. In a single page the first store tells.
 ///
 /// # Safety
 /// As for [`load_lanes`].
-unsafe fn require_second_page(addr: u64, size: u64, mask: u64) {
-    let room = PAGE - addr % PAGE;
-    // The first lane that has a byte there.
-    let lane = room / size;
-    if lane >= 64 || mask >> lane == 0 {
+unsafe fn require_pages(addr: u64, size: u64, mask: u64) {
+    let Some(last) = mask.checked_ilog2() else { return };
+    let first = addr.wrapping_add(u64::from(mask.trailing_zeros()) * size);
+    let last = addr.wrapping_add(u64::from(last) * size + size - 1);
+    if first / PAGE == last / PAGE {
         return;
     }
-    let lane = lane + u64::from((mask >> lane).trailing_zeros());
-    let byte = addr.wrapping_add((lane * size).max(room));
-    // An operand that no compiler knows: what changes nothing is made a load otherwise.
-    let nothing = core::hint::black_box(0);
-    // SAFETY: the caller's contract; a byte has no alignment.
-    unsafe { AtomicU8::from_ptr(byte as *mut u8) }.fetch_or(nothing, Ordering::Relaxed);
+    for byte in [first, last] {
+        // An operand that no compiler knows: what changes nothing is made a load otherwise.
+        let nothing = core::hint::black_box(0);
+        // SAFETY: the caller's contract; a byte has no alignment.
+        unsafe { AtomicU8::from_ptr(byte as *mut u8) }.fetch_or(nothing, Ordering::Relaxed);
+    }
 }
 
+/// Loads one element of so many bytes.
+///
 /// # Safety
 /// As for [`load_lanes`].
-unsafe fn load(addr: u64, size: u64) -> u64 {
+pub(super) unsafe fn load(addr: u64, size: u64) -> u64 {
     // SAFETY: the caller's contract.
     unsafe {
         match size {
@@ -70,9 +73,11 @@ unsafe fn load(addr: u64, size: u64) -> u64 {
     }
 }
 
+/// Stores one.
+///
 /// # Safety
 /// As for [`load_lanes`].
-unsafe fn store(addr: u64, size: u64, v: u64) {
+pub(super) unsafe fn store(addr: u64, size: u64, v: u64) {
     // SAFETY: the caller's contract.
     unsafe {
         match size {

@@ -6,13 +6,17 @@
 
 mod compare;
 mod convert;
+mod crypto;
 mod data_movement;
 mod float;
 pub mod gather;
 mod integer;
 pub mod memory;
+mod narrow;
 mod operands;
 mod opmask;
+mod parts;
+mod permute;
 mod products;
 mod shifts;
 mod shuffle;
@@ -39,6 +43,11 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         products::lookup::<E>,
         opmask::lookup::<E>,
         shuffle::lookup::<E>,
+        permute::lookup::<E>,
+        parts::lookup::<E>,
+        narrow::lookup::<E>,
+        gather::lookup::<E>,
+        crypto::lookup::<E>,
         float::lookup::<E>,
         compare::lookup::<E>,
         convert::lookup::<E>,

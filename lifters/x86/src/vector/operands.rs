@@ -179,7 +179,7 @@ impl<E: Emitter> Lifter<'_, E> {
     }
 
     /// Whether the write mask names the low lane.
-    fn writes_low(&mut self, i: &Instruction) -> Option<E::Cond> {
+    pub(super) fn writes_low(&mut self, i: &Instruction) -> Option<E::Cond> {
         if i.op_mask() == Register::None {
             return None;
         }

@@ -4,39 +4,55 @@ use iced_x86::{Code, Mnemonic, OpKind};
 
 use super::operands::{last_source, shape, sources, width};
 use super::{I, L};
-use crate::emitter::{Emitter, Lane, VTy};
+use crate::emitter::{Emitter, Lane, Ty, VTy};
 use crate::isa::Semantics;
 use crate::lifter::gpr_of;
 
 /// The chapter's instructions, one line each.
 pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
+    interleaving(code).or_else(|| elements(code))
+}
+
+fn interleaving<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     use Mnemonic::*;
     let f: Semantics<E> = match code.mnemonic() {
-        Punpcklbw => |l, i| unpack(l, i, Lane::I8, false),
-        Punpcklwd => |l, i| unpack(l, i, Lane::I16, false),
-        Punpckldq | Unpcklps => |l, i| unpack(l, i, Lane::I32, false),
-        Punpcklqdq | Unpcklpd => |l, i| unpack(l, i, Lane::I64, false),
-        Punpckhbw => |l, i| unpack(l, i, Lane::I8, true),
-        Punpckhwd => |l, i| unpack(l, i, Lane::I16, true),
-        Punpckhdq | Unpckhps => |l, i| unpack(l, i, Lane::I32, true),
-        Punpckhqdq | Unpckhpd => |l, i| unpack(l, i, Lane::I64, true),
-        Packsswb => |l, i| pack(l, i, Lane::I16, true),
-        Packuswb => |l, i| pack(l, i, Lane::I16, false),
-        Packssdw => |l, i| pack(l, i, Lane::I32, true),
-        Packusdw => |l, i| pack(l, i, Lane::I32, false),
-        Pshufd => |l, i| permute(l, i, Lane::I32, selected),
-        Pshuflw | Pshufw => |l, i| permute(l, i, Lane::I16, low_half),
-        Pshufhw => |l, i| permute(l, i, Lane::I16, high_half),
-        Shufps => shufps,
-        Shufpd => shufpd,
-        Pextrw => |l, i| extract(l, i, Lane::I16),
-        Pextrb => |l, i| extract(l, i, Lane::I8),
-        Pextrd | Extractps => |l, i| extract(l, i, Lane::I32),
-        Pextrq => |l, i| extract(l, i, Lane::I64),
-        Pinsrb => |l, i| insert(l, i, Lane::I8),
-        Pinsrd => |l, i| insert(l, i, Lane::I32),
-        Pinsrq => |l, i| insert(l, i, Lane::I64),
-        Pinsrw => |l, i| insert(l, i, Lane::I16),
+        Punpcklbw | Vpunpcklbw => |l, i| unpack(l, i, Lane::I8, false),
+        Punpcklwd | Vpunpcklwd => |l, i| unpack(l, i, Lane::I16, false),
+        Punpckldq | Unpcklps | Vpunpckldq | Vunpcklps => |l, i| unpack(l, i, Lane::I32, false),
+        Punpcklqdq | Unpcklpd | Vpunpcklqdq | Vunpcklpd => |l, i| unpack(l, i, Lane::I64, false),
+        Punpckhbw | Vpunpckhbw => |l, i| unpack(l, i, Lane::I8, true),
+        Punpckhwd | Vpunpckhwd => |l, i| unpack(l, i, Lane::I16, true),
+        Punpckhdq | Unpckhps | Vpunpckhdq | Vunpckhps => |l, i| unpack(l, i, Lane::I32, true),
+        Punpckhqdq | Unpckhpd | Vpunpckhqdq | Vunpckhpd => |l, i| unpack(l, i, Lane::I64, true),
+        Packsswb | Vpacksswb => |l, i| pack(l, i, Lane::I16, true),
+        Packuswb | Vpackuswb => |l, i| pack(l, i, Lane::I16, false),
+        Packssdw | Vpackssdw => |l, i| pack(l, i, Lane::I32, true),
+        Packusdw | Vpackusdw => |l, i| pack(l, i, Lane::I32, false),
+        Pshufd | Vpshufd => |l, i| permute(l, i, Lane::I32, selected),
+        Pshuflw | Pshufw | Vpshuflw => |l, i| permute(l, i, Lane::I16, low_half),
+        Pshufhw | Vpshufhw => |l, i| permute(l, i, Lane::I16, high_half),
+        Shufps | Vshufps => shufps,
+        Shufpd | Vshufpd => shufpd,
+        Movsldup | Vmovsldup => |l, i| duplicate(l, i, Lane::I32, |j| j & !1),
+        Movshdup | Vmovshdup => |l, i| duplicate(l, i, Lane::I32, |j| j | 1),
+        Movddup | Vmovddup => |l, i| duplicate(l, i, Lane::I64, |_| 0),
+        _ => return None,
+    };
+    Some(f)
+}
+
+fn elements<E: Emitter>(code: Code) -> Option<Semantics<E>> {
+    use Mnemonic::*;
+    let f: Semantics<E> = match code.mnemonic() {
+        Pextrw | Vpextrw => |l, i| extract(l, i, Lane::I16),
+        Pextrb | Vpextrb => |l, i| extract(l, i, Lane::I8),
+        Pextrd | Extractps | Vpextrd | Vextractps => |l, i| extract(l, i, Lane::I32),
+        Pextrq | Vpextrq => |l, i| extract(l, i, Lane::I64),
+        Pinsrb | Vpinsrb => |l, i| insert(l, i, Lane::I8),
+        Pinsrd | Vpinsrd => |l, i| insert(l, i, Lane::I32),
+        Pinsrq | Vpinsrq => |l, i| insert(l, i, Lane::I64),
+        Pinsrw | Vpinsrw => |l, i| insert(l, i, Lane::I16),
+        Insertps | Vinsertps => insertps,
         _ => return None,
     };
     Some(f)
@@ -105,6 +121,13 @@ fn shufpd<E: Emitter>(l: L<E>, i: I) {
     l.set_vector(i, Lane::I64, r);
 }
 
+/// Elements of each 128 bits in their order.
+fn duplicate<E: Emitter>(l: L<E>, i: I, lane: Lane, pick: fn(u32) -> u32) {
+    let v = l.vector(i, last_source(i));
+    let r = l.shuffle_blocks(shape(i, lane), v, v, |_, j| pick(j));
+    l.set_vector(i, lane, r);
+}
+
 /// The element an immediate names, of as many as the register has.
 fn element(i: I, register_op: u32, lane: Lane) -> u32 {
     let lanes = i.op_register(register_op).size() as u32 * 8 / lane.ty().bits();
@@ -147,6 +170,26 @@ fn insert<E: Emitter>(l: L<E>, i: I, lane: Lane) {
     let n = element(i, a, lane);
     let r = l.e.insert(VTy { lane, bits: width(i) }, v, n, x);
     l.set_vector(i, lane, r);
+}
+
+/// One single from anywhere to anywhere, and any set to zero.
+fn insertps<E: Emitter>(l: L<E>, i: I) {
+    let (a, b) = sources(i);
+    let order = order_byte(i);
+    let singles = VTy::x128(Lane::F32);
+    let x = if i.op_kind(b) == OpKind::Memory {
+        l.scalar(i, b, Lane::F32)
+    } else {
+        let v = l.vector(i, b);
+        l.e.extract(singles, v, order >> 6 & 3)
+    };
+    let v = l.vector(i, a);
+    let mut r = l.e.insert(singles, v, order >> 4 & 3, x);
+    let zero = l.imm(Ty::I32, 0);
+    for n in (0..4).filter(|n| order >> n & 1 == 1) {
+        r = l.e.insert(singles, r, n, zero);
+    }
+    l.set_vector(i, Lane::F32, r);
 }
 
 #[cfg(test)]

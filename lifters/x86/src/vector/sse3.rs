@@ -1,8 +1,9 @@
-//! SSE3 (SDM vol. 1, 5.7): duplicating moves, horizontal and alternating arithmetic. LDDQU is with the moves.
+//! SSE3 (SDM vol. 1, 5.7): horizontal and alternating arithmetic. LDDQU is with the moves, the duplicating ones with the
+//! shuffles.
 
 use iced_x86::{Code, Mnemonic};
 
-use super::operands::{last_source, shape};
+use super::operands::shape;
 use super::{I, L};
 use crate::emitter::{Emitter, FBin, Lane};
 use crate::isa::Semantics;
@@ -11,9 +12,6 @@ use crate::isa::Semantics;
 pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     use Mnemonic::*;
     let f: Semantics<E> = match code.mnemonic() {
-        Movsldup => |l, i| duplicate(l, i, Lane::I32, |j| j & !1),
-        Movshdup => |l, i| duplicate(l, i, Lane::I32, |j| j | 1),
-        Movddup => |l, i| duplicate(l, i, Lane::I64, |_| 0),
         Haddps => |l, i| horizontal(l, i, FBin::Add, Lane::F32),
         Haddpd => |l, i| horizontal(l, i, FBin::Add, Lane::F64),
         Hsubps => |l, i| horizontal(l, i, FBin::Sub, Lane::F32),
@@ -23,12 +21,6 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         _ => return None,
     };
     Some(f)
-}
-
-fn duplicate<E: Emitter>(l: L<E>, i: I, lane: Lane, pick: fn(u32) -> u32) {
-    let v = l.vector(i, last_source(i));
-    let r = l.shuffle_blocks(shape(i, lane), v, v, |_, j| pick(j));
-    l.set_vector(i, lane, r);
 }
 
 /// Adjacent pairs of the first source, then of the second.

@@ -1,9 +1,9 @@
 //! SSE4.1 and SSE4.2 but for the string comparisons (SDM vol. 1, 5.9 and 5.10), with their instructions' later forms. Element
 //! extraction and insertion by byte, doubleword and quadword are with the shuffles, comparisons and extrema with the integers.
 
-use iced_x86::{Code, Mnemonic, OpKind, Register};
+use iced_x86::{Code, Mnemonic, Register};
 
-use super::operands::{bits_of, float_lane, is_legacy, lanes, last_source, shape, sources, width};
+use super::operands::{bits_of, float_lane, is_legacy, lanes, last_source, shape, width};
 use super::{I, L};
 use crate::emitter::{Bin, Emitter, FBin, Flag, Fty, Lane, Pred, Rounding, Ty, VBin, VTy};
 use crate::isa::Semantics;
@@ -22,7 +22,6 @@ fn selection<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         Pblendvb | Vpblendvb => |l, i| blend_by_sign(l, i, Lane::I8),
         Blendvps | Vblendvps => |l, i| blend_by_sign(l, i, Lane::I32),
         Blendvpd | Vblendvpd => |l, i| blend_by_sign(l, i, Lane::I64),
-        Insertps => insertps,
         Ptest | Vptest => ptest,
         Vtestps => |l, i| test_signs(l, i, Lane::I32),
         Vtestpd => |l, i| test_signs(l, i, Lane::I64),
@@ -107,26 +106,6 @@ fn signs<E: Emitter>(l: L<E>, ty: VTy, v: E::Vec) -> E::Vec {
     let dwords = VTy { lane: Lane::I32, ..ty };
     let halves = l.e.vbin(VBin::CmpGtS, dwords, zero, v);
     l.shuffle_blocks(dwords, halves, halves, |_, j| j | 1)
-}
-
-/// One single from anywhere to anywhere, and any set to zero.
-fn insertps<E: Emitter>(l: L<E>, i: I) {
-    let (a, b) = sources(i);
-    let order = immediate(i);
-    let singles = VTy::x128(Lane::F32);
-    let x = if i.op_kind(b) == OpKind::Memory {
-        l.scalar(i, b, Lane::F32)
-    } else {
-        let v = l.vector(i, b);
-        l.e.extract(singles, v, order >> 6 & 3)
-    };
-    let v = l.vector(i, a);
-    let mut r = l.e.insert(singles, v, order >> 4 & 3, x);
-    let zero = l.imm(Ty::I32, 0);
-    for n in (0..4).filter(|n| order >> n & 1 == 1) {
-        r = l.e.insert(singles, r, n, zero);
-    }
-    l.set_vector(i, Lane::F32, r);
 }
 
 /// ZF: no bit in common; CF: the second operand has no bit that the first lacks.

@@ -1,23 +1,25 @@
-//! Control and status: MXCSR, the saved state, EMMS (SDM vol. 1, 5.4.8, 5.5.2, 10.5).
+//! Control and status: MXCSR, the saved state, EMMS, VZEROUPPER (SDM vol. 1, 5.4.8, 5.5.2, 10.5, 14.3).
 
 use iced_x86::{Code, Mnemonic};
 use xlate_abi::state::{ExitReason, Helper, Trap};
 
 use super::{I, L};
-use crate::emitter::{Emitter, Pred, Ty};
+use crate::emitter::{Emitter, Pred, Ty, Upper};
 use crate::isa::Semantics;
 
 /// The chapter's instructions, one line each.
 pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     use Mnemonic::*;
     let f: Semantics<E> = match code.mnemonic() {
-        Ldmxcsr => ldmxcsr,
-        Stmxcsr => stmxcsr,
+        Ldmxcsr | Vldmxcsr => ldmxcsr,
+        Stmxcsr | Vstmxcsr => stmxcsr,
         Fxsave => |l, i| fxsave(l, i, false),
         Fxsave64 => |l, i| fxsave(l, i, true),
         Fxrstor => |l, i| fxrstor(l, i, false),
         Fxrstor64 => |l, i| fxrstor(l, i, true),
         Emms => emms,
+        Vzeroupper => |l, _| (0..16).for_each(|n| l.e.clear_vec_from(n, 128)),
+        Vzeroall => vzeroall,
         _ => return None,
     };
     Some(f)
@@ -27,6 +29,14 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
 fn emms<E: Emitter>(l: L<E>, _: I) {
     l.enter_mmx();
     l.set_tags(0);
+}
+
+/// All of the first sixteen registers.
+fn vzeroall<E: Emitter>(l: L<E>, _: I) {
+    let zero = l.zero(128);
+    for n in 0..16 {
+        l.e.set_vec(n, 128, zero, Upper::Zero);
+    }
 }
 
 /// Raises #GP or leaves to the dispatcher if a helper's answer says so.

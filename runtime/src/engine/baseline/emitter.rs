@@ -685,6 +685,13 @@ impl Emitter for Baseline<'_> {
         }
     }
 
+    fn clear_vec_from(&mut self, reg: usize, bits: u32) {
+        let zero = vector::constant(self, &[0; 16]);
+        for byte in (bits / 8..64).step_by(16) {
+            vector::store(self, 128, zero, self.state, vec_offset(reg, byte), OWN);
+        }
+    }
+
     fn mask_register(&mut self, reg: usize) -> Value {
         self.load_state(types::I64, mask_offset(reg))
     }
