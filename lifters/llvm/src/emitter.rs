@@ -562,7 +562,8 @@ impl<'c> Emitter for Llvm<'c> {
     }
 
     fn splat(&mut self, ty: VTy, v: Val<'c>) -> VectorValue<'c> {
-        self.lanes_splat(ty, v.int)
+        let splat = self.lanes_splat(ty, v.int);
+        self.opaque_part(splat, v.int)
     }
 
     fn extract(&mut self, ty: VTy, v: VectorValue<'c>, lane: u32) -> Val<'c> {
@@ -576,13 +577,14 @@ impl<'c> Emitter for Llvm<'c> {
 
     fn insert(&mut self, ty: VTy, v: VectorValue<'c>, lane: u32, x: Val<'c>) -> VectorValue<'c> {
         let v = self.ir.as_vec(v, self.ir.vec_type(ty));
-        match ty.lane.fty() {
+        let inserted = match ty.lane.fty() {
             Some(f) => {
                 let x = self.ir.int_to_float_bits(x.int, f);
                 self.ir.insert(v, lane, x.as_basic_value_enum())
             }
             None => self.ir.insert(v, lane, x.int.as_basic_value_enum()),
-        }
+        };
+        self.opaque_part(inserted, x.int)
     }
 
     fn movmask(&mut self, ty: VTy, v: VectorValue<'c>) -> Val<'c> {

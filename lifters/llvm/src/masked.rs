@@ -40,10 +40,17 @@ impl<'c> Llvm<'c> {
         v
     }
 
+    /// The same where a scalar that was just loaded has become a part of a vector.
+    pub fn opaque_part(&self, v: VectorValue<'c>, part: IntValue<'c>) -> VectorValue<'c> {
+        let is_load = part.as_instruction().is_some_and(|i| i.get_opcode() == Op::Load);
+        if is_load { self.opaque_load(v) } else { v }
+    }
+
     pub fn guest_load_masked(&mut self, ty: VTy, m: VectorValue<'c>, addr: Val<'c>) -> VectorValue<'c> {
         if self.has_masked_moves(ty) {
             let v = self.masked_move(ty, m, addr, None).expect("a load gives a vector");
-            return self.ir.as_vec(v, self.ir.vec_type(quads(ty.bits)));
+            // LLVM 22 makes one masked load of it and a selection by the same mask, where that stands: behind stores.
+            return self.opaque_load(self.ir.as_vec(v, self.ir.vec_type(quads(ty.bits))));
         }
         let ir = &self.ir;
         let (whole, lanes, join) = (ir.block("whole"), ir.block("lanes"), ir.block(""));

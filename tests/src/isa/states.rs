@@ -355,7 +355,7 @@ fn relate_operands(i: &Instruction, used: &[UsedMemory], state: &mut State, memo
     let _ = used;
 }
 
-/// The address of the ModRM memory operand.
+/// The address of the ModRM memory operand; none where a vector register has part of it.
 pub fn operand_address(i: &Instruction, state: &State) -> Option<u64> {
     let n = (0..i.op_count()).find(|n| i.op_kind(*n) == OpKind::Memory)?;
     i.virtual_address(n, 0, |r, _, _| {
@@ -363,6 +363,7 @@ pub fn operand_address(i: &Instruction, state: &State) -> Option<u64> {
             Register::FS => state.fs_base,
             Register::GS => state.gs_base,
             r if r.is_segment_register() => 0,
+            r if r.is_vector_register() => return None,
             r => read_register(state, r),
         })
     })

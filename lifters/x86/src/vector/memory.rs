@@ -9,6 +9,8 @@ use crate::emitter::{Lane, VTy};
 use crate::interpreter::V;
 
 const PAGE: u64 = 4096;
+/// The first address that isn't canonical (Intel SDM vol. 1, 3.3.7.1).
+const NONCANONICAL: u64 = 1 << 47;
 
 /// Loads lanes; zero in the others.
 ///
@@ -16,6 +18,15 @@ const PAGE: u64 = 4096;
 /// The guest may access the named lanes at this address, or faults are handled.
 pub unsafe fn load_lanes(ty: VTy, mask: u64, addr: u64) -> V {
     let size = u64::from(ty.lane.ty().bytes());
+    let mask = mask & u64::MAX >> (64 - ty.lanes());
+    if mask != 0 && addr < NONCANONICAL {
+        // An access that reaches addresses which aren't canonical is #GP, whatever else it meets.
+        let last = addr + u64::from(mask.ilog2()) * size;
+        if last + size > NONCANONICAL {
+            // SAFETY: the caller's contract.
+            unsafe { load(last, size) };
+        }
+    }
     V::from_lanes(ty, |n| match mask >> n & 1 {
         0 => 0,
         // SAFETY: the caller's contract.

@@ -13,6 +13,7 @@ use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, 
 use xlate_abi::state::RSP;
 
 use super::faulting;
+use crate::isa::arena::{DATA, DATA_LEN};
 use crate::isa::case::{Case, End, Fault, Outcome};
 use crate::isa::states::used_address;
 
@@ -80,6 +81,10 @@ fn stores(i: &Instruction, case: &Case) -> Vec<Range<u64>> {
         // Other registers that blocks address memory by stay as they are.
         if m.base() == Register::RSP {
             return case.state.gpr[RSP].wrapping_sub(STACK)..case.state.gpr[RSP].wrapping_add(STACK);
+        }
+        // A scatter's lanes may be anywhere.
+        if m.index().is_vector_register() {
+            return DATA..DATA + DATA_LEN as u64;
         }
         let at = used_address(m, &case.state);
         at..at.wrapping_add(size)
