@@ -510,6 +510,14 @@ impl<'c> Emitter for Llvm<'c> {
         self.guest_vstore(addr, v);
     }
 
+    fn load_masked(&mut self, ty: VTy, m: VectorValue<'c>, addr: Val<'c>) -> VectorValue<'c> {
+        self.guest_load_masked(ty, m, addr)
+    }
+
+    fn store_masked(&mut self, ty: VTy, m: VectorValue<'c>, addr: Val<'c>, v: VectorValue<'c>) {
+        self.guest_store_masked(ty, m, addr, v);
+    }
+
     fn splits_stores(&self, bits: u32) -> bool {
         // A store of a register's width is one, on x86-64; who dies of the fault doesn't see what the others did.
         let whole = self.arch == Arch::X86_64 && self.has(if bits == 256 { "avx" } else { "avx512f" });

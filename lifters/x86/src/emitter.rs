@@ -273,7 +273,7 @@ impl Rounding {
 pub enum VBin {
     Add,
     Sub,
-    /// Low half of the product (I16, I32).
+    /// Low half of the product (I16 and wider).
     Mul,
     /// High half of the signed / unsigned 16-bit product.
     MulHiS,
@@ -391,6 +391,20 @@ fn byte_shuffle_by_bytes<E: Emitter>(e: &mut E, bits: u32, table: E::Vec, index:
         r = e.insert(bytes, r, n, byte);
     }
     r
+}
+
+/// [`Emitter::load_masked`] by the runtime.
+pub fn load_masked_by_helper<E: Emitter>(e: &mut E, ty: VTy, m: E::Mask, addr: E::Val) -> E::Vec {
+    let args = masked_access(e, ty, m, addr);
+    e.call_helper(Helper::LoadMasked, &args);
+    e.scratch(0, ty.bits.max(128))
+}
+
+/// [`Emitter::store_masked`] by the runtime.
+pub fn store_masked_by_helper<E: Emitter>(e: &mut E, ty: VTy, m: E::Mask, addr: E::Val, v: E::Vec) {
+    e.set_scratch(0, ty.bits.max(128), v);
+    let args = masked_access(e, ty, m, addr);
+    e.call_helper(Helper::StoreMasked, &args);
 }
 
 /// The arguments of the helpers for masked accesses.
@@ -609,15 +623,11 @@ pub trait Emitter: Sized {
 
     /// The lanes that the mask names, zero in the others; nothing else is accessed. The result has 128 bits or more.
     fn load_masked(&mut self, ty: VTy, m: Self::Mask, addr: Self::Val) -> Self::Vec {
-        let args = masked_access(self, ty, m, addr);
-        self.call_helper(Helper::LoadMasked, &args);
-        self.scratch(0, ty.bits.max(128))
+        load_masked_by_helper(self, ty, m, addr)
     }
     /// Stores the lanes that the mask names, all or none; nothing else is accessed. The vector has 128 bits or more.
     fn store_masked(&mut self, ty: VTy, m: Self::Mask, addr: Self::Val, v: Self::Vec) {
-        self.set_scratch(0, ty.bits.max(128), v);
-        let args = masked_access(self, ty, m, addr);
-        self.call_helper(Helper::StoreMasked, &args);
+        store_masked_by_helper(self, ty, m, addr, v);
     }
 
     // ---- operations on whole vectors -----------------------------------------------------------------

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fen
 use xlate_abi::state::{CpuState, ExitReason, FlagBytes, FlagOrigin, Helper, Trap, VecReg, X87Reg, mxcsr};
 
 use crate::decode::{self, Block, BlockEnd, Insn};
+use crate::effects;
 use crate::emitter::*;
 use crate::lifter::Lifter;
 use crate::vector::memory;
@@ -290,7 +291,7 @@ fn execute_carefully(state: &mut CpuState, decoded: &DecodedBlock) {
     state.interpreted += decoded.block.insns.len() as u64;
     let mut l = Lifter::new(Interpreter::on(state), true);
     for insn in decoded.block.insns.iter() {
-        if float::may_raise(&insn.raw) {
+        if effects::raises_float_flags(insn) {
             l.flush_flags();
             let before = Registers::of(&l.e.state);
             l.instruction(insn.execute, insn);
@@ -328,7 +329,7 @@ impl Registers {
 }
 
 #[inline(always)]
-fn signed(ty: Ty, v: u64) -> i64 {
+pub(crate) fn signed(ty: Ty, v: u64) -> i64 {
     let shift = 64 - ty.bits();
     ((v << shift) as i64) >> shift
 }

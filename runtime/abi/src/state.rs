@@ -453,6 +453,10 @@ pub struct CpuState {
     pub vec: [VecReg; 32],
     /// Operands and results too wide for a helper's argument registers.
     pub scratch: [VecReg; 4],
+    /// Address of the runtime's description of the processor that the guest sees; zero for one with all that is implemented.
+    pub processor: u64,
+    /// What is added to the host's time stamps: those of a captured process go on.
+    pub timestamp_offset: u64,
 }
 
 impl Default for CpuState {
@@ -491,6 +495,8 @@ impl Default for CpuState {
             k: [0; 8],
             vec: [[0; 64]; 32],
             scratch: [[0; 64]; 4],
+            processor: 0,
+            timestamp_offset: 0,
         }
     }
 }
@@ -566,7 +572,7 @@ impl CpuState {
 pub enum Helper {
     /// CPUID by eax and ecx; writes eax, ebx, ecx, edx.
     Cpuid,
-    /// XGETBV by ecx; writes edx:eax.
+    /// XGETBV by ecx; writes edx:eax. Returns 1 for #GP (no such register).
     Xgetbv,
     /// RDTSC; writes edx:eax.
     Rdtsc,
@@ -635,6 +641,20 @@ pub enum Helper {
     /// `EndStaticRounding` MXCSR and the host's mode are others.
     BeginStaticRounding,
     EndStaticRounding,
+    /// XSAVE, XSAVEOPT or XSAVEC by edx:eax to the guest address a0; a1 is the form ([`xsave`]).
+    Xsave,
+    /// XRSTOR by edx:eax from the guest address a0; a1 is the form. Returns what `LoadMxcsr` does.
+    Xrstor,
+}
+
+/// The forms of [`Helper::Xsave`] and [`Helper::Xrstor`].
+pub mod xsave {
+    /// The x87 unit's pointers have 64 bits (REX.W).
+    pub const WIDE: u64 = 1;
+    /// Components in their initial state may be left out (XSAVEOPT).
+    pub const OPTIMISED: u64 = 2;
+    /// They are left out, and the others stand one after the other (XSAVEC).
+    pub const COMPACTED: u64 = 4;
 }
 
 impl Helper {
@@ -670,6 +690,8 @@ impl Helper {
         Self::Scatter,
         Self::BeginStaticRounding,
         Self::EndStaticRounding,
+        Self::Xsave,
+        Self::Xrstor,
     ];
 
     /// Byte offset of the entry point in the helper table.
@@ -706,7 +728,7 @@ impl Helper {
 }
 
 /// Number of [`Helper`]s.
-pub const HELPER_COUNT: usize = 31;
+pub const HELPER_COUNT: usize = 33;
 
 #[cfg(test)]
 mod tests {

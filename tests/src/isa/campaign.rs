@@ -13,6 +13,7 @@ use xlate_x86::isa;
 
 use super::engines::Kind;
 use super::exclusions;
+use super::wrong::Wrong;
 
 /// What to verify.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,6 +30,8 @@ pub struct Options {
     pub blocks_only: bool,
     /// Only the CPU, with every instruction that it has: implemented ones and others.
     pub native_only: bool,
+    /// A mistake made on purpose: in the engines, or in the CPU's own outcome if there are none.
+    pub wrong: Option<Wrong>,
     /// States for each program.
     pub states: u64,
     pub jobs: u64,
@@ -116,8 +119,13 @@ impl Plan {
         }
         let codes = plan.codes.len() as u64;
         plan.singles = if options.blocks_only { 0 } else { codes };
-        plan.blocks = if options.native_only { 0 } else { codes.div_ceil(5) };
+        plan.blocks = codes.div_ceil(5);
         plan
+    }
+
+    /// The instructions that programs of their own are made for.
+    pub fn single_codes(&self) -> &[Code] {
+        if self.singles == 0 { &[] } else { &self.codes }
     }
 
     /// The `n`-th task, or `None` if there is nothing to do at all.

@@ -3,7 +3,7 @@
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter};
 use serde::{Deserialize, Serialize};
 
-use super::arena::{DATA, DATA_LEN};
+use super::arena::{DATA, DATA_LEN, READ_ONLY_LEN};
 
 /// A vector register of 512 bits, the lowest word first.
 pub type Vector = [u64; 8];
@@ -116,11 +116,11 @@ impl Memory {
         }
     }
 
-    /// The initial bytes at an address inside the area.
+    /// The initial bytes at an address inside the area, or in the page before it.
     pub fn read(&self, address: u64, len: usize) -> Option<Vec<u8>> {
-        let at = usize::try_from(address.checked_sub(DATA)?).ok()?;
-        let mut all = vec![0; DATA_LEN];
-        self.write_to(&mut all);
+        let at = usize::try_from(address.checked_sub(DATA - READ_ONLY_LEN as u64)?).ok()?;
+        let mut all = vec![0; READ_ONLY_LEN + DATA_LEN];
+        self.write_to(&mut all[READ_ONLY_LEN..]);
         Some(all.get(at..at.checked_add(len)?)?.to_vec())
     }
 }

@@ -14,6 +14,7 @@ use super::arena::DATA;
 use super::case::{Case, End, Fault, Outcome, Program, X87};
 use super::engines::{AtFaults, Kind};
 use super::states::operand_address;
+use super::x87_states::near_enough as near_enough_x87;
 
 pub use approximations::is_approximate_code;
 pub use nans::{chooses, meets_two};
@@ -49,7 +50,7 @@ pub fn differences(case: &Case, native: (&Outcome, &[u8]), engine: (&Outcome, &[
     }
     // What was stored before a fault is there whatever else is, and nothing that comes after it.
     if !stores_in_parts(case, cpu) {
-        let open = if imprecise && imprecise::applies(case, cpu) { imprecise::stored(case) } else { Vec::new() };
+        let open = if imprecise && imprecise::applies(cpu) { imprecise::stored(case) } else { Vec::new() };
         memory(case, &open, (native.1, engine.1), &mut found);
     }
     let compared = strictness(case, cpu, kind);
@@ -85,7 +86,9 @@ pub fn differences(case: &Case, native: (&Outcome, &[u8]), engine: (&Outcome, &[
             found.push(format!("{name}: native {a:#x}, engine {b:#x}"));
         }
     }
-    if cpu.state.x87 != ours.state.x87 && !only_top_is_cleared(case, cpu, ours) {
+    let x87_differs =
+        cpu.state.x87 != ours.state.x87 && !near_enough_x87(&case.program, &cpu.state.x87, &ours.state.x87);
+    if x87_differs && !only_top_is_cleared(case, cpu, ours) {
         found.push(format!("x87: native {:x?}, engine {:x?}", cpu.state.x87, ours.state.x87));
     }
     let (a, b) = (cpu.state.mxcsr, ours.state.mxcsr);
@@ -281,11 +284,14 @@ fn memory(case: &Case, open: &[Range<u64>], (native, engine): (&[u8], &[u8]), fo
     ));
 }
 
-/// Bytes that tell the CPU's model: FXSAVE's MXCSR_MASK (Intel SDM vol. 1, 11.6.6).
+/// Bytes that tell the CPU's model: MXCSR_MASK in the areas of FXSAVE and XSAVE (Intel SDM vol. 1, 11.6.6).
 fn model_specific(case: &Case) -> Range<u64> {
+    use Mnemonic::*;
     let first = case.program.insns.first();
-    let fxsave = first.filter(|i| matches!(i.mnemonic(), Mnemonic::Fxsave | Mnemonic::Fxsave64));
-    match fxsave.and_then(|i| operand_address(i, &case.state)) {
+    let saves = |i: &&Instruction| {
+        matches!(i.mnemonic(), Fxsave | Fxsave64 | Xsave | Xsave64 | Xsavec | Xsavec64 | Xsaveopt | Xsaveopt64)
+    };
+    match first.filter(saves).and_then(|i| operand_address(i, &case.state)) {
         Some(at) => at.wrapping_add(28)..at.wrapping_add(32),
         None => 0..0,
     }

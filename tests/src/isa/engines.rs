@@ -66,7 +66,7 @@ impl Kind {
     pub fn at_faults(self) -> AtFaults {
         match self {
             Kind::Interpreter => AtFaults::Everything,
-            Kind::Baseline => AtFaults::Address,
+            Kind::Baseline => AtFaults::Registers,
             Kind::BaselinePrecise => AtFaults::Everything,
             Kind::Optimized => AtFaults::Kind,
             Kind::OptimizedPrecise => AtFaults::Everything,

@@ -12,6 +12,7 @@ pub mod arena;
 pub mod campaign;
 pub mod case;
 pub mod compare;
+pub mod corpus;
 pub mod engines;
 #[cfg(target_arch = "x86_64")]
 pub mod exclusions;
@@ -28,4 +29,5 @@ pub mod replay;
 pub mod shrink;
 pub mod states;
 pub mod values;
+pub mod wrong;
 pub mod x87_states;

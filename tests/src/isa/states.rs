@@ -226,8 +226,9 @@ fn tame_registers(i: &Instruction, state: &mut State, rng: &mut Rng) {
     }
 }
 
-/// EMMS leaves the top of the stack alone on Intel's processors and clears it on AMD's.
+/// Keeps operands where functions are defined. EMMS leaves the top of the stack alone on Intel's processors and clears it on AMD's.
 fn tame_x87(i: &Instruction, state: &mut State) {
+    x87_states::tame(i, &mut state.x87);
     if i.mnemonic() == Mnemonic::Emms {
         state.x87.status &= !(7 << 11);
     }

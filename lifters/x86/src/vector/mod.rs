@@ -14,11 +14,15 @@ mod integer;
 pub mod memory;
 mod narrow;
 mod operands;
+mod opmask;
 mod parts;
 mod permute;
+mod products;
+mod shifts;
 mod shuffle;
 mod sse3;
 mod sse4;
+mod sse4a;
 mod ssse3;
 mod state;
 mod strings;
@@ -35,6 +39,9 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     let files = [
         data_movement::lookup::<E>,
         integer::lookup::<E>,
+        shifts::lookup::<E>,
+        products::lookup::<E>,
+        opmask::lookup::<E>,
         shuffle::lookup::<E>,
         permute::lookup::<E>,
         parts::lookup::<E>,
@@ -48,6 +55,7 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         sse3::lookup::<E>,
         ssse3::lookup::<E>,
         sse4::lookup::<E>,
+        sse4a::lookup::<E>,
         strings::lookup::<E>,
     ];
     files.into_iter().find_map(|file| file(code))

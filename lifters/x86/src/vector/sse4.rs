@@ -1,9 +1,9 @@
-//! SSE4.1 and SSE4.2 but for the string comparisons (SDM vol. 1, 5.9 and 5.10). Element extraction and insertion
-//! by byte, doubleword and quadword are with the shuffles, comparisons and extrema with the integers.
+//! SSE4.1 and SSE4.2 but for the string comparisons (SDM vol. 1, 5.9 and 5.10), with their instructions' later forms. Element
+//! extraction and insertion by byte, doubleword and quadword are with the shuffles, comparisons and extrema with the integers.
 
 use iced_x86::{Code, Mnemonic, Register};
 
-use super::operands::{float_lane, last_source, shape, width};
+use super::operands::{bits_of, float_lane, is_legacy, lanes, last_source, shape, width};
 use super::{I, L};
 use crate::emitter::{Bin, Emitter, FBin, Flag, Fty, Lane, Pred, Rounding, Ty, VBin, VTy};
 use crate::isa::Semantics;
@@ -16,13 +16,15 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
 fn selection<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     use Mnemonic::*;
     let f: Semantics<E> = match code.mnemonic() {
-        Blendps => |l, i| blend(l, i, Lane::I32),
-        Blendpd => |l, i| blend(l, i, Lane::I64),
-        Pblendw => |l, i| blend(l, i, Lane::I16),
-        Pblendvb => |l, i| blend_by_sign(l, i, Lane::I8),
-        Blendvps => |l, i| blend_by_sign(l, i, Lane::I32),
-        Blendvpd => |l, i| blend_by_sign(l, i, Lane::I64),
-        Ptest => ptest,
+        Blendps | Vblendps | Vpblendd => |l, i| blend(l, i, Lane::I32),
+        Blendpd | Vblendpd => |l, i| blend(l, i, Lane::I64),
+        Pblendw | Vpblendw => |l, i| blend(l, i, Lane::I16),
+        Pblendvb | Vpblendvb => |l, i| blend_by_sign(l, i, Lane::I8),
+        Blendvps | Vblendvps => |l, i| blend_by_sign(l, i, Lane::I32),
+        Blendvpd | Vblendvpd => |l, i| blend_by_sign(l, i, Lane::I64),
+        Ptest | Vptest => ptest,
+        Vtestps => |l, i| test_signs(l, i, Lane::I32),
+        Vtestpd => |l, i| test_signs(l, i, Lane::I64),
         _ => return None,
     };
     Some(f)
@@ -32,18 +34,18 @@ fn extension<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     use Lane::*;
     use Mnemonic::*;
     let f: Semantics<E> = match code.mnemonic() {
-        Pmovzxbw => |l, i| zero_extend(l, i, I8, I16),
-        Pmovzxbd => |l, i| zero_extend(l, i, I8, I32),
-        Pmovzxbq => |l, i| zero_extend(l, i, I8, I64),
-        Pmovzxwd => |l, i| zero_extend(l, i, I16, I32),
-        Pmovzxwq => |l, i| zero_extend(l, i, I16, I64),
-        Pmovzxdq => |l, i| zero_extend(l, i, I32, I64),
-        Pmovsxbw => |l, i| sign_extend(l, i, I8, I16),
-        Pmovsxbd => |l, i| sign_extend(l, i, I8, I32),
-        Pmovsxbq => |l, i| sign_extend(l, i, I8, I64),
-        Pmovsxwd => |l, i| sign_extend(l, i, I16, I32),
-        Pmovsxwq => |l, i| sign_extend(l, i, I16, I64),
-        Pmovsxdq => |l, i| sign_extend(l, i, I32, I64),
+        Pmovzxbw | Vpmovzxbw => |l, i| zero_extend(l, i, I8, I16),
+        Pmovzxbd | Vpmovzxbd => |l, i| zero_extend(l, i, I8, I32),
+        Pmovzxbq | Vpmovzxbq => |l, i| zero_extend(l, i, I8, I64),
+        Pmovzxwd | Vpmovzxwd => |l, i| zero_extend(l, i, I16, I32),
+        Pmovzxwq | Vpmovzxwq => |l, i| zero_extend(l, i, I16, I64),
+        Pmovzxdq | Vpmovzxdq => |l, i| zero_extend(l, i, I32, I64),
+        Pmovsxbw | Vpmovsxbw => |l, i| sign_extend(l, i, I8, I16),
+        Pmovsxbd | Vpmovsxbd => |l, i| sign_extend(l, i, I8, I32),
+        Pmovsxbq | Vpmovsxbq => |l, i| sign_extend(l, i, I8, I64),
+        Pmovsxwd | Vpmovsxwd => |l, i| sign_extend(l, i, I16, I32),
+        Pmovsxwq | Vpmovsxwq => |l, i| sign_extend(l, i, I16, I64),
+        Pmovsxdq | Vpmovsxdq => |l, i| sign_extend(l, i, I32, I64),
         _ => return None,
     };
     Some(f)
@@ -58,8 +60,8 @@ fn arithmetic<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         Roundsd => |l, i| round_scalar(l, i, Fty::F64),
         Dpps => |l, i| dot_product(l, i, Fty::F32),
         Dppd => |l, i| dot_product(l, i, Fty::F64),
-        Mpsadbw => mpsadbw,
-        Phminposuw => phminposuw,
+        Mpsadbw | Vmpsadbw => mpsadbw,
+        Phminposuw | Vphminposuw => phminposuw,
         _ => return None,
     };
     Some(f)
@@ -81,10 +83,11 @@ fn blend<E: Emitter>(l: L<E>, i: I, lane: Lane) {
     l.set_vector(i, lane, r);
 }
 
-/// Elements of the second source where the mask's sign bit is set. The legacy encoding's mask is always XMM0.
+/// Elements of the second source where the mask's sign bit is set. The legacy encoding's mask is always XMM0, the other's the
+/// last operand.
 fn blend_by_sign<E: Emitter>(l: L<E>, i: I, lane: Lane) {
     let (a, b) = l.two_vectors(i);
-    let mask = l.vreg(Register::XMM0);
+    let mask = l.vreg(if is_legacy(i) { Register::XMM0 } else { i.op_register(3) });
     let mask = signs(l, shape(i, lane), mask);
     let ty = shape(i, Lane::I64);
     let taken = l.e.vbin(VBin::And, ty, mask, b);
@@ -114,6 +117,24 @@ fn ptest<E: Emitter>(l: L<E>, i: I) {
     let beyond = l.e.vbin(VBin::AndNot, ty, a, b);
     let zf = is_zero(l, ty, common);
     let cf = is_zero(l, ty, beyond);
+    set_zero_and_carry(l, zf, cf);
+}
+
+/// VTESTPS and VTESTPD: the same for the lanes' sign bits.
+fn test_signs<E: Emitter>(l: L<E>, i: I, lane: Lane) {
+    let a = l.vector(i, 0);
+    let b = l.vector(i, 1);
+    let ty = shape(i, lane);
+    let [zf, cf] = [VBin::And, VBin::AndNot].map(|op| {
+        let v = l.e.vbin(op, ty, a, b);
+        let signs = l.e.movmask(ty, v);
+        l.cmp_imm(Pred::Eq, Ty::I64, signs, 0)
+    });
+    set_zero_and_carry(l, zf, cf);
+}
+
+/// Sets ZF and CF and clears the other status flags.
+pub fn set_zero_and_carry<E: Emitter>(l: L<E>, zf: E::Cond, cf: E::Cond) {
     let clear = l.e.bconst(false);
     l.set_flag(Flag::Zf, zf);
     l.set_flag(Flag::Cf, cf);
@@ -150,15 +171,26 @@ fn spread<E: Emitter>(l: L<E>, i: I, [from, to]: [Lane; 2], v: E::Vec, filler: E
     l.e.shuffle(ty, v, filler, &indices[..ty.lanes() as usize])
 }
 
+/// The source of a result with these lanes, as wide as the result.
+fn narrow_source<E: Emitter>(l: L<E>, i: I, to: Lane) -> E::Vec {
+    let op = last_source(i);
+    let v = l.masked_vector(i, op, lanes(i, to));
+    let bits = match i.op_kind(op) {
+        OpKind::Register => bits_of(i.op_register(op)),
+        _ => (i.memory_size().size() as u32 * 8).max(128),
+    };
+    if bits == width(i) { v } else { l.e.resize(v, bits, width(i)) }
+}
+
 fn zero_extend<E: Emitter>(l: L<E>, i: I, from: Lane, to: Lane) {
-    let v = l.vector(i, last_source(i));
+    let v = narrow_source(l, i, to);
     let zero = l.zero(width(i));
     let r = spread(l, i, [from, to], v, zero);
     l.set_vector(i, to, r);
 }
 
 fn sign_extend<E: Emitter>(l: L<E>, i: I, from: Lane, to: Lane) {
-    let v = l.vector(i, last_source(i));
+    let v = narrow_source(l, i, to);
     let negative = signs(l, shape(i, from), v);
     let r = spread(l, i, [from, to], v, negative);
     l.set_vector(i, to, r);

@@ -1,9 +1,9 @@
-//! SSSE3 (SDM vol. 1, 5.8): byte shuffles, horizontal integer arithmetic, signs.
+//! SSSE3 (SDM vol. 1, 5.8) and its instructions' later forms: byte shuffles, horizontal integer arithmetic, signs.
 
 use iced_x86::{Code, Mnemonic};
 
-use super::integer::two;
-use super::operands::{last_source, shape, width};
+use super::integer::{two, whole};
+use super::operands::{lanes, last_source, shape, width};
 use super::{I, L};
 use crate::emitter::{Emitter, Lane, Ty, VBin, VShift, VTy};
 use crate::isa::Semantics;
@@ -12,22 +12,23 @@ use crate::isa::Semantics;
 pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     use Mnemonic::*;
     let f: Semantics<E> = match code.mnemonic() {
-        Pshufb => pshufb,
-        Palignr => palignr,
-        Phaddw => |l, i| horizontal(l, i, VBin::Add, Lane::I16),
-        Phaddd => |l, i| horizontal(l, i, VBin::Add, Lane::I32),
-        Phaddsw => |l, i| horizontal(l, i, VBin::AddSatS, Lane::I16),
-        Phsubw => |l, i| horizontal(l, i, VBin::Sub, Lane::I16),
-        Phsubd => |l, i| horizontal(l, i, VBin::Sub, Lane::I32),
-        Phsubsw => |l, i| horizontal(l, i, VBin::SubSatS, Lane::I16),
-        Pmaddubsw => |l, i| two(l, i, Lane::I16, pmaddubsw),
-        Pmulhrsw => |l, i| two(l, i, Lane::I16, pmulhrsw),
-        Psignb => |l, i| sign(l, i, Lane::I8),
-        Psignw => |l, i| sign(l, i, Lane::I16),
-        Psignd => |l, i| sign(l, i, Lane::I32),
-        Pabsb => |l, i| abs(l, i, Lane::I8),
-        Pabsw => |l, i| abs(l, i, Lane::I16),
-        Pabsd => |l, i| abs(l, i, Lane::I32),
+        Pshufb | Vpshufb => pshufb,
+        Palignr | Vpalignr => palignr,
+        Phaddw | Vphaddw => |l, i| horizontal(l, i, VBin::Add, Lane::I16),
+        Phaddd | Vphaddd => |l, i| horizontal(l, i, VBin::Add, Lane::I32),
+        Phaddsw | Vphaddsw => |l, i| horizontal(l, i, VBin::AddSatS, Lane::I16),
+        Phsubw | Vphsubw => |l, i| horizontal(l, i, VBin::Sub, Lane::I16),
+        Phsubd | Vphsubd => |l, i| horizontal(l, i, VBin::Sub, Lane::I32),
+        Phsubsw | Vphsubsw => |l, i| horizontal(l, i, VBin::SubSatS, Lane::I16),
+        Pmaddubsw | Vpmaddubsw => |l, i| whole(l, i, Lane::I16, pmaddubsw),
+        Pmulhrsw | Vpmulhrsw => |l, i| two(l, i, Lane::I16, pmulhrsw),
+        Psignb | Vpsignb => |l, i| sign(l, i, Lane::I8),
+        Psignw | Vpsignw => |l, i| sign(l, i, Lane::I16),
+        Psignd | Vpsignd => |l, i| sign(l, i, Lane::I32),
+        Pabsb | Vpabsb => |l, i| abs(l, i, Lane::I8),
+        Pabsw | Vpabsw => |l, i| abs(l, i, Lane::I16),
+        Pabsd | Vpabsd => |l, i| abs(l, i, Lane::I32),
+        Vpabsq => |l, i| abs(l, i, Lane::I64),
         _ => return None,
     };
     Some(f)
@@ -89,17 +90,24 @@ fn horizontal<E: Emitter>(l: L<E>, i: I, op: VBin, lane: Lane) {
     l.set_vector(i, lane, r);
 }
 
+/// The even bytes and the odd ones, each as a word.
+pub fn byte_pairs<E: Emitter>(l: L<E>, words: VTy, v: E::Vec, signed: bool) -> [E::Vec; 2] {
+    if signed {
+        let up = shifted(l, VShift::Shl, words, v, 8);
+        return [up, v].map(|v| shifted(l, VShift::Ashr, words, v, 8));
+    }
+    let low_bytes = splat(l, words, 0xff);
+    let even = l.e.vbin(VBin::And, words, v, low_bytes);
+    [even, shifted(l, VShift::Lshr, words, v, 8)]
+}
+
 /// Products of unsigned and signed bytes, adjacent ones added with saturation. No product exceeds 16 bits.
 fn pmaddubsw<E: Emitter>(l: L<E>, i: I, a: E::Vec, b: E::Vec) -> E::Vec {
     let words = shape(i, Lane::I16);
-    let low_bytes = splat(l, words, 0xff);
-    let a_even = l.e.vbin(VBin::And, words, a, low_bytes);
-    let a_odd = shifted(l, VShift::Lshr, words, a, 8);
-    let b_even = shifted(l, VShift::Shl, words, b, 8);
-    let b_even = shifted(l, VShift::Ashr, words, b_even, 8);
-    let b_odd = shifted(l, VShift::Ashr, words, b, 8);
-    let even = l.e.vbin(VBin::Mul, words, a_even, b_even);
-    let odd = l.e.vbin(VBin::Mul, words, a_odd, b_odd);
+    let a = byte_pairs(l, words, a, false);
+    let b = byte_pairs(l, words, b, true);
+    let even = l.e.vbin(VBin::Mul, words, a[0], b[0]);
+    let odd = l.e.vbin(VBin::Mul, words, a[1], b[1]);
     l.e.vbin(VBin::AddSatS, words, even, odd)
 }
 
@@ -130,7 +138,7 @@ fn sign<E: Emitter>(l: L<E>, i: I, lane: Lane) {
 }
 
 fn abs<E: Emitter>(l: L<E>, i: I, lane: Lane) {
-    let v = l.vector(i, last_source(i));
+    let v = l.masked_vector(i, last_source(i), lanes(i, lane));
     let ty = shape(i, lane);
     let zero = l.zero(width(i));
     let negated = l.e.vbin(VBin::Sub, ty, zero, v);

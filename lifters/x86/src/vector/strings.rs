@@ -17,10 +17,10 @@ use crate::string_compare::{FIRST_VALID, Format, SECOND_VALID};
 pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     use Mnemonic::*;
     let f: Semantics<E> = match code.mnemonic() {
-        Pcmpestri | Pcmpestri64 => |l, i| index(l, i, true),
-        Pcmpistri => |l, i| index(l, i, false),
-        Pcmpestrm | Pcmpestrm64 => |l, i| mask(l, i, true),
-        Pcmpistrm => |l, i| mask(l, i, false),
+        Pcmpestri | Pcmpestri64 | Vpcmpestri | Vpcmpestri64 => |l, i| index(l, i, true),
+        Pcmpistri | Vpcmpistri => |l, i| index(l, i, false),
+        Pcmpestrm | Pcmpestrm64 | Vpcmpestrm | Vpcmpestrm64 => |l, i| mask(l, i, true),
+        Pcmpistrm | Vpcmpistrm => |l, i| mask(l, i, false),
         _ => return None,
     };
     Some(f)
@@ -113,7 +113,8 @@ fn before_zero<E: Emitter>(l: L<E>, format: Format, v: E::Vec) -> E::Val {
 /// As many elements as a length register's magnitude says, at most all.
 fn given<E: Emitter>(l: L<E>, i: I, narrow: Register, wide: Register) -> E::Val {
     let format = Format::of(i);
-    let length = if matches!(i.mnemonic(), Mnemonic::Pcmpestri64 | Mnemonic::Pcmpestrm64) {
+    use Mnemonic::{Pcmpestri64, Pcmpestrm64, Vpcmpestri64, Vpcmpestrm64};
+    let length = if matches!(i.mnemonic(), Pcmpestri64 | Pcmpestrm64 | Vpcmpestri64 | Vpcmpestrm64) {
         l.reg(wide)
     } else {
         let v = l.reg(narrow);

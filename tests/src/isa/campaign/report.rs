@@ -104,16 +104,17 @@ impl Summary {
         self.codes.iter().filter(|(name, c)| refused(c) && !meant(name)).map(|(name, _)| name.as_str()).collect()
     }
 
-    /// Instructions that were in turn but of which no case was run.
-    fn not_run(&self) -> Vec<&str> {
-        self.codes.iter().filter(|(_, c)| c.encodable && c.cases == 0).map(|(name, _)| name.as_str()).collect()
+    /// Instructions of which no case was run.
+    fn not_run(&self) -> Vec<String> {
+        let names = self.plan.single_codes().iter().map(|code| format!("{code:?}"));
+        names.filter(|name| self.codes.get(name).is_none_or(|c| c.encodable && c.cases == 0)).collect()
     }
 
     /// No mismatch, no lost worker, nothing left out without a reason.
     pub fn is_clean(&self) -> bool {
         let mismatches = self.total(|c| c.mismatches.values().sum());
-        let left_out = [self.unencodable(), self.not_run(), self.refused()].concat();
-        mismatches == 0 && self.lost == 0 && left_out.is_empty() && self.total(|c| c.cases) > 0
+        let all_run = self.unencodable().is_empty() && self.not_run().is_empty() && self.refused().is_empty();
+        mismatches == 0 && self.lost == 0 && all_run && self.total(|c| c.cases) > 0
     }
 
     /// How the cases of each instruction ended on the CPU.
@@ -148,8 +149,9 @@ impl fmt::Display for Summary {
         for name in self.unencodable() {
             writeln!(f, "no encoding could be made for {name}")?;
         }
-        for name in self.not_run() {
-            writeln!(f, "no case was run of {name}")?;
+        let not_run = self.not_run();
+        if let Some(first) = not_run.first() {
+            writeln!(f, "{} instructions of which no case was run: {first}, …", not_run.len())?;
         }
         for name in self.refused() {
             writeln!(f, "this CPU refuses {name}, whose programs should be valid")?;

@@ -14,6 +14,7 @@ use crate::isa::engines::{self, Engine, Kind};
 use crate::isa::excursion::{Excursions, extent};
 use crate::isa::shrink::shrink;
 use crate::isa::values::Rng;
+use crate::isa::wrong::Wrong;
 use crate::isa::{generate, states};
 
 /// Mismatches of one task that are shrunk and described; any more are of the same kind most likely.
@@ -42,13 +43,14 @@ pub struct Bench {
     initial: Vec<u8>,
     native_data: Vec<u8>,
     trace: bool,
+    wrong: Option<Wrong>,
 }
 
 /// Runs the assignment to its end.
 pub fn work(assignment: &Assignment) -> Result<()> {
     let plan = Plan::new(&assignment.options);
     let mut bench = Bench::new(&assignment.options.engines)?;
-    bench.trace = assignment.trace;
+    (bench.trace, bench.wrong) = (assignment.trace, assignment.options.wrong);
     let started = Instant::now();
     let limit = assignment.seconds.map(Duration::from_secs_f64);
     let mut n = assignment.first;
@@ -77,6 +79,7 @@ impl Bench {
             initial: vec![0; DATA_LEN],
             native_data: vec![0; DATA_LEN],
             trace: false,
+            wrong: None,
         })
     }
 
@@ -117,6 +120,11 @@ impl Bench {
             let native = self.native(&case);
             report.cases += 1;
             *report.ends.entry(kind_of(&native.end)).or_default() += 1;
+            if let Some(wrong) = self.wrong.filter(|_| usable.is_empty()) {
+                let found = self.misled(&case, &native, wrong);
+                let text = found.iter().map(|line| format!("    {line}\n")).collect();
+                report.mismatches.extend((!found.is_empty()).then_some(Mismatch { engine: Kind::Interpreter, text }));
+            }
             for (kind, engine) in &mut usable {
                 let found = self.differences(&case, &native, *kind, engine.as_mut());
                 let tally = report.compared.iter_mut().find(|(k, _)| k == kind).expect("listed above");
@@ -193,8 +201,25 @@ impl Bench {
     fn differences(&mut self, case: &Case, native: &Outcome, kind: Kind, engine: &mut dyn Engine) -> Vec<String> {
         self.step(|| format!("{} runs\n{}{}", kind.name(), case.program.listing(), describe_state(case)));
         self.arena.data().copy_from_slice(&self.initial);
-        let outcome = engines::run(engine, case, &mut self.excursions);
+        let mut run = |case: &Case, excursions: &mut Excursions| engines::run(engine, case, excursions);
+        let outcome = match self.wrong {
+            None => run(case, &mut self.excursions),
+            Some(wrong) => {
+                let mut outcome = run(&wrong.before(case), &mut self.excursions);
+                wrong.after(case, &mut outcome);
+                outcome
+            }
+        };
         compare::differences(case, (native, &self.native_data), (&outcome, self.arena.data()), kind)
+    }
+
+    /// Runs a case on the CPU with a mistake, as if that were an engine.
+    fn misled(&mut self, case: &Case, native: &Outcome, wrong: Wrong) -> Vec<String> {
+        let right = self.native_data.clone();
+        let mut outcome = self.native(&wrong.before(case));
+        wrong.after(case, &mut outcome);
+        let data = std::mem::replace(&mut self.native_data, right);
+        compare::differences(case, (native, &self.native_data), (&outcome, &data), Kind::Interpreter)
     }
 
     /// Shrinks a failing case and tells all about it.

@@ -13,6 +13,8 @@ fn bound(mnemonic: Mnemonic) -> Option<(usize, f64)> {
         Rcpps | Rcpss | Rsqrtps | Rsqrtss | Vrcpps | Vrcpss | Vrsqrtps | Vrsqrtss => (32, 1.5 / 4096.0),
         // Intel SDM vol. 2, VRCP14PS: less than 2^-14.
         Vrcp14ps | Vrcp14ss | Vrsqrt14ps | Vrsqrt14ss => (32, 1.0 / 16384.0),
+        // Intel SDM vol. 2, VRCPPH: less than 2^-11 + 2^-14.
+        Vrcpph | Vrcpsh | Vrsqrtph | Vrsqrtsh => (16, 1.0 / 2048.0 + 1.0 / 16384.0),
         Vrcp14pd | Vrcp14sd | Vrsqrt14pd | Vrsqrt14sd => (64, 1.0 / 16384.0),
         _ => return None,
     })
@@ -29,6 +31,7 @@ pub fn near_enough(case: &Case, target: usize, a: &Vector, b: &Vector) -> bool {
     let [i] = case.program.insns.as_slice() else { return false };
     let Some((bits, bound)) = bound(i.mnemonic()) else { return false };
     let value = |v: &Vector, n| match bits {
+        16 => half(lane(v, 16, n)),
         32 => f64::from(f32::from_bits(lane(v, 32, n) as u32)),
         _ => f64::from_bits(lane(v, 64, n)),
     };
@@ -37,4 +40,16 @@ pub fn near_enough(case: &Case, target: usize, a: &Vector, b: &Vector) -> bool {
             let (x, y) = (value(a, n), value(b, n));
             lane(a, bits, n) == lane(b, bits, n) || x.is_finite() && (x - y).abs() <= x.abs() * bound * 2.0
         })
+}
+
+/// A half-precision number by its bits.
+fn half(bits: u64) -> f64 {
+    let (exponent, fraction) = ((bits >> 10 & 31) as i32, (bits & 1023) as f64);
+    let magnitude = match exponent {
+        0 => fraction / 1024.0 * 2f64.powi(-14),
+        31 if fraction == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        _ => (1.0 + fraction / 1024.0) * 2f64.powi(exponent - 15),
+    };
+    if bits >> 15 & 1 != 0 { -magnitude } else { magnitude }
 }

@@ -1,9 +1,10 @@
-//! What imprecise tier 2 code leaves open where the CPU faults in the middle of a block. It runs only while the guest has
-//! no handler for the fault: nobody but the process that dies of it could see registers or memory then. (Memory that
-//! others see makes the code ordered.)
+//! What imprecise tier 2 code leaves open where the CPU faults. It runs only while the guest has no handler for the fault:
+//! nobody but the process that dies of it could see registers or memory then. (Memory that others see makes the code
+//! ordered.)
 //!
-//! - A load whose value nothing uses is left out by the optimiser, and another one may come first: the end may be another
-//!   fault, or none if the instruction at fault only loads. A store is never left out.
+//! - The optimiser leaves out accesses that change nothing: a load whose value nothing uses, and the whole of an
+//!   instruction that stores back what it has loaded. Another access may come first. So the end may be another fault,
+//!   or none if the instruction at fault is of that kind. A store of anything else is never left out.
 //! - Loads and stores of different bytes change places: of the block's stores any may be done.
 
 use std::ops::Range;
@@ -18,36 +19,55 @@ use crate::isa::states::used_address;
 /// The stack pointer moves by less than this in a block.
 const STACK: u64 = 0x400;
 
-/// Whether it is a fault of an access in the middle of a block.
-pub fn applies(case: &Case, cpu: &Outcome) -> bool {
-    case.program.insns.len() > 1 && matches!(cpu.end, End::Fault(Fault::Page(_) | Fault::GeneralProtection))
+/// Whether it is a fault of an access.
+pub fn applies(cpu: &Outcome) -> bool {
+    matches!(cpu.end, End::Fault(Fault::Page(_) | Fault::GeneralProtection))
 }
 
 /// Whether an engine may end so where the CPU faulted.
 pub fn may_end(case: &Case, cpu: &Outcome, engine: &End) -> bool {
-    if !applies(case, cpu) {
+    if !applies(cpu) {
         return false;
     }
     match engine {
-        End::Fault(Fault::Page(_) | Fault::GeneralProtection) => true,
-        End::Left | End::Fault(_) => {
-            faulting(case, cpu).is_some_and(|i| stores(i, case).is_empty() || shifts_by_nothing(i))
-        }
+        End::Fault(Fault::Page(_) | Fault::GeneralProtection) => case.program.insns.len() > 1,
+        End::Left | End::Fault(_) => faulting(case, cpu).is_some_and(|i| may_change_nothing(i, case)),
         _ => false,
+    }
+}
+
+/// Whether the optimiser may see that an access changes nothing.
+fn may_change_nothing(i: &Instruction, case: &Case) -> bool {
+    use OpAccess::*;
+    let mut factory = InstructionInfoFactory::new();
+    let accesses = factory.info(i).used_memory().iter().map(|m| m.access());
+    let blocks = case.program.insns.len() > 1;
+    accesses.into_iter().all(|access| match access {
+        Write | CondWrite => false,
+        // In a block it may know the other operand.
+        ReadWrite | ReadCondWrite => blocks || is_neutral(i),
+        _ => true,
+    })
+}
+
+/// Whether an instruction on memory may be known by itself to leave it as it is.
+fn is_neutral(i: &Instruction) -> bool {
+    use Mnemonic::*;
+    let last = i.op_count() - 1;
+    if i.op_kind(last) == OpKind::Register {
+        return false;
+    }
+    match i.mnemonic() {
+        Shl | Sal | Shr | Sar | Shld | Shrd => i.immediate(last) & 31 == 0,
+        // By a multiple of the width.
+        Rol | Ror | Rcl | Rcr => true,
+        _ => matches!(i.try_immediate(last), Ok(0 | u64::MAX)),
     }
 }
 
 /// The bytes that the block's instructions store.
 pub fn stored(case: &Case) -> Vec<Range<u64>> {
     case.program.insns.iter().flat_map(|i| stores(i, case)).collect()
-}
-
-/// Whether an instruction may shift or rotate memory by a count of zero: the engines store nothing then.
-fn shifts_by_nothing(i: &Instruction) -> bool {
-    use Mnemonic::*;
-    let count = i.op_count().wrapping_sub(1);
-    matches!(i.mnemonic(), Shl | Sal | Shr | Sar | Rol | Ror | Rcl | Rcr | Shld | Shrd)
-        && (i.op_kind(count) == OpKind::Register || i.immediate(count) & 31 == 0)
 }
 
 fn stores(i: &Instruction, case: &Case) -> Vec<Range<u64>> {

@@ -101,12 +101,14 @@ fn operand(i: &Instruction, n: u32, bits: usize, state: &State, data: &[u8]) -> 
     match i.op_kind(n) {
         OpKind::Register => state.vec.get(i.op_register(n).number()).copied(),
         OpKind::Memory => {
-            let at = usize::try_from(operand_address(i, state)?.checked_sub(DATA)?).ok()?;
+            let at = operand_address(i, state)?;
             let len = i.memory_size().size().max(bits / 8);
-            // The last lanes of an operand that reaches beyond the area may be masked out.
-            let bytes = data.get(at..(at + len).min(data.len()))?;
+            // Lanes outside of the area are zero, or masked out.
             let mut all = [0; 64];
-            all[..bytes.len()].copy_from_slice(bytes);
+            for (n, byte) in all[..len].iter_mut().enumerate() {
+                let place = at.wrapping_add(n as u64).wrapping_sub(DATA);
+                *byte = usize::try_from(place).ok().and_then(|p| data.get(p)).copied().unwrap_or(0);
+            }
             if i.is_broadcast() {
                 let (first, rest) = all.split_at_mut(len);
                 rest.chunks_mut(len).for_each(|c| c.copy_from_slice(&first[..c.len()]));

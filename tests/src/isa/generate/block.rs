@@ -4,8 +4,8 @@
 //! instruction that writes them is taken. Flags and results that an instruction leaves undefined are never read.
 
 use iced_x86::{
-    Code, EncodingKind, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpCodeOperandKind,
-    OpKind, Register,
+    Code, CpuidFeature, EncodingKind, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
+    OpCodeOperandKind, OpKind, Register,
 };
 
 use super::memory::{displace, vector_index};
@@ -14,6 +14,7 @@ use crate::isa::arena;
 use crate::isa::case::Program;
 use crate::isa::compare::{is_approximate_code, undefined_after};
 use crate::isa::values::Rng;
+use crate::isa::x87_states::is_transcendental;
 
 /// Instructions in a block.
 const LENGTHS: std::ops::RangeInclusive<u64> = 5..=30;
@@ -135,13 +136,16 @@ fn suits(code: Code) -> bool {
             | Clflush
             | Clflushopt
             | Clwb
-    );
+    ) || is_transcendental(code.mnemonic());
     let strings = [OpCodeOperandKind::seg_rSI, OpCodeOperandKind::es_rDI, OpCodeOperandKind::mem_offs];
     let bit_string = matches!(code.mnemonic(), Bt | Bts | Btr | Btc);
     let wide_shift = matches!(code.mnemonic(), Shld | Shrd) && info.op_kinds().contains(&OpCodeOperandKind::cl);
     let indexes = info.op_kinds().iter().any(|k| vector_index(*k).is_some());
+    // Refused without a shadow stack, and nothing but a hint in other cases.
+    let shadow = code.cpuid_features().contains(&CpuidFeature::CET_SS);
     !excluded
         && !indexes
+        && !shadow
         && !info.is_save_restore()
         && !is_approximate_code(code)
         && !bit_string

@@ -28,7 +28,9 @@ pub fn target(i: &Instruction, size: u64, rng: &mut Rng) -> Option<u64> {
     mask(i).filter(|_| rng.chance(25))?;
     let element = i.memory_size().element_size().max(1) as u64;
     let behind = rng.below(size + 1) / element * element;
-    Some(if rng.chance(50) { DATA - behind } else { DATA + DATA_LEN as u64 - behind })
+    // Before the area only a store faults.
+    let before = i.op0_kind() == OpKind::Memory && rng.chance(50);
+    Some(if before { DATA - behind } else { DATA + DATA_LEN as u64 - behind })
 }
 
 /// In half of the cases in which the operand reaches beyond the area, leaves out just the lanes there.
