@@ -1,7 +1,7 @@
 //! SSE4.1 and SSE4.2 but for the string comparisons (SDM vol. 1, 5.9 and 5.10), with their instructions' later forms. Element
 //! extraction and insertion by byte, doubleword and quadword are with the shuffles, comparisons and extrema with the integers.
 
-use iced_x86::{Code, Mnemonic, Register};
+use iced_x86::{Code, Mnemonic, OpKind, Register};
 
 use super::operands::{bits_of, float_lane, is_legacy, lanes, last_source, shape, width};
 use super::{I, L};
