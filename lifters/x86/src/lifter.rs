@@ -431,15 +431,15 @@ impl<'e, E: Emitter> Lifter<'e, E> {
 
     pub fn vstore(&mut self, bits: u32, addr: E::Val, v: E::Vec) {
         if bits > 128 && self.e.splits_stores(bits) {
-            self.require_last_page(addr, u64::from(bits / 8));
+            self.require_pages(addr, u64::from(bits / 8));
         }
         self.fault_point();
         self.e.vstore(bits, addr, v);
     }
 
-    /// Makes sure that the bytes in a second page can be written, before the first of so many is stored: the instruction
-    /// stores all or none. In the first page, the first store tells.
-    pub(crate) fn require_last_page(&mut self, addr: E::Val, size: u64) {
+    /// Makes sure that so many bytes can be written if they are in two pages: the instruction stores all or none. In a single
+    /// one, the first store tells.
+    pub(crate) fn require_pages(&mut self, addr: E::Val, size: u64) {
         let in_page = self.bin_imm(Bin::And, Ty::I64, addr, PAGE - 1);
         let crosses = self.cmp_imm(Pred::Ugt, Ty::I64, in_page, PAGE - size);
         self.if_else(
@@ -448,6 +448,10 @@ impl<'e, E: Emitter> Lifter<'e, E> {
             |l| {
                 let last = l.e.address(Some(addr), None, size as i64 - 1);
                 let page = l.bin_imm(Bin::And, Ty::I64, last, !(PAGE - 1));
+                // Of two pages that can't be written the first raises the exception, unless the other isn't canonical.
+                let noncanonical = l.is_noncanonical(page);
+                let first = l.e.select(Ty::I64, noncanonical, page, addr);
+                l.require_writable(first);
                 l.require_writable(page);
                 []
             },
@@ -455,7 +459,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
         );
     }
 
-    /// The same for the bytes that are `selected` by a bit each: for the first of them in the second page, if there is one.
+    /// The same for the bytes that are `selected` by a bit each. In the first page, the first store tells.
     pub(crate) fn require_second_page(&mut self, addr: E::Val, selected: E::Val, size: u64) {
         let in_page = self.bin_imm(Bin::And, Ty::I64, addr, PAGE - 1);
         let crosses = self.cmp_imm(Pred::Ugt, Ty::I64, in_page, PAGE - size);

@@ -9,8 +9,6 @@ use crate::emitter::{Lane, VTy};
 use crate::interpreter::V;
 
 const PAGE: u64 = 4096;
-/// The first address that isn't canonical (Intel SDM vol. 1, 3.3.7.1).
-const NONCANONICAL: u64 = 1 << 47;
 
 /// Loads lanes; zero in the others.
 ///
@@ -18,14 +16,9 @@ const NONCANONICAL: u64 = 1 << 47;
 /// The guest may access the named lanes at this address, or faults are handled.
 pub unsafe fn load_lanes(ty: VTy, mask: u64, addr: u64) -> V {
     let size = u64::from(ty.lane.ty().bytes());
-    let mask = mask & u64::MAX >> (64 - ty.lanes());
-    if mask != 0 && addr < NONCANONICAL {
-        // An access that reaches addresses which aren't canonical is #GP, whatever else it meets.
-        let last = addr + u64::from(mask.ilog2()) * size;
-        if last + size > NONCANONICAL {
-            // SAFETY: the caller's contract.
-            unsafe { load(last, size) };
-        }
+    if let Some((_, last)) = ends(addr, size, mask & u64::MAX >> (64 - ty.lanes())) {
+        // SAFETY: the caller's contract.
+        unsafe { require_canonical(last) };
     }
     V::from_lanes(ty, |n| match mask >> n & 1 {
         0 => 0,
@@ -48,18 +41,37 @@ pub unsafe fn store_lanes(ty: VTy, mask: u64, addr: u64, v: &V) {
     }
 }
 
+/// The first and the last byte that a mask names.
+fn ends(addr: u64, size: u64, mask: u64) -> Option<(u64, u64)> {
+    let last = u64::from(mask.checked_ilog2()?);
+    let first = u64::from(mask.trailing_zeros());
+    Some((addr.wrapping_add(first * size), addr.wrapping_add(last * size + size - 1)))
+}
+
+/// An access that ends beyond the canonical addresses raises #GP, whatever else is wrong with it.
+///
+/// # Safety
+/// As for [`load_lanes`].
+unsafe fn require_canonical(last: u64) {
+    const SPARE: u32 = 16;
+    if (last << SPARE) as i64 >> SPARE != last as i64 {
+        // SAFETY: the caller's contract.
+        unsafe { (last as *const u8).read_volatile() };
+    }
+}
+
 /// Faults unless the named lanes can be stored, in the order of Intel's processors: they try the first byte and then the last
 /// one. In a single page the first store tells.
 ///
 /// # Safety
 /// As for [`load_lanes`].
 unsafe fn require_pages(addr: u64, size: u64, mask: u64) {
-    let Some(last) = mask.checked_ilog2() else { return };
-    let first = addr.wrapping_add(u64::from(mask.trailing_zeros()) * size);
-    let last = addr.wrapping_add(u64::from(last) * size + size - 1);
+    let Some((first, last)) = ends(addr, size, mask) else { return };
     if first / PAGE == last / PAGE {
         return;
     }
+    // SAFETY: the caller's contract.
+    unsafe { require_canonical(last) };
     for byte in [first, last] {
         // An operand that no compiler knows: what changes nothing is made a load otherwise.
         let nothing = core::hint::black_box(0);

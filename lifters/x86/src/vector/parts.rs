@@ -115,7 +115,7 @@ fn extract<E: Emitter>(l: L<E>, i: I, lane: Lane) {
         // All of it has to be there, whatever the write mask names.
         let addr = l.ea(i);
         l.require_writable(addr);
-        l.require_last_page(addr, u64::from(bits / 8));
+        l.require_pages(addr, u64::from(bits / 8));
     }
     l.put_vector(i, lane, r);
 }

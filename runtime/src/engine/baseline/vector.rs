@@ -273,30 +273,42 @@ fn part_shuffle(e: &mut Baseline, a: Value, b: Value, mask: [u8; 16]) -> Value {
 }
 
 pub(super) fn shuffle(e: &mut Baseline, ty: VTy, a: Wide, b: Wide, indices: &[u8]) -> Wide {
-    if ty.bits > 128 {
-        return shuffle_lanes(e, ty, a, b, indices);
-    }
-    let size = ty.lane.ty().bytes() as usize;
-    let lanes = ty.lanes();
-    let mut mask = [0u8; 16];
+    let size = ty.lane.ty().bytes();
+    // The second operand's bytes begin behind the first's parts, however short the vectors are.
+    let second = 16 * part_count(ty.bits) as u32;
+    let mut bytes = [0; 64];
     for (n, &index) in indices.iter().enumerate() {
-        // The second operand's bytes begin at 16, however short the vectors are.
         let index = u32::from(index);
-        let first = if index < lanes { index as usize * size } else { 16 + (index - lanes) as usize * size };
+        let first = if index < ty.lanes() { index * size } else { second + (index - ty.lanes()) * size };
         for byte in 0..size {
-            mask[n * size + byte] = (first + byte) as u8;
+            bytes[n * size as usize + byte as usize] = (first + byte) as u8;
         }
     }
-    Wide::new(ty.bits, &[part_shuffle(e, a.part(0), b.part(0), mask)])
+    let parts = core::array::from_fn(|n| {
+        (n < part_count(ty.bits)).then(|| {
+            let bytes = core::array::from_fn(|byte| bytes[16 * n + byte]);
+            shuffle_part(e, a, b, part_count(ty.bits), bytes)
+        })
+    });
+    Wide { bits: ty.bits, parts }
 }
 
-/// A shuffle across parts, lane by lane.
-fn shuffle_lanes(e: &mut Baseline, ty: VTy, a: Wide, b: Wide, indices: &[u8]) -> Wide {
-    let mut r = a;
-    for (n, &index) in indices.iter().enumerate() {
-        let index = u32::from(index);
-        let x = if index < ty.lanes() { extract(e, ty, a, index) } else { extract(e, ty, b, index - ty.lanes()) };
-        r = insert(e, ty, r, n as u32, x);
+/// A part made of the bytes of both vectors, `count` parts each, in a row: by a shuffle of two parts, and another one for each
+/// part beyond.
+fn shuffle_part(e: &mut Baseline, a: Wide, b: Wide, count: usize, bytes: [u8; 16]) -> Value {
+    let part = |n: u8| if usize::from(n) < count { a.part(n.into()) } else { b.part(usize::from(n) - count) };
+    let mut sources = bytes.map(|byte| byte / 16).to_vec();
+    sources.sort_unstable();
+    sources.dedup();
+    let (first, second) = (sources[0], sources.get(1).copied());
+    if bytes == core::array::from_fn(|n| 16 * first + n as u8) {
+        return part(first);
+    }
+    let mask = bytes.map(|byte| byte % 16 + if Some(byte / 16) == second { 16 } else { 0 });
+    let mut r = part_shuffle(e, part(first), part(second.unwrap_or(first)), mask);
+    for source in sources.into_iter().skip(2) {
+        let from = |n: usize| if bytes[n] / 16 == source { 16 + bytes[n] % 16 } else { n as u8 };
+        r = part_shuffle(e, r, part(source), core::array::from_fn(from));
     }
     r
 }
