@@ -1,9 +1,10 @@
 #!/bin/sh
 # Compares every implemented instruction with this machine's CPU, on every engine, for --seconds (300 by default).
-# Options are those of `verify-isa --help`: --seconds N, --filter SUBSTRING, --engine NAME, --seed S, --blocks.
+# Options are those of `verify-isa --help`: --seconds N, --filter SUBSTRING, --engine NAME, --seed S, --blocks,
+# --native-only, --corpus FILE.
 #
-# With --aarch64 before them: records what the CPU does in --rounds rounds (2 by default), and compares the AArch64
-# engines with that under emulation.
+# With --aarch64 before them: records what the CPU does in --rounds rounds (2 by default), or takes a corpus, and compares
+# the AArch64 engines with that under emulation.
 set -eu
 cd "$(dirname "$0")/.."
 export PATH="$HOME/.cargo/bin:$PATH"
@@ -14,7 +15,7 @@ if [ "${1:-}" = --aarch64 ]; then
   RUSTC=/usr/bin/rustc cargo build --release --quiet -p xlate-tests --no-default-features --bin replay-isa \
     --target aarch64-unknown-linux-gnu
   case " $* " in
-  *" --rounds "*) ;;
+  *" --rounds "* | *" --corpus "*) ;;
   *) set -- --rounds 2 "$@" ;;
   esac
   record=$(mktemp)
@@ -25,7 +26,7 @@ if [ "${1:-}" = --aarch64 ]; then
 fi
 
 case " $* " in
-*" --seconds "* | *" --rounds "* | *" --help "*) ;;
+*" --seconds "* | *" --rounds "* | *" --corpus "* | *" --help "*) ;;
 *) set -- --seconds 300 "$@" ;;
 esac
 exec target/release/verify-isa "$@"

@@ -34,6 +34,9 @@ pub struct Args {
     /// When the guest ends, writes perf-PID.map to DIR: where each tier's code lies, for `perf` (it looks in /tmp).
     #[arg(long, value_name = "DIR")]
     perf_map: Option<PathBuf>,
+    /// The processor whose features the guest sees: x86-64-v1 to v4 or a processor's name; all that is implemented by default.
+    #[arg(long, value_name = "NAME")]
+    cpu: Option<OsString>,
     /// The processor to run on; another one than this machine's goes through its emulator (for development).
     #[arg(long, value_enum)]
     target: Option<Target>,
@@ -334,6 +337,9 @@ fn command_line(
         if let Some(n) = value {
             command.push(option(flag, OsStr::new(&n.to_string())));
         }
+    }
+    if let Some(cpu) = &args.cpu {
+        command.push(option("cpu", cpu));
     }
     if args.no_background {
         command.push("--background=no".into());

@@ -13,6 +13,7 @@ use xlate_abi::start::Place;
 
 use crate::engine::workers::Work;
 use crate::linux::cpu_time;
+use crate::processor::{self, Model};
 
 /// Which tiers may run (`--engine`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +82,8 @@ pub struct Config {
     pub warm: bool,
     /// The guest waits for each region it asks for.
     pub wait: bool,
+    /// The processor whose features the guest sees, as far as they are implemented; all of these without one.
+    pub cpu: Option<&'static Model>,
     /// Executions after which a block gets tier 1 code.
     pub hot_baseline: u32,
     /// Tier 1 may work in another process, too.
@@ -161,7 +164,7 @@ pub struct Placed {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("--{option}={value}: {expected}")]
-    Value { option: &'static str, value: String, expected: &'static str },
+    Value { option: &'static str, value: String, expected: String },
     #[error("{0}")]
     Usage(String),
     /// `--help`: not a failure.
@@ -206,6 +209,7 @@ impl Default for Config {
             cache_limit: 1 << 30,
             warm: false,
             wait: false,
+            cpu: None,
             background: true,
             hot_baseline: HOT_BASELINE,
             hot_optimized: HOT_OPTIMIZED,
@@ -222,7 +226,7 @@ struct Row {
     short: Option<char>,
     value: &'static str,
     help: &'static str,
-    expected: &'static str,
+    expected: fn() -> String,
     /// Takes the value over; `None` if it isn't one.
     set: fn(&mut Config, &OsStr) -> Option<()>,
     /// The value for a successor, if it differs from the default.
@@ -285,7 +289,7 @@ const TABLE: &[Row] = &[
         short: None,
         value: "LEVEL",
         help: "Optimisation level: O0 (baseline only), O1, O2 (default), O3",
-        expected: "one of O0, O1, O2, O3 is needed",
+        expected: || "one of O0, O1, O2, O3 is needed".into(),
         set: |c, v| opt_level(v).map(|level| c.opt = level),
         get: |c| Some(format!("{:?}", c.opt).into()),
     },
@@ -294,7 +298,7 @@ const TABLE: &[Row] = &[
         short: None,
         value: "ENGINE",
         help: "Which tiers run: auto (default), interpreter, baseline, optimized",
-        expected: "one of auto, interpreter, baseline, optimized is needed",
+        expected: || "one of auto, interpreter, baseline, optimized is needed".into(),
         set: |c, v| engine_choice(v).map(|engine| c.engine = engine),
         get: |c| Some(engine_name(c.engine).into()),
     },
@@ -303,7 +307,7 @@ const TABLE: &[Row] = &[
         short: None,
         value: "SOCKET",
         help: "Socket of the translator service (xlate serve); without it there is no tier 2",
-        expected: ANY,
+        expected: || ANY.into(),
         set: |c, v| {
             c.service = Some(v.into());
             Some(())
@@ -315,7 +319,7 @@ const TABLE: &[Row] = &[
         short: None,
         value: "FILE",
         help: "Print what each tier did when the guest ends, to stderr or to FILE",
-        expected: ANY,
+        expected: || ANY.into(),
         set: |c, v| {
             c.stats = Some(if v.is_empty() { StatsSink::Stderr } else { StatsSink::File(v.into()) });
             Some(())
@@ -332,7 +336,7 @@ const TABLE: &[Row] = &[
         short: None,
         value: "DIR",
         help: "When the guest ends, write perf-PID.map there: where each tier's code lies (perf looks in /tmp)",
-        expected: ANY,
+        expected: || ANY.into(),
         set: |c, v| {
             c.perf_map = Some(v.into());
             Some(())
@@ -344,7 +348,7 @@ const TABLE: &[Row] = &[
         short: None,
         value: "FILTER",
         help: "What to log on stderr, as a tracing filter (debug, xlate_runtime::signal=trace); silent by default",
-        expected: "a filter is needed",
+        expected: || "a filter is needed".into(),
         set: |c, v| text(v).map(|filter| c.log = Some(filter.to_owned())),
         get: |c| c.log.clone().map(Into::into),
     },
@@ -353,7 +357,7 @@ const TABLE: &[Row] = &[
         short: Some('E'),
         value: "VAR=VALUE",
         help: "Set (VAR=VALUE) or unset (VAR) a variable of the program's environment; may be repeated",
-        expected: "VAR=VALUE or VAR is needed",
+        expected: || "VAR=VALUE or VAR is needed".into(),
         set: |c, v| (!v.is_empty() && v.as_bytes()[0] != b'=').then(|| c.env.push(v.to_owned())),
         get: nothing,
     },
@@ -362,7 +366,7 @@ const TABLE: &[Row] = &[
         short: None,
         value: "NAME",
         help: "The program's argv[0], where it differs from its path",
-        expected: ANY,
+        expected: || ANY.into(),
         set: |c, v| {
             c.argv0 = Some(v.to_owned());
             Some(())
@@ -374,7 +378,7 @@ const TABLE: &[Row] = &[
         short: None,
         value: "PID",
         help: "The process number the guest is to see as its own",
-        expected: NUMBER,
+        expected: || NUMBER.into(),
         set: |c, v| text(v)?.parse().ok().map(|pid| c.guest_pid = Some(pid)),
         get: nothing,
     },
@@ -383,7 +387,7 @@ const TABLE: &[Row] = &[
         short: None,
         value: "NANOSECONDS",
         help: "CPU time that the guest has used before: user, system, its children's user, its children's system",
-        expected: "four numbers separated by commas are needed",
+        expected: || "four numbers separated by commas are needed".into(),
         set: |c, v| cpu_time::parse(text(v)?).map(|times| c.cpu_before = times),
         get: nothing,
     },
@@ -392,7 +396,7 @@ const TABLE: &[Row] = &[
         short: None,
         value: "SOFT,HARD",
         help: "",
-        expected: "only the runtime itself passes this option",
+        expected: || "only the runtime itself passes this option".into(),
         set: |c, v| {
             let (soft, hard) = text(v)?.split_once(',')?;
             c.descriptors = Some((soft.parse().ok()?, hard.parse().ok()?));
@@ -405,7 +409,7 @@ const TABLE: &[Row] = &[
         short: None,
         value: "WORDS",
         help: "Command line to put before the runtime when it execs itself, e.g. 'qemu-aarch64 -cpu max'",
-        expected: "words separated by blanks are needed",
+        expected: || "words separated by blanks are needed".into(),
         set: |c, v| {
             text(v).map(|words| {
                 c.exec_prefix = words.split_whitespace().map(str::to_owned).collect();
@@ -418,7 +422,7 @@ const TABLE: &[Row] = &[
         short: None,
         value: "PATH",
         help: "The xlate command, to start the service again should it die",
-        expected: ANY,
+        expected: || ANY.into(),
         set: |c, v| {
             c.xlate = Some(v.into());
             Some(())
@@ -430,7 +434,7 @@ const TABLE: &[Row] = &[
         short: None,
         value: "DIR",
         help: "Folder of translated code that is kept over runs; without it nothing is kept",
-        expected: "an absolute path is needed",
+        expected: || "an absolute path is needed".into(),
         set: |c, v| {
             let path = PathBuf::from(v);
             path.is_absolute().then(|| c.cache = Some(path))
@@ -442,7 +446,7 @@ const TABLE: &[Row] = &[
         short: None,
         value: "BYTES",
         help: "Bytes that the folder may take (default 1 GiB); what was used longest ago goes first",
-        expected: NUMBER,
+        expected: || NUMBER.into(),
         set: |c, v| text(v)?.parse().ok().map(|n| c.cache_limit = n),
         get: |c| (c.cache_limit != Config::default().cache_limit).then(|| c.cache_limit.to_string().into()),
     },
@@ -451,7 +455,7 @@ const TABLE: &[Row] = &[
         short: None,
         value: "yes|no",
         help: "At the end, wait until everything that ran often is compiled and kept",
-        expected: "yes or no is needed",
+        expected: || "yes or no is needed".into(),
         set: |c, v| yes_or_no(v).map(|yes| c.warm = yes),
         get: |c| c.warm.then(|| "yes".into()),
     },
@@ -460,16 +464,25 @@ const TABLE: &[Row] = &[
         short: None,
         value: "yes|no",
         help: "Wait for each region that is asked for: what is compiled depends on the guest alone then",
-        expected: "yes or no is needed",
+        expected: || "yes or no is needed".into(),
         set: |c, v| yes_or_no(v).map(|yes| c.wait = yes),
         get: |c| c.wait.then(|| "yes".into()),
+    },
+    Row {
+        name: "cpu",
+        short: None,
+        value: "NAME",
+        help: "The processor whose features the guest sees, as far as they are implemented (all of them by default)",
+        expected: || format!("one of these is needed: {}", processor::names()),
+        set: |c, v| processor::model(text(v)?).map(|model| c.cpu = Some(model)),
+        get: |c| c.cpu.map(|model| model.name().into()),
     },
     Row {
         name: "background",
         short: None,
         value: "yes|no",
         help: "Have another process compile baseline code while the program goes on, if there is a processor for it",
-        expected: "yes or no is needed",
+        expected: || "yes or no is needed".into(),
         set: |c, v| yes_or_no(v).map(|yes| c.background = yes),
         get: |c| (!c.background).then(|| "no".into()),
     },
@@ -478,7 +491,7 @@ const TABLE: &[Row] = &[
         short: None,
         value: "N",
         help: "Executions after which a block gets baseline code at once; another process is asked for it after an eighth of them",
-        expected: NUMBER,
+        expected: || NUMBER.into(),
         set: |c, v| text(v)?.parse().ok().map(|n| c.hot_baseline = n),
         get: |c| Some(c.hot_baseline.to_string().into()),
     },
@@ -487,7 +500,7 @@ const TABLE: &[Row] = &[
         short: None,
         value: "N",
         help: "Executions after which a block is sent to the optimiser",
-        expected: NUMBER,
+        expected: || NUMBER.into(),
         set: |c, v| text(v)?.parse().ok().map(|n| c.hot_optimized = n),
         get: |c| Some(c.hot_optimized.to_string().into()),
     },
@@ -496,7 +509,7 @@ const TABLE: &[Row] = &[
         short: None,
         value: "STATE",
         help: "",
-        expected: "only the runtime itself passes this option",
+        expected: || "only the runtime itself passes this option".into(),
         set: |c, v| placed(v).map(|p| c.placed = Some(p)),
         get: nothing,
     },
@@ -505,7 +518,7 @@ const TABLE: &[Row] = &[
         short: None,
         value: "STATE",
         help: "",
-        expected: "only the runtime itself passes this option",
+        expected: || "only the runtime itself passes this option".into(),
         set: |c, v| Handed::parse(v).map(|h| c.handed = Some(h)),
         get: nothing,
     },
@@ -570,7 +583,7 @@ impl Config {
                 (row.set)(&mut config, &value).ok_or_else(|| ConfigError::Value {
                     option: row.name,
                     value: value.to_string_lossy().into_owned(),
-                    expected: row.expected,
+                    expected: (row.expected)(),
                 })?;
             }
         }
@@ -655,6 +668,8 @@ mod tests {
     fn wrong_values_are_named() {
         let message = parse(&["--opt=O9", "--", "x"]).unwrap_err().to_string();
         assert_eq!(message, "--opt=O9: one of O0, O1, O2, O3 is needed");
+        let message = parse(&["--cpu=pentium", "--", "x"]).unwrap_err().to_string();
+        assert!(message.starts_with("--cpu=pentium: one of these is needed: x86-64, v1, x86-64-v2,"), "{message}");
         assert!(parse(&[]).is_err());
         assert!(parse(&["--image", "f", "--", "x"]).is_err());
     }
@@ -667,6 +682,7 @@ mod tests {
             "-E",
             "A=b",
             "--argv0=old",
+            "--cpu=v2",
             "--exec-prefix=qemu-aarch64 -cpu max",
             "--placed=8388608,0,top,/opt/xlate-runtime",
             "--",
@@ -692,6 +708,7 @@ mod tests {
         let again = Config::parse(&line[3..]).unwrap();
         assert_eq!(again.opt, OptLevel::O1);
         assert_eq!(again.stats, Some(StatsSink::Stderr));
+        assert_eq!((again.cpu, c.cpu.is_some()), (c.cpu, true));
         assert!(again.env.is_empty());
         assert_eq!(again.argv0, None);
         assert_eq!(again.exec_prefix, c.exec_prefix);

@@ -6,11 +6,14 @@ use crate::config::Config;
 use crate::engine::{Engine, Exit};
 use crate::linux::{self, Convention, Kernel, Outcome};
 use crate::memory::Memory;
+use crate::processor::Processor;
 use crate::signal::{self, Notice, Signals};
 
 /// One guest process with its only thread.
 pub struct Guest {
     pub state: Box<CpuState>,
+    /// What CPUID tells. The state has its address while the guest runs.
+    pub processor: Box<Processor>,
     pub engine: Engine,
     pub memory: Memory,
     pub signals: Signals,
@@ -22,6 +25,7 @@ pub struct Guest {
 impl Guest {
     /// Runs the guest until it exits or dies by a signal; never returns.
     pub fn run(&mut self) -> ! {
+        self.state.processor = &raw const *self.processor as u64;
         signal::attach(self);
         loop {
             let exit = self.engine.run(&mut self.state, &self.memory);
@@ -191,10 +195,9 @@ fn describe_unimplemented(rip: u64, code: &[u8]) -> String {
             "{text}, bytes {bytes}, at {rip:#x}, leads to 32-bit code, which isn't translated; the program gets SIGILL"
         );
     }
-    format!(
-        "instruction not implemented: {:?} ({text}), bytes {bytes}, at {rip:#x}; the program gets SIGILL",
-        instruction.code(),
-    )
+    let code = instruction.code();
+    let why = xlate_x86::unsupported::reason(code).map_or_else(String::new, |why| format!(" ({why})"));
+    format!("instruction not implemented{why}: {code:?} ({text}), bytes {bytes}, at {rip:#x}; the program gets SIGILL")
 }
 
 impl Exit {

@@ -11,6 +11,7 @@ pub mod layout;
 pub mod linux;
 pub mod load;
 pub mod memory;
+pub mod processor;
 pub mod restore;
 pub mod signal;
 mod vdso;

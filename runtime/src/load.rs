@@ -27,6 +27,7 @@ use crate::errno::Errno;
 use crate::guest::Guest;
 use crate::linux::{Executable, Kernel, Pids, Program, descriptors};
 use crate::memory::{Limits, MapError, Memory};
+use crate::processor::Processor;
 use crate::signal::Signals;
 use open::Program as Opened;
 use script::Script;
@@ -281,7 +282,9 @@ fn load(config: Config, start: Start) -> Result<Guest, LoadError> {
     let mut state = Box::<CpuState>::default();
     let loaded = elf::load(&mut memory, &program.file, &file_name)?;
     memory.set_brk(loaded.brk, loaded.brk);
-    let layout = stack::Contents { loaded: &loaded, path: Path::new(&asked), args: &args, env: &env };
+    let processor = Box::new(Processor::new(config.cpu));
+    let layout =
+        stack::Contents { loaded: &loaded, path: Path::new(&asked), args: &args, env: &env, processor: &processor };
     let stack = layout.build(&mut memory, &file_name)?;
     state.gpr[RSP] = stack.pointer;
     state.rip = loaded.entry;
@@ -297,7 +300,9 @@ fn load(config: Config, start: Start) -> Result<Guest, LoadError> {
     let pids = config.guest_pid.map_or_else(Pids::own, Pids::resumed);
     let mut kernel = Kernel::new(pids, program);
     kernel.cpu_before = config.cpu_before;
-    Ok(Guest { engine, state, memory, signals: Signals::inherited(), kernel, config })
+    let mut signals = Signals::inherited();
+    signals.set_float_format(processor.frames());
+    Ok(Guest { engine, state, processor, memory, signals, kernel, config })
 }
 
 /// The process is called what the file was called that was executed, a script's own name included (ps,

@@ -14,17 +14,20 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use xlate_abi::image::notes::{InterruptedCall, IntervalTimer, Limit, PendingSignal, Process, Rseq, SignalAction};
+use xlate_abi::image::notes::{
+    InterruptedCall, IntervalTimer, Limit, PendingSignal, Process, Rseq, SignalAction, Timers,
+};
 use xlate_abi::image::{Image, ImageError, Thread};
 use xlate_abi::state::{CpuState, RAX, segment};
 
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Engine, helpers};
 use crate::errno::Errno;
 use crate::guest::Guest;
 use crate::linux::descriptors::Own;
 use crate::linux::{Executable, Kernel, Pids, Program};
 use crate::memory::{Limit as KeptLimit, Limits, MapError, Memory};
+use crate::processor::Processor;
 use crate::signal::{Action, AltStack, Signals};
 
 /// Why an image can't be resumed.
@@ -36,6 +39,8 @@ pub enum RestoreError {
     Threads(String, usize),
     #[error("{0}: the image has no extended state (neither NT_X86_XSTATE nor NT_FPREGSET)")]
     NoXstate(String),
+    #[error("{0}: the process has state in registers that xlate doesn't know: {1}")]
+    UnknownState(String, String),
     #[error("{0}: it has memory where the translator lies")]
     Occupied(String),
     #[error("{0}: {1}")]
@@ -94,6 +99,7 @@ pub fn image(path: &Path, config: Config) -> Result<Guest, RestoreError> {
     let mut memory = Memory::new();
     let mut restore = Restore { name, file, image, memory: &mut memory };
     let mut state = restore.registers(&thread)?;
+    let processor = restore.processor(&config, &thread)?;
     block_signals();
     restore.map_memory()?;
     restore.replace_vdso();
@@ -106,12 +112,13 @@ pub fn image(path: &Path, config: Config) -> Result<Guest, RestoreError> {
     kernel.cpu_before = restore.image.timers.as_ref().and_then(|timers| timers.cpu).unwrap_or_default();
     restore.limits();
     let mut signals = Signals::inherited();
+    signals.set_float_format(processor.frames());
     restore.signals(&thread, &mut state, &mut signals);
     tracing::debug!(rip = format_args!("{:#x}", state.rip), "restored");
     let mut engine = Engine::new(&config);
     engine.set_precise(signals.needs_precision());
     engine.use_cache(&config, &std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
-    Ok(Guest { engine, state, memory, signals, kernel, config })
+    Ok(Guest { engine, state, processor, memory, signals, kernel, config })
 }
 
 impl Restore<'_> {
@@ -128,8 +135,19 @@ impl Restore<'_> {
             [(segment::ES, regs.es), (segment::DS, regs.ds), (segment::FS, regs.fs), (segment::GS, regs.gs)];
         selectors.into_iter().for_each(|(n, selector)| state.selectors[n] = selector as u16);
         let xsave = self.image.xsave(thread).ok_or_else(|| RestoreError::NoXstate(self.name.clone()))?;
+        let unknown = xsave.unknown();
+        if !unknown.is_empty() {
+            return Err(RestoreError::UnknownState(self.name.clone(), unknown.join(", ")));
+        }
         xsave.load(&mut state);
+        state.timestamp_offset = timestamp_offset(self.image.timers.as_ref(), helpers::timestamp());
         Ok(state)
+    }
+
+    /// The processor that the process goes on with.
+    fn processor(&self, config: &Config, thread: &Thread) -> Result<Box<Processor>, RestoreError> {
+        let xsave = self.image.xsave(thread).ok_or_else(|| RestoreError::NoXstate(self.name.clone()))?;
+        Ok(Box::new(Processor::of_image(config.cpu, &self.image, &xsave)))
     }
 
     /// Nobody updates the area any more: libc is told so, and asks for the processor number by a call.
@@ -257,6 +275,11 @@ impl Restore<'_> {
     }
 }
 
+/// What the host's time stamps lack to those that the process has seen: they never run backwards.
+fn timestamp_offset(timers: Option<&Timers>, now: u64) -> u64 {
+    timers.map_or(0, |timers| timers.timestamp.saturating_sub(now))
+}
+
 const SYSCALL_LENGTH: u64 = 2;
 
 /// The lowest signal that waits and isn't blocked: its handler runs first.
@@ -367,5 +390,12 @@ mod tests {
         assert!(fails_with_eintr(&call(-516), &restarting, Some(10)));
         assert!(!fails_with_eintr(&call(-514), &plain, None));
         assert!(!fails_with_eintr(&call(-514), &[], Some(10)));
+    }
+
+    #[test]
+    fn time_stamps_never_run_backwards() {
+        let timers = Timers { timestamp: 1000, ..Timers::default() };
+        assert_eq!((timestamp_offset(Some(&timers), 10), timestamp_offset(Some(&timers), 2000)), (990, 0));
+        assert_eq!(timestamp_offset(None, 10), 0);
     }
 }

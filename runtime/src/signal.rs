@@ -19,7 +19,7 @@ use crate::errno::Errno;
 use crate::memory::Memory;
 
 pub use exception::{View, is_canonical};
-pub use frame::{FRAME_SIZE_MAX, FrameError};
+pub use frame::{FloatFormat, FrameError};
 pub use host::{attach, catch_faults, die_by, take_host_fault};
 pub use notice::Notice;
 
@@ -337,8 +337,8 @@ pub struct Signals {
     altstack: AltStack,
     /// Taken from the host and not yet delivered.
     queue: VecDeque<SigInfo>,
-    /// XSAVE components in frames; zero for a plain FXSAVE area (CPUID without XSAVE).
-    components: u64,
+    /// The floating-point area of frames.
+    float: FloatFormat,
     exception: LastException,
 }
 
@@ -359,15 +359,14 @@ impl Signals {
             saved_mask: None,
             altstack: AltStack::default(),
             queue: VecDeque::new(),
-            components: 0,
+            float: FloatFormat::PLAIN,
             exception: LastException::default(),
         }
     }
 
-    /// Sets which state components signal frames save: what the guest's CPUID announces in leaf 0xd, or zero
-    /// without XSAVE.
-    pub fn set_components(&mut self, components: u64) {
-        self.components = components;
+    /// Sets what signal frames save: the state that the guest's processor has.
+    pub fn set_float_format(&mut self, float: FloatFormat) {
+        self.float = float;
     }
 
     /// The action of a signal (1 to [`SIGNALS`]).
@@ -620,7 +619,7 @@ impl Signals {
             action: &action,
             mask: self.saved_mask.take().unwrap_or(self.mask),
             altstack: &mut self.altstack,
-            components: self.components,
+            float: self.float,
             exception: self.exception,
         };
         if frame.push(state, memory).is_err() {
@@ -646,7 +645,7 @@ impl Signals {
     /// rt_sigreturn(2): takes back what the frame below the stack pointer holds. A frame that can't be read, or holds what the
     /// CPU doesn't take, gives a fault, which the caller raises.
     pub fn sigreturn(&mut self, state: &mut CpuState, memory: &Memory) -> Option<Fault> {
-        let Ok(restored) = frame::pop(state, memory, self.components) else { return Some(Fault::forced()) };
+        let Ok(restored) = frame::pop(state, memory, &self.float) else { return Some(Fault::forced()) };
         self.mask = restored.mask & !UNBLOCKABLE;
         host::set_mask(self.mask & !SYNCHRONOUS);
         // As restore_altstack: errors in the frame's stack are ignored.

@@ -126,7 +126,7 @@ impl Stopped {
             brk: self.tracee.program_break()?,
             mappings: memory::mappings(&maps, &mut self.warnings),
         };
-        let timers = notes::Timers { interval, cpu: Some(self.facts.cpu_times()?) };
+        let timers = notes::Timers { interval, cpu: Some(self.facts.cpu_times()?), timestamp: sys::timestamp() };
         // Memory is read next: nothing of ours may be in it.
         self.tracee.settle()?;
         let limits = notes::Limits { limits: self.facts.limits()? };

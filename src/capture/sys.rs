@@ -61,6 +61,12 @@ pub fn xsave_layout(xstate: &[u8]) -> Vec<XsaveComponent> {
         .collect()
 }
 
+/// The processor's time-stamp counter.
+pub fn timestamp() -> u64 {
+    // SAFETY: RDTSC is part of x86-64.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
+
 /// The blocked signals.
 pub fn signal_mask(pid: Pid) -> Result<u64, Errno> {
     let mut mask = 0u64;

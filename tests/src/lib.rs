@@ -2,5 +2,7 @@
 
 pub mod arm_cost;
 pub mod flags_programs;
+#[cfg(feature = "llvm")]
+pub mod golden;
 pub mod guest;
 pub mod isa;

@@ -580,6 +580,35 @@ fn bad_images_are_refused() {
     }
 }
 
+/// Tiles aren't kept: a process that uses them is refused by name, before it has any memory; one that may use them isn't.
+#[test]
+fn tiles_in_use_are_refused() {
+    const REFUSED: i32 = 77;
+    let program = compile("features", "tiles", &["-O2"]);
+    for kind in ["configured", "released"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let end = folder.path().join("end");
+        let mut native = Native::start(&program, &[kind, end.to_str().unwrap()]);
+        let start = Instant::now();
+        while native.text("stdout").is_empty() && start.elapsed() < Duration::from_secs(10) {
+            if native.child.try_wait().unwrap().is_some_and(|status| status.code() == Some(REFUSED)) {
+                return eprintln!("skipped: no AMX here");
+            }
+            sleep_ms(5);
+        }
+        let output = native.checkpoint(&["--kill"]);
+        assert!(output.status.success(), "{}", message(&output));
+        native.wait();
+        fs::write(&end, "").unwrap();
+        let resumed = Command::new(xlate()).args(["run", "--no-cache"]).arg(native.path("image")).output().unwrap();
+        if kind == "configured" {
+            assert_refused(&resumed, 126, &["AMX tile configuration", "AMX tile data", "image"]);
+        } else {
+            assert_eq!((resumed.status.code(), native.text("stdout")), (Some(0), "ready\ndone\n".to_owned()));
+        }
+    }
+}
+
 #[test]
 fn a_file_that_is_gone_or_changed_stops_the_resume() {
     let mut native = halfway();

@@ -124,6 +124,43 @@ fn targets_at_one_place_of_the_table() {
     two_targets_have_room(&OPTIMIZED, &program);
 }
 
+/// XSAVE and its kin, with all components that guests have.
+#[test]
+fn state() {
+    let program = compile("features", "state", &["-O2"]);
+    let mut which = Command::new(xlate());
+    let (shown, _) =
+        run(which.args(["run", "--no-cache"]).arg(&program).args(["0xe7", "which"]), Duration::from_secs(60));
+    let components = shown.stdout.trim();
+    assert!(components.parse().is_ok_and(|bits: u64| bits & 3 == 3), "{components}");
+    same_in(&MODES, &program, &[components]);
+}
+
+/// A lower processor announces less, which is inherited over an exec; a name that nobody knows gets the known ones.
+#[test]
+fn processors_have_names() {
+    let program = compile("features", "state", &["-O2"]);
+    let on = |cpu: &str, words: &[&str]| {
+        let mut command = Command::new(xlate());
+        run(command.args(["run", "--no-cache", "--cpu", cpu]).args(words), Duration::from_secs(60))
+    };
+    let name = program.to_str().expect("its path is text");
+    for cpu in ["v2", "nehalem"] {
+        for words in [&[name, "3"][..], &["sh", "-c", &format!("{name} 3; exit $?")]] {
+            let (shown, errors) = on(cpu, words);
+            assert_eq!((shown.end, shown.stdout.as_str()), (1, "no XSAVE\n"), "{cpu} {words:?}: {errors}");
+        }
+    }
+    let (shown, errors) = on("skylake", &[name, "3", "which"]);
+    assert_eq!((shown.end, shown.stdout.as_str()), (0, "3\n"), "{errors}");
+    let (shown, errors) = on("pentium", &[name]);
+    assert_eq!((shown.end, errors.lines().count()), (125, 1), "{errors}");
+    assert!(
+        errors.contains("--cpu=pentium") && errors.contains("x86-64-v3, v3") && errors.contains("znver4"),
+        "{errors}"
+    );
+}
+
 /// LLVM ends its process over an instruction that it can't select.
 #[test]
 fn regions_of_host_instructions_are_compiled() {

@@ -240,6 +240,8 @@ impl<'c> Emitter for Llvm<'c> {
     type Val = Val<'c>;
     type Cond = IntValue<'c>;
     type Vec = VectorValue<'c>;
+    /// Lanes of one bit.
+    type Mask = VectorValue<'c>;
 
     // ---- guest state -------------------------------------------------------------------------------
 
@@ -308,6 +310,18 @@ impl<'c> Emitter for Llvm<'c> {
     fn set_vec(&mut self, reg: usize, bits: u32, v: VectorValue<'c>, upper: Upper) {
         debug_assert_eq!(bits, self.vec_bits(v));
         self.write_vec(reg, v, upper);
+    }
+
+    fn clear_vec_from(&mut self, reg: usize, bits: u32) {
+        self.clear_from(reg, bits);
+    }
+
+    fn mask_register(&mut self, reg: usize) -> Val<'c> {
+        self.read_mask(reg).into()
+    }
+
+    fn set_mask_register(&mut self, reg: usize, v: Val<'c>) {
+        self.write_mask(reg, v.int);
     }
 
     fn state_load(&mut self, ty: Ty, offset: usize) -> Val<'c> {
@@ -496,6 +510,20 @@ impl<'c> Emitter for Llvm<'c> {
         self.guest_vstore(addr, v);
     }
 
+    fn load_masked(&mut self, ty: VTy, m: VectorValue<'c>, addr: Val<'c>) -> VectorValue<'c> {
+        self.guest_load_masked(ty, m, addr)
+    }
+
+    fn store_masked(&mut self, ty: VTy, m: VectorValue<'c>, addr: Val<'c>, v: VectorValue<'c>) {
+        self.guest_store_masked(ty, m, addr, v);
+    }
+
+    fn splits_stores(&self, bits: u32) -> bool {
+        // A store of a register's width is one, on x86-64; who dies of the fault doesn't see what the others did.
+        let whole = self.arch == Arch::X86_64 && self.has(if bits == 256 { "avx" } else { "avx512f" });
+        !whole && (self.options.precise || self.options.tso)
+    }
+
     fn atomic_rmw(&mut self, op: Rmw, ty: Ty, addr: Val<'c>, v: Val<'c>) -> Val<'c> {
         self.guest_rmw(op, ty, addr, v.int).into()
     }
@@ -534,7 +562,8 @@ impl<'c> Emitter for Llvm<'c> {
     }
 
     fn splat(&mut self, ty: VTy, v: Val<'c>) -> VectorValue<'c> {
-        self.lanes_splat(ty, v.int)
+        let splat = self.lanes_splat(ty, v.int);
+        self.opaque_part(splat, v.int)
     }
 
     fn extract(&mut self, ty: VTy, v: VectorValue<'c>, lane: u32) -> Val<'c> {
@@ -548,13 +577,14 @@ impl<'c> Emitter for Llvm<'c> {
 
     fn insert(&mut self, ty: VTy, v: VectorValue<'c>, lane: u32, x: Val<'c>) -> VectorValue<'c> {
         let v = self.ir.as_vec(v, self.ir.vec_type(ty));
-        match ty.lane.fty() {
+        let inserted = match ty.lane.fty() {
             Some(f) => {
                 let x = self.ir.int_to_float_bits(x.int, f);
                 self.ir.insert(v, lane, x.as_basic_value_enum())
             }
             None => self.ir.insert(v, lane, x.int.as_basic_value_enum()),
-        }
+        };
+        self.opaque_part(inserted, x.int)
     }
 
     fn movmask(&mut self, ty: VTy, v: VectorValue<'c>) -> Val<'c> {
@@ -595,6 +625,39 @@ impl<'c> Emitter for Llvm<'c> {
 
     fn vfcmp(&mut self, pred: FPred, ty: VTy, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
         self.float_lanes_cmp(pred, ty, a, b)
+    }
+
+    // ---- masks, and operations on whole vectors -------------------------------------------------------
+
+    fn mask_of_bits(&mut self, lanes: u32, bits: Val<'c>) -> VectorValue<'c> {
+        self.lanes_of_bits(lanes, bits.int)
+    }
+
+    fn mask_bits(&mut self, _lanes: u32, m: VectorValue<'c>) -> Val<'c> {
+        self.bits_of_lanes(m).into()
+    }
+
+    fn vselect(&mut self, ty: VTy, m: VectorValue<'c>, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
+        let t = self.ir.vec_type(ty);
+        self.ir.vselect(m, self.ir.as_vec(a, t), self.ir.as_vec(b, t))
+    }
+
+    fn vcompare(&mut self, pred: Pred, ty: VTy, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
+        let t = self.ir.int_vec_type(ty);
+        self.ir.vicmp(predicate(pred), self.ir.as_vec(a, t), self.ir.as_vec(b, t))
+    }
+
+    fn resize(&mut self, v: VectorValue<'c>, _from: u32, bits: u32) -> VectorValue<'c> {
+        self.resize_vec(v, bits)
+    }
+
+    fn set_scratch(&mut self, place: usize, bits: u32, v: VectorValue<'c>) {
+        debug_assert_eq!(bits, self.vec_bits(v));
+        self.write_scratch(place, v);
+    }
+
+    fn scratch(&mut self, place: usize, bits: u32) -> VectorValue<'c> {
+        self.read_scratch(place, bits)
     }
 
     // ---- scalar floating point ---------------------------------------------------------------------

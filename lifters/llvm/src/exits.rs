@@ -457,7 +457,7 @@ impl<'c> Llvm<'c> {
             .b
             .build_indirect_call(word.fn_type(&types, false), entry, &values, "")
             .expect("the types are the arguments' own");
-        if helper.is_pure() && !helper.raises_flags() {
+        if helper.is_pure() && !helper.raises_flags() && !helper.has_effects() {
             call.add_attribute(inkwell::attributes::AttributeLoc::Function, self.no_memory_attribute());
         }
         call.try_as_basic_value().basic().expect("helpers give a word").into_int_value().into()

@@ -307,11 +307,21 @@ impl<'c> Ir<'c> {
         overloads: &[BasicTypeEnum<'c>],
         args: &[BasicMetadataValueEnum<'c>],
     ) -> Option<BasicValueEnum<'c>> {
+        self.intrinsic_call(name, overloads, args).try_as_basic_value().basic()
+    }
+
+    /// The same, as the call.
+    pub fn intrinsic_call(
+        &self,
+        name: &str,
+        overloads: &[BasicTypeEnum<'c>],
+        args: &[BasicMetadataValueEnum<'c>],
+    ) -> CallSiteValue<'c> {
         let intrinsic = Intrinsic::find(name).unwrap_or_else(|| panic!("LLVM has no intrinsic {name}"));
         let declaration = intrinsic
             .get_declaration(&self.module, overloads)
             .unwrap_or_else(|| panic!("{name} needs its types named"));
-        self.b.build_call(declaration, args, "").expect(BUILT).try_as_basic_value().basic()
+        self.b.build_call(declaration, args, "").expect(BUILT)
     }
 
     /// A floating-point operation that LLVM folds, or takes another one for, only where no rounding mode and no NaN
@@ -382,6 +392,23 @@ impl<'c> Ir<'c> {
     pub fn raise_by_asm(&self, text: &str, constraints: &str, operands: &[BasicValueEnum<'c>]) {
         let ty = self.cx.void_type().fn_type(&types_of(operands), false);
         self.call_asm(ty, text, constraints, operands, true);
+    }
+
+    /// Assembly that accesses the guest's memory.
+    pub fn accessing_asm(
+        &self,
+        result: Option<BasicTypeEnum<'c>>,
+        text: &str,
+        constraints: &str,
+        operands: &[BasicValueEnum<'c>],
+    ) -> Option<BasicValueEnum<'c>> {
+        let ty = match result {
+            Some(result) => result.fn_type(&types_of(operands), false),
+            None => self.cx.void_type().fn_type(&types_of(operands), false),
+        };
+        let asm = self.cx.create_inline_asm(ty, text.to_owned(), constraints.to_owned(), true, false, None, false);
+        let operands: Vec<_> = operands.iter().map(|x| BasicMetadataValueEnum::from(*x)).collect();
+        self.b.build_indirect_call(ty, asm, &operands, "").expect(BUILT).try_as_basic_value().basic()
     }
 
     fn call_asm(

@@ -14,6 +14,7 @@ mod frames;
 mod host_instructions;
 mod ir;
 mod machine;
+mod masked;
 mod memory;
 mod perfect;
 mod places;
@@ -28,8 +29,9 @@ mod tests;
 use std::collections::HashMap;
 use std::time::Instant;
 
+use iced_x86::EncodingKind;
 use inkwell::context::Context;
-use xlate_abi::protocol::{Blob, CodeOptions, Target};
+use xlate_abi::protocol::{Arch, Blob, CodeOptions, Target};
 use xlate_x86::{Block, TableJump};
 
 pub use frames::{Call, Frames};
@@ -141,8 +143,22 @@ pub enum CompileError {
     OutOfReach { kind: u32, offset: u64, distance: i64 },
 }
 
+/// The part of a target that a region's code is made for: AVX-512 where the guest uses it. Elsewhere LLVM would make masked
+/// moves of loads whose value is selected lane by lane, which don't fault in every lane.
+fn target_of(region: &Region, target: &Target) -> Target {
+    let mut insns = region.blocks.iter().flat_map(|b| &b.block.insns);
+    if target.arch != Arch::X86_64
+        || insns.any(|i| i.raw.encoding() == EncodingKind::EVEX || region::uses_masks(&i.raw))
+    {
+        return target.clone();
+    }
+    let kept = target.features.split(',').filter(|f| !f.starts_with("+avx512"));
+    Target { features: kept.collect::<Vec<_>>().join(","), ..target.clone() }
+}
+
 /// Compiles one region for a target.
 pub fn compile_region(region: &Region, target: &Target, options: CodeOptions) -> Result<Blob, CompileError> {
+    let target = &target_of(region, target);
     let started = Instant::now();
     let context = Context::create();
     let built = region::build(&context, region, target, options)?;
@@ -162,6 +178,7 @@ fn generate(built: &region::Built<'_>, target: &Target, options: CodeOptions) ->
 
 /// Lifts a region to LLVM IR and no further: what lifting alone costs. Gives the number of IR instructions.
 pub fn lift_region(region: &Region, target: &Target, options: CodeOptions) -> Result<usize, CompileError> {
+    let target = &target_of(region, target);
     let context = Context::create();
     let built = region::build(&context, region, target, options)?;
     let blocks = built.module.get_functions().flat_map(|f| f.get_basic_block_iter());
@@ -170,6 +187,7 @@ pub fn lift_region(region: &Region, target: &Target, options: CodeOptions) -> Re
 
 /// The region's function as LLVM IR before the optimiser: for people.
 pub fn lifted_region(region: &Region, target: &Target, options: CodeOptions) -> Result<String, CompileError> {
+    let target = &target_of(region, target);
     let context = Context::create();
     let built = region::build(&context, region, target, options)?;
     Ok(built.module.print_to_string().to_string())
@@ -181,6 +199,7 @@ pub fn explain_region(
     target: &Target,
     options: CodeOptions,
 ) -> Result<(String, String), CompileError> {
+    let target = &target_of(region, target);
     let context = Context::create();
     let built = region::build(&context, region, target, options)?;
     machine::explain(&built.module, target, options.opt)

@@ -19,7 +19,7 @@ const ISHST: u64 = 10;
 
 impl<'c> Llvm<'c> {
     /// To be called in front of whatever may fault.
-    fn fault_point(&self) {
+    pub fn fault_point(&self) {
         if self.options.precise {
             self.write_rip(self.ir.i64(self.ip));
         }
@@ -163,7 +163,7 @@ impl<'c> Llvm<'c> {
         if self.barriers() {
             self.barrier(ISHLD);
         }
-        v
+        self.opaque_load(v)
     }
 
     pub fn guest_vstore(&self, addr: Val<'c>, v: VectorValue<'c>) {

@@ -4,7 +4,7 @@
 use core::mem::offset_of;
 use std::collections::HashMap;
 
-use iced_x86::{EncodingKind, FlowControl, Instruction, OpKind, Register};
+use iced_x86::{FlowControl, Instruction, OpKind, Register};
 use inkwell::context::Context;
 use inkwell::module::{Linkage, Module};
 use inkwell::values::GlobalValue;
@@ -12,8 +12,9 @@ use inkwell::{AddressSpace, GlobalVisibility};
 use xlate_abi::protocol::{Arch, CodeOptions, Target};
 use xlate_abi::state::{CpuState, PASSED, RSP};
 use xlate_x86::decode::{ALL_FLAGS, Flags, Insn, calls_directly, falls_through, flags_killed};
+use xlate_x86::effects::Lanes;
 use xlate_x86::lifter::STATUS;
-use xlate_x86::{Block, BlockEnd};
+use xlate_x86::{Block, BlockEnd, Effects};
 
 use crate::abi;
 use crate::emitter::{Llvm, Scopes};
@@ -200,11 +201,17 @@ fn facets(region: &Region, arch: Arch) -> Facets {
     let mut facets = Facets { pointers: 0, vec_bits: [128; 32], pairs: 0 };
     let mut whole = 0;
     for insn in region.blocks.iter().flat_map(|b| &b.block.insns) {
-        record_facets(&mut facets, insn);
-        match use_of_vectors(&insn.raw) {
-            VectorUse::Whole => whole |= vectors(&insn.raw),
-            VectorUse::Low => facets.pairs |= vectors(&insn.raw),
-            VectorUse::Either => {}
+        let effects = Effects::of(insn);
+        facets.pointers |= pointers(&insn.raw, &effects);
+        whole |= effects.wide_vectors();
+        match effects.lanes {
+            Lanes::Whole => whole |= effects.vectors_touched(),
+            Lanes::Low => facets.pairs |= effects.vectors_touched(),
+            Lanes::Either => {}
+        }
+        for used in &effects.vectors {
+            let kept = &mut facets.vec_bits[usize::from(used.register)];
+            *kept = used.bits.max(*kept);
         }
     }
     // SSE's scalar instructions leave the upper half alone by themselves.
@@ -212,51 +219,17 @@ fn facets(region: &Region, arch: Arch) -> Facets {
     facets
 }
 
-/// How an instruction takes its vector registers.
-enum VectorUse {
-    /// As a number of 64 bits, and what is above it.
-    Low,
-    Whole,
-    /// It is as good on two halves.
-    Either,
+/// Whether an instruction reads or writes mask registers.
+pub fn uses_masks(i: &Instruction) -> bool {
+    i.op_mask() != Register::None || (0..i.op_count()).any(|n| i.op_register(n).is_k())
 }
 
-fn use_of_vectors(i: &Instruction) -> VectorUse {
-    use iced_x86::Mnemonic::*;
-    if i.encoding() != EncodingKind::Legacy {
-        return VectorUse::Whole;
-    }
-    match i.mnemonic() {
-        Addsd | Subsd | Mulsd | Divsd | Sqrtsd | Minsd | Maxsd | Movsd | Comisd | Ucomisd | Cvtsi2sd | Cvtsd2si
-        | Cvttsd2si => VectorUse::Low,
-        Movaps | Movapd | Movups | Movupd | Movdqa | Movdqu | Movq | Movlpd | Movhpd | Movddup | Unpcklpd
-        | Unpckhpd | Xorps | Xorpd | Pxor | Andps | Andpd | Andnps | Andnpd | Orps | Orpd => VectorUse::Either,
-        _ => VectorUse::Whole,
-    }
-}
-
-/// The vector registers among an instruction's operands.
-fn vectors(i: &Instruction) -> u32 {
-    let registers = (0..i.op_count()).map(|n| i.op_register(n)).filter(|r| r.is_vector_register());
-    registers.fold(0, |m, r| m | 1 << r.full_register().number())
-}
-
-fn record_facets(facets: &mut Facets, insn: &Insn) {
-    let i = &insn.raw;
-    if i.is_stack_instruction() {
-        facets.pointers |= 1 << RSP;
-    }
+/// The registers that an instruction takes as pointers.
+fn pointers(i: &Instruction, effects: &Effects) -> u16 {
+    let stack = u16::from(i.is_stack_instruction()) << RSP;
     let has_memory = (0..i.op_count()).any(|n| i.op_kind(n) == OpKind::Memory);
-    if has_memory && i.memory_base().is_gpr64() && i.mnemonic() != iced_x86::Mnemonic::Lea {
-        facets.pointers |= 1 << i.memory_base().number();
+    if has_memory && i.memory_base().is_gpr64() && !effects.memory.is_empty() {
+        return stack | 1 << i.memory_base().number();
     }
-    if i.encoding() == EncodingKind::Legacy {
-        return;
-    }
-    for n in 0..i.op_count() {
-        let r = i.op_register(n);
-        if r != Register::None && r.full_register().is_zmm() {
-            facets.vec_bits[r.full_register().number()] = 512;
-        }
-    }
+    stack
 }

@@ -5,6 +5,9 @@
 //! integer: LLVM reasons about `getelementptr` from one pointer (it forwards a push to its pop, it strides a
 //! loop's base), but not about integer sums that become pointers. A vector register that holds single numbers, of which
 //! instructions replace the low one, lives as two of them where the host's instructions would clear the other.
+//!
+//! A vector register lives in a slot as wide as the widest use that the region makes of it. What is above is only ever
+//! cleared, and has slots of its own, so that a narrow write doesn't make a wide value.
 
 use core::mem::offset_of;
 
@@ -25,11 +28,15 @@ pub struct Registers {
     pub gpr: u16,
     /// [`DF`], and [`STATUS`] for the status flags, which go to the CPU state together.
     pub flags: u8,
+    /// Vector registers, as wide as the region uses them.
     pub vec: u32,
+    /// Their parts above that: bits 128 to 255, and from 256 on.
+    pub above: [u32; 2],
+    pub masks: u8,
 }
 
 impl Registers {
-    pub const ALL: Self = Self { gpr: u16::MAX, flags: u8::MAX, vec: u32::MAX };
+    pub const ALL: Self = Self { gpr: u16::MAX, flags: u8::MAX, vec: u32::MAX, above: [u32::MAX; 2], masks: u8::MAX };
 
     /// All registers, and these flags.
     pub fn with_flags(live: Flags) -> Self {
@@ -41,11 +48,23 @@ impl Registers {
     pub const WITHOUT_STATUS: Self = Self { flags: DF, ..Self::ALL };
 
     pub fn intersection(self, other: Self) -> Self {
-        Self { gpr: self.gpr & other.gpr, flags: self.flags & other.flags, vec: self.vec & other.vec }
+        Self {
+            gpr: self.gpr & other.gpr,
+            flags: self.flags & other.flags,
+            vec: self.vec & other.vec,
+            above: [0, 1].map(|part| self.above[part] & other.above[part]),
+            masks: self.masks & other.masks,
+        }
     }
 
     pub fn union(self, other: Self) -> Self {
-        Self { gpr: self.gpr | other.gpr, flags: self.flags | other.flags, vec: self.vec | other.vec }
+        Self {
+            gpr: self.gpr | other.gpr,
+            flags: self.flags | other.flags,
+            vec: self.vec | other.vec,
+            above: [0, 1].map(|part| self.above[part] | other.above[part]),
+            masks: self.masks | other.masks,
+        }
     }
 
     pub fn gprs(self) -> impl Iterator<Item = usize> {
@@ -54,6 +73,16 @@ impl Registers {
 
     pub fn vecs(self) -> impl Iterator<Item = usize> {
         (0..32).filter(move |n| self.vec >> n & 1 != 0)
+    }
+
+    /// The parts above, with their registers.
+    fn parts_above(self) -> impl Iterator<Item = (usize, usize)> {
+        let parts = (0..2).flat_map(|part| (0..32).map(move |n| (part, n)));
+        parts.filter(move |(part, n)| self.above[*part] >> n & 1 != 0)
+    }
+
+    fn mask_registers(self) -> impl Iterator<Item = usize> {
+        (0..8).filter(move |n| self.masks >> n & 1 != 0)
     }
 }
 
@@ -104,12 +133,27 @@ fn vec_offset(n: usize) -> usize {
     offset_of!(CpuState, vec) + n * size_of::<VecReg>()
 }
 
+/// The parts of a vector register above what a region uses, by their first bit and width.
+const ABOVE: [(u32, u32); 2] = [(128, 128), (256, 256)];
+
+fn above_offset(part: usize, n: usize) -> usize {
+    vec_offset(n) + ABOVE[part].0 as usize / 8
+}
+
+fn scratch_offset(place: usize) -> usize {
+    offset_of!(CpuState, scratch) + place * size_of::<VecReg>()
+}
+
+fn mask_offset(n: usize) -> usize {
+    offset_of!(CpuState, k) + n * 8
+}
+
 /// How the region keeps its registers, known before its first instruction.
 #[derive(Clone, Copy, Debug)]
 pub struct Facets {
     /// General-purpose registers kept as pointers.
     pub pointers: u16,
-    /// Bits kept of each vector register: 128 when only legacy SSE touches it, else 512.
+    /// Bits kept of each vector register together: the most that an instruction uses.
     pub vec_bits: [u32; 32],
     /// Vector registers, of 128 bits, kept as two numbers of 64.
     pub pairs: u32,
@@ -123,11 +167,21 @@ pub struct Slots<'c> {
     /// The word and the operands of what the status flags come from ([`xlate_abi::state::FlagOrigin`]).
     origin: Option<[PointerValue<'c>; 3]>,
     vec: [Option<PointerValue<'c>>; 32],
+    above: [[Option<PointerValue<'c>>; 32]; 2],
+    masks: [Option<PointerValue<'c>>; 8],
 }
 
 impl Slots<'_> {
     pub fn new(facets: Facets) -> Self {
-        Self { facets, gpr: [None; 16], flags: [None; FLAGS], origin: None, vec: [None; 32] }
+        Self {
+            facets,
+            gpr: [None; 16],
+            flags: [None; FLAGS],
+            origin: None,
+            vec: [None; 32],
+            above: [[None; 32]; 2],
+            masks: [None; 8],
+        }
     }
 
     /// All registers that have a slot: whatever the region reads or writes.
@@ -135,7 +189,13 @@ impl Slots<'_> {
         let bits = |some: &[Option<PointerValue>]| {
             some.iter().enumerate().fold(0u32, |m, (n, s)| m | u32::from(s.is_some()) << n)
         };
-        Registers { gpr: bits(&self.gpr) as u16, flags: 0, vec: bits(&self.vec) }
+        Registers {
+            gpr: bits(&self.gpr) as u16,
+            flags: 0,
+            vec: bits(&self.vec),
+            above: [0, 1].map(|part| bits(&self.above[part])),
+            masks: bits(&self.masks) as u8,
+        }
     }
 }
 
@@ -201,6 +261,28 @@ impl<'c> Llvm<'c> {
         }
         let slot = self.alloca(self.vec_type(n).into());
         self.slots.vec[n] = Some(slot);
+        slot
+    }
+
+    fn above_type(&self, part: usize) -> VectorType<'c> {
+        self.ir.vec_type(quads(ABOVE[part].1))
+    }
+
+    fn above_slot(&mut self, part: usize, n: usize) -> PointerValue<'c> {
+        if let Some(slot) = self.slots.above[part][n] {
+            return slot;
+        }
+        let slot = self.alloca(self.above_type(part).into());
+        self.slots.above[part][n] = Some(slot);
+        slot
+    }
+
+    fn mask_slot(&mut self, n: usize) -> PointerValue<'c> {
+        if let Some(slot) = self.slots.masks[n] {
+            return slot;
+        }
+        let slot = self.alloca(self.ir.cx.i64_type().into());
+        self.slots.masks[n] = Some(slot);
         slot
     }
 
@@ -394,7 +476,7 @@ impl<'c> Llvm<'c> {
     pub fn read_vec(&mut self, n: usize, bits: u32) -> VectorValue<'c> {
         let slot = self.vec_slot(n);
         let full = self.load_vec(n, slot);
-        self.resize(full, bits)
+        self.resize_vec(full, bits)
     }
 
     pub fn write_vec(&mut self, n: usize, v: VectorValue<'c>, upper: Upper) {
@@ -406,23 +488,73 @@ impl<'c> Llvm<'c> {
         let whole = if bits == kept {
             v
         } else if upper == Upper::Zero {
-            self.resize(v, kept)
+            self.resize_vec(v, kept)
         } else {
             let old = self.load_vec(n, slot);
             self.replace_low(old, v, bits)
         };
-        assert!(upper == Upper::Keep || kept == 512, "a register whose upper part is cleared is kept whole");
         self.store_vec(n, slot, whole);
         if self.options.precise {
             self.state_write(vec_offset(n), whole);
         } else {
             self.written.vec |= 1 << n;
         }
+        if upper == Upper::Zero {
+            self.clear_above(n, kept);
+        }
+    }
+
+    /// Clears a vector register's bits from `bits` (128 or more) on.
+    pub fn clear_from(&mut self, n: usize, bits: u32) {
+        let kept = self.slots.facets.vec_bits[n];
+        if bits < kept {
+            let low = self.read_vec(n, bits);
+            return self.write_vec(n, low, Upper::Zero);
+        }
+        self.clear_above(n, bits);
+    }
+
+    fn clear_above(&mut self, n: usize, bits: u32) {
+        for part in (0..2).filter(|part| ABOVE[*part].0 >= bits) {
+            let slot = self.above_slot(part, n);
+            let zero = self.above_type(part).const_zero();
+            self.ir.store(slot, zero);
+            if self.options.precise {
+                self.state_write(above_offset(part, n), zero);
+            } else {
+                self.written.above[part] |= 1 << n;
+            }
+        }
+    }
+
+    pub fn read_mask(&mut self, n: usize) -> IntValue<'c> {
+        let slot = self.mask_slot(n);
+        self.ir.load(self.ir.cx.i64_type(), slot).into_int_value()
+    }
+
+    pub fn write_mask(&mut self, n: usize, v: IntValue<'c>) {
+        let slot = self.mask_slot(n);
+        self.ir.store(slot, v);
+        if self.options.precise {
+            self.state_write(mask_offset(n), v);
+        } else {
+            self.written.masks |= 1 << n;
+        }
+    }
+
+    /// A vector in one of the places for helpers' operands and results.
+    pub fn read_scratch(&self, place: usize, bits: u32) -> VectorValue<'c> {
+        self.state_read(self.ir.vec_type(quads(bits)), scratch_offset(place)).into_vector_value()
+    }
+
+    pub fn write_scratch(&self, place: usize, v: VectorValue<'c>) {
+        self.state_write(scratch_offset(place), v);
     }
 
     /// The low `bits` of a vector in 64-bit lanes, or the vector with zeros above.
-    fn resize(&self, v: VectorValue<'c>, bits: u32) -> VectorValue<'c> {
+    pub fn resize_vec(&self, v: VectorValue<'c>, bits: u32) -> VectorValue<'c> {
         let from = self.vec_bits(v);
+        let v = self.ir.as_vec(v, self.ir.vec_type(quads(from)));
         if from == bits {
             return v;
         }
@@ -434,7 +566,7 @@ impl<'c> Llvm<'c> {
 
     fn replace_low(&self, old: VectorValue<'c>, low: VectorValue<'c>, bits: u32) -> VectorValue<'c> {
         let kept = self.vec_bits(old);
-        let low = self.resize(low, kept);
+        let low = self.resize_vec(low, kept);
         let (cut, lanes) = (bits / 64, kept / 64);
         self.ir.shuffle(low, old, (0..lanes).map(|i| if i < cut { i } else { lanes + i }))
     }
@@ -524,6 +656,14 @@ impl<'c> Llvm<'c> {
             let v = self.state_read(self.vec_type(n), vec_offset(n)).into_vector_value();
             self.store_vec(n, self.slots.vec[n].expect("touched"), v);
         }
+        for (part, n) in touched.parts_above() {
+            let v = self.state_read(self.above_type(part), above_offset(part, n));
+            self.ir.store(self.slots.above[part][n].expect("touched"), v);
+        }
+        for n in touched.mask_registers() {
+            let v = self.state_read(self.ir.cx.i64_type(), mask_offset(n));
+            self.ir.store(self.slots.masks[n].expect("touched"), v);
+        }
     }
 
     /// A general-purpose register's value: from its slot if it is dirty, else from the CPU state, which spares the ways
@@ -556,6 +696,14 @@ impl<'c> Llvm<'c> {
         for n in registers.vecs() {
             let v = self.load_vec(n, self.slots.vec[n].expect("written"));
             self.state_write(vec_offset(n), v);
+        }
+        for (part, n) in registers.parts_above() {
+            let v = self.ir.load(self.above_type(part), self.slots.above[part][n].expect("written"));
+            self.state_write(above_offset(part, n), v);
+        }
+        for n in registers.mask_registers() {
+            let v = self.ir.load(self.ir.cx.i64_type(), self.slots.masks[n].expect("written"));
+            self.state_write(mask_offset(n), v);
         }
     }
 

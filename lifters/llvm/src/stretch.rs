@@ -8,13 +8,13 @@
 
 use core::ops::Range;
 
-use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind};
 use inkwell::basic_block::BasicBlock;
 use inkwell::values::BasicValueEnum;
 use xlate_abi::protocol::Arch;
 use xlate_x86::decode::Insn;
-use xlate_x86::emitter::Host;
-use xlate_x86::{Block, Lifter, lift_block};
+use xlate_x86::effects;
+use xlate_x86::emitter::{Fty, Host};
+use xlate_x86::{Block, Effects, Lifter, lift_block};
 
 use crate::emitter::Llvm;
 use crate::exits::Dispatch;
@@ -86,72 +86,21 @@ fn lift_twice<'e, 'c>(l: &mut Lifter<'e, Llvm<'c>>, insns: &'e [Insn], stretch: 
     e.ir.at_end(next);
 }
 
-/// What a floating-point operation calculates with: lanes of so many bytes, the lowest or all.
+/// What a floating-point operation calculates with: numbers of a format in so many bits, those of one or of a whole vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shape {
-    lane: usize,
-    scalar: bool,
+    format: Fty,
+    bits: u32,
 }
 
-/// The shape of an operation that makes a NaN of every NaN.
-fn shape(i: &Instruction) -> Option<Shape> {
-    use Mnemonic::*;
-    let (lane, scalar) = match i.mnemonic() {
-        Addss | Subss | Mulss | Divss | Sqrtss => (4, true),
-        Addsd | Subsd | Mulsd | Divsd | Sqrtsd => (8, true),
-        Addps | Subps | Mulps | Divps | Sqrtps => (4, false),
-        Addpd | Subpd | Mulpd | Divpd | Sqrtpd => (8, false),
-        _ => return None,
-    };
-    Some(Shape { lane, scalar })
-}
-
-/// The vector registers that an operation calculates with.
-fn operands(i: &Instruction) -> impl Iterator<Item = usize> {
-    use Mnemonic::*;
-    let root = matches!(i.mnemonic(), Sqrtss | Sqrtsd | Sqrtps | Sqrtpd);
-    let operands = if root { 1..2 } else { 0..2 };
-    operands.filter(|n| i.op_kind(*n) == OpKind::Register).map(|n| i.op_register(n).number())
-}
-
-/// Whether an instruction between operations may be in a stretch: it changes nothing but registers, and no flags that
-/// anything reads.
-fn may_stand_between(insn: &Insn) -> bool {
-    use Mnemonic::*;
-    let i = &insn.raw;
-    let moves = [
-        Movss, Movsd, Movaps, Movapd, Movups, Movupd, Movdqa, Movdqu, Movd, Movq, Movlps, Movlpd, Movhps, Movhpd,
-        Movhlps, Movlhps, Movddup, Unpcklps, Unpcklpd, Unpckhps, Unpckhpd, Shufps, Shufpd, Pshufd,
-    ];
-    let combines = [
-        Andps, Andpd, Andnps, Andnpd, Orps, Orpd, Xorps, Xorpd, Pxor, Pand, Pandn, Por, Cvtsi2ss, Cvtsi2sd, Cvtss2sd,
-        Cvtsd2ss,
-    ];
-    let integer = [Mov, Lea, Add, Sub, Movzx, Movsx, Movsxd, Cdqe, Nop];
-    let known = [&moves[..], &combines, &integer].iter().any(|some| some.contains(&i.mnemonic()));
-    let plain = |n| match i.op_kind(n) {
-        OpKind::Register => i.op_register(n).is_gpr() || i.op_register(n).is_vector_register(),
-        // Of these, only what comes first is written to.
-        OpKind::Memory => n > 0,
-        kind => !matches!(kind, OpKind::MemoryESRDI | OpKind::MemoryESEDI | OpKind::MemoryESDI),
-    };
-    known && (0..i.op_count()).all(plain) && i.rflags_modified() & insn.live() == 0
-}
-
-/// The vector register whose origin another one gets by a copy.
-fn copied(i: &Instruction, origins: &[Origin; 32]) -> Origin {
-    use Mnemonic::*;
-    let from = i.op1_register();
-    if i.op_count() != 2 || i.op1_kind() != OpKind::Register || !from.is_vector_register() {
-        return None;
-    }
-    let origin = origins[from.number()];
-    origin.filter(|(_, made)| match i.mnemonic() {
-        Movaps | Movapd | Movups | Movupd | Movdqa | Movdqu => true,
-        Movss => *made == Shape { lane: 4, scalar: true },
-        Movsd => *made == Shape { lane: 8, scalar: true },
-        _ => false,
-    })
+/// Whether an instruction can be done again: it changes nothing but registers, and no flags that anything reads. What it
+/// reads must be as it was before the stretch or mended, or go no further than vector registers: the lifter knows one origin of
+/// the flags, and an address that came from a NaN as the target makes it might fault.
+fn is_repeatable(insn: &Insn, effects: &Effects) -> bool {
+    effects.changes_only_registers()
+        && effects.flags_written() & insn.live() == 0
+        && effects.flags.read == 0
+        && !effects.leads_out_of_vectors()
 }
 
 /// Where the value in a vector register comes from: an operation of the run, by its number, of this shape.
@@ -165,6 +114,9 @@ struct Operation {
     taken_over: bool,
 }
 
+/// So many instructions may stand between two operations: there is little to be saved, and code is lifted twice.
+const MOST_BETWEEN: usize = 16;
+
 /// A run of instructions that may become a stretch.
 #[derive(Default)]
 struct Run {
@@ -175,28 +127,41 @@ struct Run {
 impl Run {
     /// Takes the next instruction in; false if it can't be in a stretch.
     fn take(&mut self, at: usize, insn: &Insn) -> bool {
-        let i = &insn.raw;
-        let origin = match shape(i) {
-            Some(shape) => Some(self.operation(at, i, shape)),
-            None if may_stand_between(insn) => copied(i, &self.origins),
-            None => return false,
-        };
-        for n in written(&[*insn]).vecs() {
-            self.origins[n] = origin;
+        let effects = Effects::of(insn);
+        if !is_repeatable(insn, &effects) || self.operations.last().is_some_and(|o| at - o.at > MOST_BETWEEN + 1) {
+            return false;
         }
+        let made = self.operation(at, insn, &effects);
+        let mut origins = self.origins;
+        for v in effects.vectors.iter().filter(|v| effects.vectors_written() >> v.register & 1 != 0) {
+            origins[usize::from(v.register)] = match v.low.origin {
+                effects::Origin::Float(_) => made,
+                effects::Origin::Vector(from) => self.origins[usize::from(from)],
+                _ => None,
+            }
+            .filter(|(_, shape)| shape.bits <= v.low.bits);
+        }
+        self.origins = origins;
         true
     }
 
-    fn operation(&mut self, at: usize, i: &Instruction, shape: Shape) -> (usize, Shape) {
-        for n in operands(i) {
-            if let Some((operation, made)) = self.origins[n]
+    /// Takes in an instruction's operation, if it has one whose result would have to be mended. If it has several, all their
+    /// results are looked at.
+    fn operation(&mut self, at: usize, insn: &Insn, effects: &Effects) -> Origin {
+        effects.floats.iter().find(|f| f.keeps_nans())?;
+        let number = self.operations.len();
+        self.operations.push(Operation { at, ip: insn.raw.ip(), taken_over: false });
+        let [float] = effects.floats.as_slice() else { return None };
+        let shape = Shape { format: float.format, bits: float.bits };
+        for operand in float.operands {
+            if let effects::Origin::Vector(n) = operand
+                && let Some((operation, made)) = self.origins[usize::from(n)]
                 && made == shape
             {
                 self.operations[operation].taken_over = true;
             }
         }
-        self.operations.push(Operation { at, ip: i.ip(), taken_over: false });
-        (self.operations.len() - 1, shape)
+        Some((number, shape))
     }
 
     /// The stretch, if there is something to be saved.
@@ -210,21 +175,10 @@ impl Run {
 
 /// The registers that instructions write.
 fn written(insns: &[Insn]) -> Registers {
-    let mut factory = InstructionInfoFactory::new();
-    let mut written = Registers::default();
-    for insn in insns {
-        let writes =
-            |access| !matches!(access, OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess);
-        for used in factory.info(&insn.raw).used_registers().iter().filter(|used| writes(used.access())) {
-            let r = used.register().full_register();
-            if r.is_gpr() {
-                written.gpr |= 1 << r.number();
-            } else if r.is_vector_register() {
-                written.vec |= 1 << r.number();
-            }
-        }
-    }
-    written
+    insns.iter().map(Effects::of).fold(Registers::default(), |all, effects| {
+        let gpr = effects.gprs.written as u16;
+        all.union(Registers { gpr, vec: effects.vectors_written(), ..Registers::default() })
+    })
 }
 
 /// The stretches of a block, in order.
@@ -234,6 +188,8 @@ fn stretches(insns: &[Insn]) -> Vec<Stretch> {
     for (at, insn) in insns.iter().enumerate() {
         if !run.take(at, insn) {
             found.extend(core::mem::take(&mut run).end(insns));
+            // It may begin another one.
+            run.take(at, insn);
         }
     }
     found.extend(run.end(insns));
@@ -273,7 +229,7 @@ mod tests {
             a.mov(rdx, rcx)
         });
         assert_eq!(found, [(1, 6, vec![5])]);
-        assert_eq!(written, Registers { gpr: 1 << 1, flags: 0, vec: 1 | 1 << 3 | 1 << 4 });
+        assert_eq!(written, Registers { gpr: 1 << 1, vec: 1 | 1 << 3 | 1 << 4, ..Registers::default() });
     }
 
     #[test]
@@ -327,6 +283,58 @@ mod tests {
             a.setb(al)
         });
         assert_eq!(found, [(0, 2, vec![1]), (3, 5, vec![4])], "one operation alone isn't worth it");
+    }
+
+    #[test]
+    fn results_go_on_in_copies_of_their_lanes() {
+        let (found, _) = of(|a| {
+            a.mulsd(xmm0, xmm1)?;
+            a.unpcklpd(xmm0, xmm2)?;
+            a.movhpd(xmm0, qword_ptr(rax))?;
+            a.addsd(xmm0, xmm3)?;
+            a.movddup(xmm4, xmm0)?;
+            a.addsd(xmm4, xmm3)
+        });
+        assert_eq!(found, [(0, 6, vec![5])]);
+    }
+
+    #[test]
+    fn all_results_of_several_operations_are_looked_at() {
+        let (found, _) = of(|a| {
+            a.addsubps(xmm0, xmm1)?;
+            a.addps(xmm0, xmm2)?;
+            a.haddps(xmm0, xmm0)?;
+            a.minps(xmm0, xmm3)?;
+            a.addps(xmm0, xmm2)
+        });
+        assert_eq!(found, [(0, 5, vec![0, 1, 2, 4])]);
+    }
+
+    #[test]
+    fn what_leaves_the_vectors_parts_stretches() {
+        let (found, _) = of(|a| {
+            a.mulsd(xmm0, xmm1)?;
+            a.movq(rax, xmm2)?;
+            a.mulsd(xmm0, xmm1)?;
+            a.cmovb(rax, rcx)?;
+            a.mulsd(xmm0, xmm1)?;
+            a.movq(xmm3, rax)?;
+            a.mulsd(xmm0, xmm1)
+        });
+        assert_eq!(found, [(4, 7, vec![6])]);
+    }
+
+    #[test]
+    fn operations_far_apart_are_parted() {
+        let (found, _) = of(|a| {
+            for n in [MOST_BETWEEN, MOST_BETWEEN + 1, 0] {
+                a.mulsd(xmm0, xmm1)?;
+                (0..n).try_for_each(|_| a.mov(rax, rcx))?;
+            }
+            a.mulsd(xmm0, xmm1)
+        });
+        let (second, third) = (MOST_BETWEEN + 1, 2 * MOST_BETWEEN + 3);
+        assert_eq!(found, [(0, second + 1, vec![second]), (third, third + 2, vec![third + 1])]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! turns into the host's own instructions; x86's by intrinsic where the pattern is longer than the thing.
 
 use inkwell::IntPredicate;
-use inkwell::types::BasicTypeEnum;
+use inkwell::types::{BasicTypeEnum, IntType};
 use inkwell::values::{InstructionOpcode as Op, IntValue, VectorValue};
 use xlate_abi::protocol::Arch;
 use xlate_x86::emitter::{Lane, Ty, VBin, VShift, VTy};
@@ -115,16 +115,27 @@ impl<'c> Llvm<'c> {
 
     pub fn lanes_movmask(&self, ty: VTy, v: VectorValue<'c>) -> IntValue<'c> {
         let v = self.int_lanes(ty, v);
-        let ir = &self.ir;
         let zero = v.get_type().const_zero();
-        let signs = ir.vicmp(IntPredicate::SLT, v, zero);
-        let bits = std::num::NonZeroU32::new(ty.lanes()).expect("a vector has lanes");
-        let packed = ir.cx.custom_width_int_type(bits).expect("LLVM has integers of this width");
-        let mask = ir.bitcast(signs, packed).into_int_value();
-        if ty.lanes() == 64 {
-            return mask;
-        }
-        ir.zext(mask, Ty::I64)
+        self.bits_of_lanes(self.ir.vicmp(IntPredicate::SLT, v, zero))
+    }
+
+    fn bits_type(&self, lanes: u32) -> IntType<'c> {
+        let bits = std::num::NonZeroU32::new(lanes).expect("a vector has lanes");
+        self.ir.cx.custom_width_int_type(bits).expect("LLVM has integers of this width")
+    }
+
+    /// Lanes of one bit as an I64.
+    pub fn bits_of_lanes(&self, mask: VectorValue<'c>) -> IntValue<'c> {
+        let lanes = mask.get_type().get_size();
+        let bits = self.ir.bitcast(mask, self.bits_type(lanes)).into_int_value();
+        if lanes == 64 { bits } else { self.ir.zext(bits, Ty::I64) }
+    }
+
+    /// The low bits of an I64 as lanes.
+    pub fn lanes_of_bits(&self, lanes: u32, bits: IntValue<'c>) -> VectorValue<'c> {
+        let low =
+            if lanes == 64 { bits } else { self.ir.cast(Op::Trunc, bits, self.bits_type(lanes)).into_int_value() };
+        self.ir.bitcast(low, self.ir.cx.bool_type().vec_type(lanes)).into_vector_value()
     }
 
     pub fn lanes_byte_shuffle(&self, bits: u32, table: VectorValue<'c>, index: VectorValue<'c>) -> VectorValue<'c> {
@@ -137,6 +148,10 @@ impl<'c> Llvm<'c> {
             let widen = |v: VectorValue<'c>| ir.shuffle(v, v.get_type().const_zero(), 0..16);
             let r = self.shuffle16(widen(table), widen(index));
             return ir.shuffle(r, r, 0..8);
+        }
+        let names = ["llvm.x86.ssse3.pshuf.b.128", "llvm.x86.avx2.pshuf.b", "llvm.x86.avx512.pshuf.b.512"];
+        if let Some(name) = self.by_width(bits, names).filter(|_| self.has("ssse3")) {
+            return ir.vintrinsic(name, &[], table, index);
         }
         let part = |v: VectorValue<'c>, n: u32| ir.shuffle(v, v, 16 * n..16 * n + 16);
         let whole = ir.int_vec_type(shape(bits)).const_zero();
@@ -176,8 +191,11 @@ impl<'c> Llvm<'c> {
             return self.ir.vintrinsic(name, &[], a, b);
         }
         let ir = &self.ir;
-        let both = VTy { bits: from.bits * 2, ..from };
-        let joined = ir.shuffle(a, b, 0..both.lanes());
+        let (both, lanes) = (VTy { bits: from.bits * 2, ..from }, from.lanes());
+        // Each 128 bits by themselves.
+        let block = 128 / from.lane.ty().bits();
+        let place = |n: u32| n / (2 * block) * block + n % block + if n % (2 * block) < block { 0 } else { lanes };
+        let joined = ir.shuffle(a, b, (0..both.lanes()).map(place));
         let half = from.lane.ty().bits() / 2;
         let (low, high): (i64, i64) =
             if to_signed { (-(1 << (half - 1)), (1 << (half - 1)) - 1) } else { (0, (1 << half) - 1) };
@@ -187,17 +205,28 @@ impl<'c> Llvm<'c> {
         ir.vcast(Op::Trunc, clamped, ir.int_vec_type(narrow))
     }
 
-    /// SSE2's own packs; the one from 32 bits with unsigned results came with SSE4.1.
+    /// The one of an instruction's intrinsics that the target has for a width.
+    fn by_width(&self, bits: u32, names: [&'static str; 3]) -> Option<&'static str> {
+        let (has, name) = match bits {
+            128 => (true, names[0]),
+            256 => (self.has("avx2"), names[1]),
+            _ => (self.has("avx512bw"), names[2]),
+        };
+        (self.arch == Arch::X86_64 && has).then_some(name)
+    }
+
+    /// x86's own packs; the one from 32 bits with unsigned results came with SSE4.1.
     fn pack_intrinsic(&self, from: VTy, to_signed: bool) -> Option<&'static str> {
-        if self.arch != Arch::X86_64 || from.bits != 128 {
-            return None;
-        }
-        match (from.lane.ty(), to_signed) {
-            (Ty::I16, true) => Some("llvm.x86.sse2.packsswb.128"),
-            (Ty::I16, false) => Some("llvm.x86.sse2.packuswb.128"),
-            (Ty::I32, true) => Some("llvm.x86.sse2.packssdw.128"),
-            _ => None,
-        }
+        let names = match (from.lane.ty(), to_signed) {
+            (Ty::I16, true) => ["llvm.x86.sse2.packsswb.128", "llvm.x86.avx2.packsswb", "llvm.x86.avx512.packsswb.512"],
+            (Ty::I16, false) => {
+                ["llvm.x86.sse2.packuswb.128", "llvm.x86.avx2.packuswb", "llvm.x86.avx512.packuswb.512"]
+            }
+            (_, true) => ["llvm.x86.sse2.packssdw.128", "llvm.x86.avx2.packssdw", "llvm.x86.avx512.packssdw.512"],
+            (_, false) if from.bits == 128 && !self.has("sse4.1") => return None,
+            (_, false) => ["llvm.x86.sse41.packusdw", "llvm.x86.avx2.packusdw", "llvm.x86.avx512.packusdw.512"],
+        };
+        self.by_width(from.bits, names)
     }
 
     pub fn lanes_mul_even(&self, signed: bool, bits: u32, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
@@ -220,8 +249,9 @@ impl<'c> Llvm<'c> {
         let narrow = VTy { lane: Lane::I16, bits };
         let (a, b) = (self.int_lanes(narrow, a), self.int_lanes(narrow, b));
         let ir = &self.ir;
-        if self.arch == Arch::X86_64 && bits == 128 {
-            return ir.vintrinsic("llvm.x86.sse2.pmadd.wd", &[], a, b);
+        let names = ["llvm.x86.sse2.pmadd.wd", "llvm.x86.avx2.pmadd.wd", "llvm.x86.avx512.pmaddw.d.512"];
+        if let Some(name) = self.by_width(bits, names) {
+            return ir.vintrinsic(name, &[], a, b);
         }
         let t = ir.int_vec_type(wider(narrow));
         let product = ir.vop(Op::Mul, ir.vcast(Op::SExt, a, t), ir.vcast(Op::SExt, b, t));
@@ -235,8 +265,9 @@ impl<'c> Llvm<'c> {
         let bytes = VTy { lane: Lane::I8, bits };
         let (a, b) = (self.int_lanes(bytes, a), self.int_lanes(bytes, b));
         let ir = &self.ir;
-        if self.arch == Arch::X86_64 && bits == 128 {
-            return ir.vintrinsic("llvm.x86.sse2.psad.bw", &[], a, b);
+        let names = ["llvm.x86.sse2.psad.bw", "llvm.x86.avx2.psad.bw", "llvm.x86.avx512.psad.bw.512"];
+        if let Some(name) = self.by_width(bits, names) {
+            return ir.vintrinsic(name, &[], a, b);
         }
         let difference = ir.vop(Op::Sub, self.same_shape("llvm.umax", a, b), self.same_shape("llvm.umin", a, b));
         let t = ir.int_vec_type(wider(bytes));

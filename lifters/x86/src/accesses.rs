@@ -3,6 +3,8 @@
 use iced_x86::{Instruction, InstructionInfoFactory, MemorySize, Mnemonic, OpAccess, Register, UsedMemory};
 use xlate_abi::state::CpuState;
 
+use crate::vector::gather::next_lane;
+
 /// A memory operand, or what an instruction accesses implicitly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
@@ -28,7 +30,8 @@ impl Access {
     }
 }
 
-/// What the instruction accesses with these registers: one step of it if it is repeated.
+/// What the instruction accesses with these registers: one step of it if it is repeated, the next lane if it is a gather or
+/// scatter.
 pub fn of(i: &Instruction, state: &CpuState) -> Vec<Access> {
     let mut factory = InstructionInfoFactory::new();
     factory
@@ -42,7 +45,10 @@ pub fn of(i: &Instruction, state: &CpuState) -> Vec<Access> {
 
 fn access(i: &Instruction, m: &UsedMemory, state: &CpuState) -> Option<Access> {
     const LARGEST: u64 = 512;
-    let start = m.virtual_address(0, |r, _, _| Some(register(i, r, state)))?;
+    let lane = if m.index().is_vector_register() { next_lane(i, state)? } else { 0 };
+    let start = m.virtual_address(lane.into(), |r, lane, size| {
+        Some(if r.is_vector_register() { vector_lane(state, r, lane, size) } else { register(i, r, state) })
+    })?;
     let writes =
         matches!(m.access(), OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite);
     let size = match kind(i, m).size() {
@@ -50,6 +56,13 @@ fn access(i: &Instruction, m: &UsedMemory, state: &CpuState) -> Option<Access> {
         size => size as u64,
     };
     Some(Access { start, size, writes, in_stack_segment: is_in_stack_segment(m), alignment: alignment(i, m) })
+}
+
+/// An index of a gather or scatter.
+fn vector_lane(state: &CpuState, r: Register, lane: usize, size: usize) -> u64 {
+    let mut bytes = [0; 8];
+    bytes[..size].copy_from_slice(&state.vec[r.number()][lane * size..][..size]);
+    u64::from_le_bytes(bytes)
 }
 
 /// What is accessed: of a repeated instruction, one element.

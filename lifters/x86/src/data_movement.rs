@@ -18,6 +18,8 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         Movzx => movzx,
         Movsx | Movsxd => movsx,
         Movbe => movbe,
+        Movdiri => movdiri,
+        Movdir64b => movdir64b,
         Bswap => bswap,
         Cmova | Cmovae | Cmovb | Cmovbe | Cmove | Cmovg | Cmovge | Cmovl | Cmovle | Cmovne | Cmovno | Cmovnp
         | Cmovns | Cmovo | Cmovp | Cmovs => cmovcc,
@@ -116,6 +118,29 @@ fn movbe<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     let v = l.read(i, 1);
     let v = l.e.un(Un::Bswap, ty, v);
     l.write(i, 0, v);
+}
+
+/// A store that goes past the caches, which nothing here shows.
+fn movdiri<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+    let v = l.read(i, 1);
+    l.write(i, 0, v);
+}
+
+/// 64 bytes to an aligned address in a register (SDM vol. 2, MOVDIR64B): no store of them faults if the first one doesn't.
+fn movdir64b<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+    let r = i.op0_register();
+    let to = l.reg(r);
+    let to = l.zcast(if r.size() == 4 { Ty::I32 } else { Ty::I64 }, Ty::I64, to);
+    let from = l.ea(i);
+    let words: [E::Val; 8] = core::array::from_fn(|n| {
+        let at = l.e.address(Some(from), None, 8 * n as i64);
+        l.load(Ty::I64, at)
+    });
+    l.require_alignment(to, 64);
+    for (n, word) in words.into_iter().enumerate() {
+        let at = l.e.address(Some(to), None, 8 * n as i64);
+        l.store(Ty::I64, at, word);
+    }
 }
 
 fn bswap<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {

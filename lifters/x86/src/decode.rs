@@ -2,14 +2,13 @@
 
 use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
-    Register, RflagsBits,
+    RflagsBits,
 };
 use smallvec::SmallVec;
 
 use crate::interpreter::{Interpreter, forms};
 use crate::isa::{self, Semantics};
 use crate::operands::Operands;
-use crate::system;
 
 /// A set of flags, as a mask of iced-x86's `RflagsBits`.
 pub type Flags = u32;
@@ -236,15 +235,12 @@ pub fn ends_block(i: &Instruction) -> bool {
 
 /// Whether an instruction that ends its block still goes on right behind it.
 pub fn falls_through(i: &Instruction) -> bool {
-    i.flow_control() == FlowControl::Next && !repeats(i) && !retries(i) && !always_traps(i.code())
+    i.flow_control() == FlowControl::Next && !repeats(i) && !retries(i) && !isa::always_traps(i.code())
 }
 
-fn always_traps(code: Code) -> bool {
-    system::is_privileged(code) || system::is_undefined(code)
-}
-
-/// Instructions that change MXCSR: float operations must not be moved across them, so they end their block.
-fn changes_fp_mode(i: &Instruction) -> bool {
+/// Instructions that change MXCSR: float operations must not be moved across them, so they end their block. Listed, for
+/// decoding has no time to ask [`crate::Effects`]; whose test sees that none is missing.
+pub(crate) fn changes_fp_mode(i: &Instruction) -> bool {
     matches!(
         i.mnemonic(),
         Mnemonic::Ldmxcsr
@@ -334,13 +330,15 @@ fn flags_read(i: &Instruction) -> Flags {
 }
 
 /// Flags an instruction overwrites whatever happens. iced-x86 counts a shift as writing flags even where its
-/// count may be zero and it then leaves them alone (Intel SDM vol. 2, SAL/SAR/SHL/SHR), likewise REP CMPS/SCAS.
+/// count may be zero and it then leaves them alone (Intel SDM vol. 2, SAL/SAR/SHL/SHR), likewise REP CMPS/SCAS; and what
+/// raises an exception here leaves them to its handler, and SYSCALL, which reads them all, to the runtime.
 pub fn flags_killed(i: &Instruction) -> Flags {
     use Mnemonic::*;
     let may_keep = match i.mnemonic() {
         Rol | Ror | Rcl | Rcr | Shl | Sal | Shr | Sar => !fixed_nonzero_count(i, 1),
         Shld | Shrd => !fixed_nonzero_count(i, 2),
-        _ => repeats(i),
+        Syscall => true,
+        _ => repeats(i) || isa::always_traps(i.code()),
     };
     if may_keep { 0 } else { i.rflags_modified() & ALL_FLAGS }
 }
@@ -401,7 +399,7 @@ pub fn live_in(source: &dyn CodeSource, pc: u64) -> Flags {
             read |= flags_read(i) & undecided;
             let killed = flags_killed(i) & undecided;
             // One without a meaning raises an exception, whose handler sees the flags.
-            if killed != 0 && isa::lookup::<Interpreter>(i.code()).is_none() {
+            if killed != 0 && !isa::is_implemented(i.code()) {
                 return false;
             }
             undecided &= !killed;
@@ -430,51 +428,4 @@ pub fn leads_anywhere(i: &Instruction) -> bool {
 /// Whether it calls a known address.
 pub fn calls_directly(i: &Instruction) -> bool {
     i.flow_control() == FlowControl::Call && is_direct(i)
-}
-
-/// The general-purpose and vector registers a block reads or writes, as masks by register number;
-/// for emitters that load registers at the block's entry and store them at its exits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RegisterUse {
-    pub gpr_read: u16,
-    pub gpr_written: u16,
-    pub vec_read: u32,
-    pub vec_written: u32,
-}
-
-/// Collects [`RegisterUse`] over instructions. Partial writes (8 and 16 bits, legacy SSE) and conditional ones
-/// count as reads too.
-pub fn register_use<'i>(insns: impl IntoIterator<Item = &'i Insn>) -> RegisterUse {
-    use iced_x86::{InstructionInfoFactory, OpAccess};
-    let mut factory = InstructionInfoFactory::new();
-    let mut sum = RegisterUse::default();
-    for insn in insns {
-        for used in factory.info(&insn.raw).used_registers() {
-            let writes = matches!(
-                used.access(),
-                OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
-            );
-            let whole = used.access() == OpAccess::Write && used.register().size() >= 4;
-            record(&mut sum, used.register(), writes, whole);
-        }
-    }
-    sum
-}
-
-fn record(sum: &mut RegisterUse, register: Register, writes: bool, whole: bool) {
-    let full = register.full_register();
-    let (read, written, n) = if full.is_gpr64() {
-        let n = full.number();
-        (!(whole && writes), writes, n)
-    } else if full.is_zmm() {
-        // A legacy SSE write keeps the upper part; whether the low part is read is for the optimiser to see.
-        let n = full.number();
-        sum.vec_read |= 1 << n;
-        sum.vec_written |= u32::from(writes) << n;
-        return;
-    } else {
-        return;
-    };
-    sum.gpr_read |= u16::from(read) << n;
-    sum.gpr_written |= u16::from(written) << n;
 }

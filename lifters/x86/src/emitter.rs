@@ -15,10 +15,13 @@
 //! - Floating-point operations raise the exception flags of MXCSR that x86's raise, each exactly where it stands, whether
 //!   anything uses its result or not (but for what ARCHITECTURE.md licenses on AArch64). Exceptions are masked wherever
 //!   code of an optimising emitter runs.
+//! - A `Vec` has the width that made it; an operation's shape is that of its operands. A `Mask` has one bit a lane.
 //! - Memory addresses are guest addresses, equal to host addresses; accesses may be misaligned and may fault.
 //!   An instruction performs all accesses that may fault before it changes guest registers or flags.
 
 use xlate_abi::state::{ExitReason, Helper, Trap};
+
+use crate::wide::Wide;
 
 /// Width of a scalar value. `F32`/`F64` bits travel as `I32`/`I64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -270,7 +273,7 @@ impl Rounding {
 pub enum VBin {
     Add,
     Sub,
-    /// Low half of the product (I16, I32).
+    /// Low half of the product (I16 and wider).
     Mul,
     /// High half of the signed / unsigned 16-bit product.
     MulHiS,
@@ -390,6 +393,35 @@ fn byte_shuffle_by_bytes<E: Emitter>(e: &mut E, bits: u32, table: E::Vec, index:
     r
 }
 
+/// [`Emitter::load_masked`] by the runtime.
+pub fn load_masked_by_helper<E: Emitter>(e: &mut E, ty: VTy, m: E::Mask, addr: E::Val) -> E::Vec {
+    let args = masked_access(e, ty, m, addr);
+    e.call_helper(Helper::LoadMasked, &args);
+    e.scratch(0, ty.bits.max(128))
+}
+
+/// [`Emitter::store_masked`] by the runtime.
+pub fn store_masked_by_helper<E: Emitter>(e: &mut E, ty: VTy, m: E::Mask, addr: E::Val, v: E::Vec) {
+    e.set_scratch(0, ty.bits.max(128), v);
+    let args = masked_access(e, ty, m, addr);
+    e.call_helper(Helper::StoreMasked, &args);
+}
+
+/// The arguments of the helpers for masked accesses.
+fn masked_access<E: Emitter>(e: &mut E, ty: VTy, m: E::Mask, addr: E::Val) -> [E::Val; 3] {
+    let bits = e.mask_bits(ty.lanes(), m);
+    [addr, bits, e.iconst(Ty::I64, ty.lane.ty().bytes().into())]
+}
+
+/// Has the runtime perform an operation on vectors.
+pub fn wide_by_helper<E: Emitter>(e: &mut E, op: Wide, ty: VTy, operands: &[(u32, E::Vec)], immediate: u8) -> E::Val {
+    for (place, (bits, v)) in operands.iter().enumerate() {
+        e.set_scratch(place, *bits, *v);
+    }
+    let [request, immediate] = [op.request(ty), immediate.into()].map(|word| e.iconst(Ty::I64, word));
+    e.call_helper(Helper::Wide, &[request, immediate])
+}
+
 /// All that a comparison of strings up to their zeros gives (SDM vol. 2, PCMPISTRI and PCMPISTRM).
 pub struct Compared<E: Emitter> {
     /// The element found or the number of elements, as an I64.
@@ -420,6 +452,8 @@ pub trait Emitter: Sized {
     type Cond: Copy;
     /// A vector of up to 512 bits.
     type Vec: Copy;
+    /// A truth value for each lane of a vector.
+    type Mask: Copy;
 
     // ---- guest state -------------------------------------------------------------------------------
 
@@ -447,6 +481,14 @@ pub trait Emitter: Sized {
     /// The low `bits` bits of a vector register.
     fn vec(&mut self, reg: usize, bits: u32) -> Self::Vec;
     fn set_vec(&mut self, reg: usize, bits: u32, v: Self::Vec, upper: Upper);
+    /// Clears a vector register's bits from `bits` (128 or more) on.
+    fn clear_vec_from(&mut self, reg: usize, bits: u32) {
+        let low = self.vec(reg, bits);
+        self.set_vec(reg, bits, low, Upper::Zero);
+    }
+    /// A mask register, all its 64 bits.
+    fn mask_register(&mut self, reg: usize) -> Self::Val;
+    fn set_mask_register(&mut self, reg: usize, v: Self::Val);
     /// Any other field of the CPU state, by byte offset (segment bases, x87 state, …).
     /// Not for general-purpose and vector registers or flags: those may be held elsewhere.
     fn state_load(&mut self, ty: Ty, offset: usize) -> Self::Val;
@@ -516,6 +558,10 @@ pub trait Emitter: Sized {
     /// A vector of `bits` bits (64, 128, 256, 512), at any alignment.
     fn vload(&mut self, bits: u32, addr: Self::Val) -> Self::Vec;
     fn vstore(&mut self, bits: u32, addr: Self::Val, v: Self::Vec);
+    /// Whether a store of so many bits, more than 128, may have been done in part when it faults, and somebody may see that.
+    fn splits_stores(&self, _bits: u32) -> bool {
+        true
+    }
     /// Sequentially consistent read-modify-write at any alignment; gives the old value.
     fn atomic_rmw(&mut self, op: Rmw, ty: Ty, addr: Self::Val, v: Self::Val) -> Self::Val;
     /// Sequentially consistent compare-and-exchange at any alignment; gives the old value.
@@ -544,7 +590,7 @@ pub trait Emitter: Sized {
     fn byte_shuffle(&mut self, bits: u32, table: Self::Vec, index: Self::Vec) -> Self::Vec {
         byte_shuffle_by_bytes(self, bits, table, index)
     }
-    /// Narrows the lanes of `a` (low half of the result) and `b` with saturation; lanes of `from` are
+    /// Narrows the lanes of `a` (low half of each 128 bits of the result) and `b` with saturation; lanes of `from` are
     /// read as signed. PACKSSWB, PACKUSWB, PACKSSDW, PACKUSDW.
     fn pack(&mut self, from: VTy, to_signed: bool, a: Self::Vec, b: Self::Vec) -> Self::Vec;
     /// PMULUDQ (unsigned) or PMULDQ (signed): products of the even 32-bit lanes as 64-bit lanes.
@@ -563,6 +609,44 @@ pub trait Emitter: Sized {
     fn vfsqrt(&mut self, ty: VTy, a: Self::Vec) -> Self::Vec;
     /// CMPPS; every lane by the rules of [`Emitter::fmask`].
     fn vfcmp(&mut self, pred: FPred, ty: VTy, a: Self::Vec, b: Self::Vec) -> Self::Vec;
+
+    // ---- masks -------------------------------------------------------------------------------------
+
+    /// Lane `n` is set where bit `n` of an I64 is.
+    fn mask_of_bits(&mut self, lanes: u32, bits: Self::Val) -> Self::Mask;
+    /// The opposite; the bits above are zero.
+    fn mask_bits(&mut self, lanes: u32, m: Self::Mask) -> Self::Val;
+    /// The lanes of `a` where the mask is set, those of `b` elsewhere.
+    fn vselect(&mut self, ty: VTy, m: Self::Mask, a: Self::Vec, b: Self::Vec) -> Self::Vec;
+    /// Compares integer lanes.
+    fn vcompare(&mut self, pred: Pred, ty: VTy, a: Self::Vec, b: Self::Vec) -> Self::Mask;
+
+    /// The lanes that the mask names, zero in the others; nothing else is accessed. The result has 128 bits or more.
+    fn load_masked(&mut self, ty: VTy, m: Self::Mask, addr: Self::Val) -> Self::Vec {
+        load_masked_by_helper(self, ty, m, addr)
+    }
+    /// Stores the lanes that the mask names, all or none; nothing else is accessed. The vector has 128 bits or more.
+    fn store_masked(&mut self, ty: VTy, m: Self::Mask, addr: Self::Val, v: Self::Vec) {
+        store_masked_by_helper(self, ty, m, addr, v);
+    }
+
+    // ---- operations on whole vectors -----------------------------------------------------------------
+
+    /// The low 128 bits or more of a vector as one of `bits` bits, zeros above if it has fewer.
+    fn resize(&mut self, v: Self::Vec, from: u32, bits: u32) -> Self::Vec;
+    /// One of the places for helpers' operands and results ([`xlate_abi::state::CpuState::scratch`]); `bits` is 128, 256 or 512.
+    fn set_scratch(&mut self, place: usize, bits: u32, v: Self::Vec);
+    fn scratch(&mut self, place: usize, bits: u32) -> Self::Vec;
+    /// An operation that has a body in Rust ([`crate::wide`]), which all engines may call. Operands are 128 bits or more wide,
+    /// and so is the result, by [`Wide::result_bits`]. To be overridden where there is better.
+    fn wide(&mut self, op: Wide, ty: VTy, operands: &[(u32, Self::Vec)], immediate: u8) -> Self::Vec {
+        wide_by_helper(self, op, ty, operands, immediate);
+        self.scratch(0, op.result_bits(ty))
+    }
+    /// The same for an operation that gives bits, as an I64.
+    fn wide_bits(&mut self, op: Wide, ty: VTy, operands: &[(u32, Self::Vec)], immediate: u8) -> Self::Val {
+        wide_by_helper(self, op, ty, operands, immediate)
+    }
 
     // ---- scalar floating point ---------------------------------------------------------------------
 

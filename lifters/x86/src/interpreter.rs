@@ -15,8 +15,11 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fen
 use xlate_abi::state::{CpuState, ExitReason, FlagBytes, FlagOrigin, Helper, Trap, VecReg, X87Reg, mxcsr};
 
 use crate::decode::{self, Block, BlockEnd, Insn};
+use crate::effects;
 use crate::emitter::*;
 use crate::lifter::Lifter;
+use crate::vector::memory;
+use crate::wide::{self, Wide};
 pub use vector::V;
 
 /// The interpreter: one guest thread's state as an emitter.
@@ -288,7 +291,7 @@ fn execute_carefully(state: &mut CpuState, decoded: &DecodedBlock) {
     state.interpreted += decoded.block.insns.len() as u64;
     let mut l = Lifter::new(Interpreter::on(state), true);
     for insn in decoded.block.insns.iter() {
-        if float::may_raise(&insn.raw) {
+        if effects::raises_float_flags(insn) {
             l.flush_flags();
             let before = Registers::of(&l.e.state);
             l.instruction(insn.execute, insn);
@@ -326,7 +329,7 @@ impl Registers {
 }
 
 #[inline(always)]
-fn signed(ty: Ty, v: u64) -> i64 {
+pub(crate) fn signed(ty: Ty, v: u64) -> i64 {
     let shift = 64 - ty.bits();
     ((v << shift) as i64) >> shift
 }
@@ -385,6 +388,7 @@ impl Emitter for Interpreter {
     type Val = u64;
     type Cond = bool;
     type Vec = V;
+    type Mask = u64;
 
     #[inline(always)]
     fn begin_instruction(&mut self, ip: u64, _next: u64) {
@@ -453,6 +457,18 @@ impl Emitter for Interpreter {
         if upper == Upper::Zero {
             target[n..].fill(0);
         }
+    }
+
+    fn clear_vec_from(&mut self, reg: usize, bits: u32) {
+        self.state.vec[reg][bits as usize / 8..].fill(0);
+    }
+
+    fn mask_register(&mut self, reg: usize) -> u64 {
+        self.state.k[reg]
+    }
+
+    fn set_mask_register(&mut self, reg: usize, v: u64) {
+        self.state.k[reg] = v;
     }
 
     fn state_load(&mut self, ty: Ty, offset: usize) -> u64 {
@@ -652,12 +668,12 @@ impl Emitter for Interpreter {
 
     fn vstore(&mut self, bits: u32, addr: u64, v: V) {
         // By the host's own stores of that width, because a store over two pages writes all or nothing.
-        match bits {
-            64 => self.store(Ty::I64, addr, v.lane(VTy { lane: Lane::I64, bits }, 0)),
+        if bits == 64 {
+            return self.store(Ty::I64, addr, v.lane(VTy { lane: Lane::I64, bits }, 0));
+        }
+        for (n, part) in v.0[..bits as usize / 8].as_chunks().0.iter().enumerate() {
             // SAFETY: as for `vload`.
-            128 => unsafe { vector::store16(addr as *mut u8, &v) },
-            // SAFETY: as for `vload`.
-            _ => unsafe { core::ptr::copy_nonoverlapping(v.0.as_ptr(), addr as *mut u8, bits as usize / 8) },
+            unsafe { vector::store16(addr.wrapping_add(16 * n as u64) as *mut u8, part) };
         }
     }
 
@@ -777,6 +793,55 @@ impl Emitter for Interpreter {
     fn vfcmp(&mut self, pred: FPred, ty: VTy, a: V, b: V) -> V {
         let (mode, f) = (self.state.mxcsr, ty.lane.fty().expect("float lanes"));
         V::from_lanes(ty, |i| float::mask(mode, pred, f, a.lane(ty, i), b.lane(ty, i)))
+    }
+
+    fn mask_of_bits(&mut self, lanes: u32, bits: u64) -> u64 {
+        bits & u64::MAX >> (64 - lanes)
+    }
+
+    fn mask_bits(&mut self, _lanes: u32, m: u64) -> u64 {
+        m
+    }
+
+    fn vselect(&mut self, ty: VTy, m: u64, a: V, b: V) -> V {
+        vector::select(ty, m, &a, &b)
+    }
+
+    fn vcompare(&mut self, pred: Pred, ty: VTy, a: V, b: V) -> u64 {
+        let lane = ty.lane.ty();
+        (0..ty.lanes()).map(|n| u64::from(self.cmp(pred, lane, a.lane(ty, n), b.lane(ty, n))) << n).sum()
+    }
+
+    fn load_masked(&mut self, ty: VTy, m: u64, addr: u64) -> V {
+        // SAFETY: as for `load`.
+        unsafe { memory::load_lanes(ty, m, addr) }
+    }
+
+    fn store_masked(&mut self, ty: VTy, m: u64, addr: u64, v: V) {
+        // SAFETY: as for `load`.
+        unsafe { memory::store_lanes(ty, m, addr, &v) };
+    }
+
+    fn resize(&mut self, v: V, _from: u32, bits: u32) -> V {
+        V::from_bytes(&v.0[..bits as usize / 8])
+    }
+
+    fn set_scratch(&mut self, place: usize, bits: u32, v: V) {
+        self.state.scratch[place][..bits as usize / 8].copy_from_slice(&v.0[..bits as usize / 8]);
+    }
+
+    fn scratch(&mut self, place: usize, bits: u32) -> V {
+        V::from_bytes(&self.state.scratch[place][..bits as usize / 8])
+    }
+
+    fn wide(&mut self, op: Wide, ty: VTy, operands: &[(u32, V)], immediate: u8) -> V {
+        let v = core::array::from_fn(|n| operands.get(n).map_or(&V::ZERO, |(_, v)| v));
+        op.perform(&wide::Operands { ty, mxcsr: self.state.mxcsr, v, immediate })
+    }
+
+    fn wide_bits(&mut self, op: Wide, ty: VTy, operands: &[(u32, V)], immediate: u8) -> u64 {
+        let v = self.wide(op, ty, operands, immediate);
+        v.lane(VTy::x128(Lane::I64), 0)
     }
 
     fn fbin(&mut self, op: FBin, ty: Fty, a: u64, b: u64) -> u64 {

@@ -11,7 +11,8 @@ use crate::emitter::Emitter;
 use crate::interpreter::Interpreter;
 use crate::lifter::Lifter;
 use crate::{
-    arithmetic, bit, control, data_movement, exchange, flag_control, logic, segments, shift, sse, string, system, x87,
+    arithmetic, bit, control, data_movement, exchange, flag_control, logic, segments, shift, string, system, vector,
+    x87, xsave,
 };
 
 /// An instruction's meaning for one engine.
@@ -20,7 +21,7 @@ pub type Semantics<E> = fn(&mut Lifter<'_, E>, &Instruction);
 /// A chapter's table: the meaning of an instruction code, if the chapter has it.
 type Chapter<E> = fn(Code) -> Option<Semantics<E>>;
 
-const CHAPTERS: usize = 13;
+const CHAPTERS: usize = 14;
 
 fn chapters<E: Emitter>() -> [Chapter<E>; CHAPTERS] {
     [
@@ -35,14 +36,16 @@ fn chapters<E: Emitter>() -> [Chapter<E>; CHAPTERS] {
         flag_control::lookup::<E>,
         system::lookup::<E>,
         segments::lookup::<E>,
-        sse::lookup::<E>,
+        xsave::lookup::<E>,
+        vector::lookup::<E>,
         x87::lookup::<E>,
     ]
 }
 
-/// The places of two chapters in the table: its last ones.
+/// The places of some chapters in the table, from its end.
 const X87: u8 = CHAPTERS as u8 - 1;
-const SSE: u8 = X87 - 1;
+const VECTOR: u8 = X87 - 1;
+const SYSTEM: u8 = VECTOR - 3;
 
 /// A code that no chapter has.
 const NOT_IMPLEMENTED: u8 = u8::MAX;
@@ -75,7 +78,8 @@ pub fn is_undefined(code: Code) -> bool {
 /// The meaning of an instruction, if it is implemented.
 pub fn semantics<E: Emitter>(i: &Instruction) -> Option<Semantics<E>> {
     match chapter_of(i.code()) {
-        SSE if sse::uses_mmx(i) => Some(after_waiting),
+        VECTOR if vector::uses_mmx(i) => Some(after_waiting),
+        VECTOR if vector::rounds_statically(i) => Some(with_static_rounding),
         _ => lookup(i.code()),
     }
 }
@@ -87,9 +91,21 @@ fn after_waiting<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
     meaning(l, i);
 }
 
+/// EVEX instructions may say how they round, and then, or if they say so, raise no exceptions (SDM vol. 2, 2.7.8).
+fn with_static_rounding<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
+    let meaning = lookup::<E>(i.code()).expect("it was found by its code");
+    vector::with_static_rounding(l, i, meaning);
+}
+
 /// Whether it is an instruction of the x87 chapter.
 pub fn is_x87(code: Code) -> bool {
     chapter_of(code) == X87
+}
+
+/// Whether an instruction always raises an exception in a program: #GP because it is privileged, or #UD.
+pub fn always_traps(code: Code) -> bool {
+    // The chapter is at hand where instructions are decoded.
+    chapter_of(code) == SYSTEM && (system::is_privileged(code) || system::is_undefined(code))
 }
 
 /// Whether an instruction code has a meaning; cheaper than [`lookup`].
@@ -97,11 +113,20 @@ pub fn is_implemented(code: Code) -> bool {
     chapter_of(code) != NOT_IMPLEMENTED
 }
 
-/// Whether every instruction of a feature set is implemented. Codes that exist only outside 64-bit mode would count
-/// too; the sets of this century have none. (iced-x86's encoding tables know the modes, but take milliseconds to
-/// build, and every guest's libc asks this at its start.)
-pub fn implements(set: CpuidFeature) -> bool {
-    Code::values().filter(|code| code.cpuid_features().contains(&set)).all(is_implemented)
+/// The feature sets, each once, that some instruction needs which isn't implemented. Codes that exist only outside 64-bit mode
+/// count too unless they share their mnemonic with others; iced-x86's encoding tables know the modes, but take milliseconds to
+/// build, and this is asked at every guest's start.
+pub fn missing_features() -> &'static [&'static [CpuidFeature]] {
+    static SETS: OnceLock<Vec<&'static [CpuidFeature]>> = OnceLock::new();
+    SETS.get_or_init(|| {
+        let missing = Code::values().filter(|code| !is_implemented(*code));
+        // Codes of the same set share one list, and mostly stand together.
+        let mut sets: Vec<_> = missing.map(Code::cpuid_features).collect();
+        sets.dedup_by_key(|set| set.as_ptr());
+        sets.sort_unstable_by_key(|set| set.as_ptr());
+        sets.dedup_by_key(|set| set.as_ptr());
+        sets
+    })
 }
 
 /// Every instruction code that exists for user programs in 64-bit mode, and whether it is implemented.
@@ -112,4 +137,16 @@ pub fn codes() -> impl Iterator<Item = (Code, bool)> {
             info.is_instruction() && info.mode64() && info.cpl3() && info.decoder_option() == DecoderOptions::NONE
         })
         .map(|code| (code, is_implemented(code)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chapters_are_at_their_places() {
+        assert_eq!(chapter_of(Code::Hlt), SYSTEM);
+        assert_eq!(chapter_of(Code::Addps_xmm_xmmm128), VECTOR);
+        assert_eq!(chapter_of(Code::Fadd_m32fp), X87);
+    }
 }

@@ -3,6 +3,7 @@
 
 pub mod accesses;
 pub mod decode;
+pub mod effects;
 pub mod emitter;
 pub mod interpreter;
 pub mod isa;
@@ -21,12 +22,16 @@ mod logic;
 pub mod operands;
 pub mod segments;
 mod shift;
-mod sse;
 mod string;
 mod system;
+pub mod unsupported;
+pub mod vector;
+pub mod wide;
 pub mod x87;
+mod xsave;
 
 pub use decode::{Block, BlockEnd, CodeSource, Insn, decode_block};
+pub use effects::Effects;
 pub use emitter::Emitter;
 pub use interpreter::Interpreter;
 pub use jump_table::TableJump;

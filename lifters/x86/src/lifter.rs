@@ -4,10 +4,13 @@ use iced_x86::{Instruction, OpKind, Register, RflagsBits};
 use xlate_abi::state::{CpuState, ExitReason, Trap, origin};
 
 use crate::decode::{Block, BlockEnd, Flags, Insn, ends_block, flags_killed};
-use crate::emitter::{Bin, Compare, CondOp, Emitter, Flag, Host, Indirect, Origin, Pred, Rmw, Ty, Upper};
+use crate::emitter::{Bin, Compare, CondOp, Emitter, Flag, Host, Indirect, Origin, Pred, Rmw, Ty, Un, Upper, VTy};
 use crate::isa;
 use crate::operands::Operands;
 pub use crate::operands::{gpr_of, memory_ty};
+
+/// The size of the smallest page.
+const PAGE: u64 = 4096;
 
 /// Condition codes by their encoding (Intel SDM vol. 2, table B-10), without the inverting low bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -427,8 +430,77 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     pub fn vstore(&mut self, bits: u32, addr: E::Val, v: E::Vec) {
+        if bits > 128 && self.e.splits_stores(bits) {
+            self.require_pages(addr, u64::from(bits / 8));
+        }
         self.fault_point();
         self.e.vstore(bits, addr, v);
+    }
+
+    /// Makes sure that so many bytes can be written if they are in two pages: the instruction stores all or none. In a single
+    /// one, the first store tells.
+    pub(crate) fn require_pages(&mut self, addr: E::Val, size: u64) {
+        let in_page = self.bin_imm(Bin::And, Ty::I64, addr, PAGE - 1);
+        let crosses = self.cmp_imm(Pred::Ugt, Ty::I64, in_page, PAGE - size);
+        self.if_else(
+            crosses,
+            [],
+            |l| {
+                let last = l.e.address(Some(addr), None, size as i64 - 1);
+                let page = l.bin_imm(Bin::And, Ty::I64, last, !(PAGE - 1));
+                // Of two pages that can't be written the first raises the exception, unless the other isn't canonical.
+                let noncanonical = l.is_noncanonical(page);
+                let first = l.e.select(Ty::I64, noncanonical, page, addr);
+                l.require_writable(first);
+                l.require_writable(page);
+                []
+            },
+            |_| [],
+        );
+    }
+
+    /// The same for the bytes that are `selected` by a bit each. In the first page, the first store tells.
+    pub(crate) fn require_second_page(&mut self, addr: E::Val, selected: E::Val, size: u64) {
+        let in_page = self.bin_imm(Bin::And, Ty::I64, addr, PAGE - 1);
+        let crosses = self.cmp_imm(Pred::Ugt, Ty::I64, in_page, PAGE - size);
+        self.if_else(
+            crosses,
+            [],
+            |l| {
+                let page = l.imm(Ty::I64, PAGE);
+                let room = l.bin(Bin::Sub, Ty::I64, page, in_page);
+                let beyond = l.bin(Bin::Lshr, Ty::I64, selected, room);
+                let any = l.cmp_imm(Pred::Ne, Ty::I64, beyond, 0);
+                l.if_else(
+                    any,
+                    [],
+                    |l| {
+                        let first = l.e.un(Un::Ctz, Ty::I64, beyond);
+                        let offset = l.bin(Bin::Add, Ty::I64, first, room);
+                        let at = l.e.address(Some(addr), Some((offset, 1)), 0);
+                        l.require_writable(at);
+                        []
+                    },
+                    |_| [],
+                );
+                []
+            },
+            |_| [],
+        );
+    }
+
+    /// [`Emitter::load_masked`].
+    pub fn load_masked(&mut self, ty: VTy, m: E::Mask, addr: E::Val) -> E::Vec {
+        self.flush_flags();
+        self.fault_point();
+        self.e.load_masked(ty, m, addr)
+    }
+
+    /// [`Emitter::store_masked`].
+    pub fn store_masked(&mut self, ty: VTy, m: E::Mask, addr: E::Val, v: E::Vec) {
+        self.flush_flags();
+        self.fault_point();
+        self.e.store_masked(ty, m, addr, v);
     }
 
     pub fn trap_if(&mut self, cond: E::Cond, trap: Trap) {

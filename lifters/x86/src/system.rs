@@ -5,7 +5,7 @@ use iced_x86::{Code, Instruction, Mnemonic};
 use xlate_abi::state::{CpuState, Helper, RCX, Trap};
 
 use crate::control::trap;
-use crate::emitter::{Emitter, Flag, Ty};
+use crate::emitter::{Emitter, Flag, Pred, Ty};
 use crate::isa::Semantics;
 use crate::lifter::Lifter;
 
@@ -14,7 +14,7 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     use Mnemonic::*;
     Some(match code.mnemonic() {
         Cpuid => |l, _| call_with_state(l, Helper::Cpuid),
-        Xgetbv => |l, _| call_with_state(l, Helper::Xgetbv),
+        Xgetbv => xgetbv,
         Rdtsc => |l, _| call_with_state(l, Helper::Rdtsc),
         Rdtscp => rdtscp,
         Rdpid => rdpid,
@@ -23,7 +23,7 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         Rdgsbase => |l, i| read_base(l, i, GS_BASE),
         Wrfsbase => |l, i| write_base(l, i, FS_BASE),
         Wrgsbase => |l, i| write_base(l, i, GS_BASE),
-        Lfence | Mfence | Sfence => |l, _| l.e.fence(),
+        Lfence | Mfence | Sfence | Serialize => |l, _| l.e.fence(),
         Nop | Reservednop | Pause | Endbr64 | Endbr32 | Prefetch | Prefetchw | Prefetchwt1 | Prefetchnta
         | Prefetcht0 | Prefetcht1 | Prefetcht2 | Prefetchit0 | Prefetchit1 | Cldemote => nop,
         Clflush | Clflushopt | Clwb => flush_line,
@@ -93,7 +93,7 @@ pub fn is_privileged(code: Code) -> bool {
     match code.mnemonic() {
         Cli | Sti | Hlt | In | Out | Insb | Insw | Insd | Outsb | Outsw | Outsd | Clts | Invd | Wbinvd | Invlpg
         | Lgdt | Lidt | Lldt | Ltr | Lmsw | Rdmsr | Wrmsr | Rdpmc | Swapgs | Sysret | Sysretq | Sysexit | Sysexitq
-        | Wbnoinvd | Invpcid | Xsetbv => true,
+        | Wbnoinvd | Invpcid | Xsetbv | Xsaves | Xsaves64 | Xrstors | Xrstors64 => true,
         Mov => moves_control_register(code),
         _ => false,
     }
@@ -132,6 +132,13 @@ fn flush_line<E: Emitter>(l: &mut Lifter<'_, E>, i: &Instruction) {
 /// The helper reads its arguments and writes its results in the CPU state.
 fn call_with_state<E: Emitter>(l: &mut Lifter<'_, E>, helper: Helper) {
     l.call_helper(helper, &[]);
+}
+
+/// #GP if there is no such register (SDM vol. 2, XGETBV).
+fn xgetbv<E: Emitter>(l: &mut Lifter<'_, E>, _: &Instruction) {
+    let answer = l.call_helper(Helper::Xgetbv, &[]);
+    let refused = l.cmp_imm(Pred::Ne, Ty::I64, answer, 0);
+    l.trap_if(refused, Trap::GeneralProtection);
 }
 
 fn rdtscp<E: Emitter>(l: &mut Lifter<'_, E>, _: &Instruction) {

@@ -3,6 +3,7 @@
 pub mod environment;
 mod soft;
 mod stack;
+mod transcendental;
 pub mod unit;
 
 use core::mem::offset_of;

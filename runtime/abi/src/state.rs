@@ -443,12 +443,20 @@ pub struct CpuState {
     pub stack_limit: u64,
     /// Counts the instructions of tier 0, for `--stats`.
     pub interpreted: u64,
+    /// MXCSR, and the host's floating-point registers for control and status, while an instruction runs in a mode of its
+    /// own ([`Helper::BeginStaticRounding`]).
+    pub suspended_mxcsr: u32,
+    pub suspended_host: [u32; 2],
     pub x87: X87State,
     /// AVX-512 mask registers.
     pub k: [u64; 8],
     pub vec: [VecReg; 32],
     /// Operands and results too wide for a helper's argument registers.
     pub scratch: [VecReg; 4],
+    /// Address of the runtime's description of the processor that the guest sees; zero for one with all that is implemented.
+    pub processor: u64,
+    /// What is added to the host's time stamps: those of a captured process go on.
+    pub timestamp_offset: u64,
 }
 
 impl Default for CpuState {
@@ -481,10 +489,14 @@ impl Default for CpuState {
             host_sp: 0,
             stack_limit: 0,
             interpreted: 0,
+            suspended_mxcsr: 0,
+            suspended_host: [0; 2],
             x87: X87State::default(),
             k: [0; 8],
             vec: [[0; 64]; 32],
             scratch: [[0; 64]; 4],
+            processor: 0,
+            timestamp_offset: 0,
         }
     }
 }
@@ -553,14 +565,14 @@ impl CpuState {
 
 /// Functions of the runtime that translated code calls through [`CpuState::helpers`], with the C calling
 /// convention `fn(state, a0, a1, a2, a3) -> u64` (unused arguments may be left out by the caller's signature).
-/// A *pure* helper reads and writes nothing but its arguments; the others see the whole state in memory,
+/// A *pure* helper reads and writes no guest register, flag or memory; the others see the whole state in memory,
 /// `rip` at the instruction, and may change it.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Helper {
     /// CPUID by eax and ecx; writes eax, ebx, ecx, edx.
     Cpuid,
-    /// XGETBV by ecx; writes edx:eax.
+    /// XGETBV by ecx; writes edx:eax. Returns 1 for #GP (no such register).
     Xgetbv,
     /// RDTSC; writes edx:eax.
     Rdtsc,
@@ -612,6 +624,37 @@ pub enum Helper {
     X87Store,
     /// FLDENV and FRSTOR from the guest address a0; a1 is the form.
     X87Load,
+    /// An operation on whole vectors: a0 is the request (see `xlate_x86::wide`), a1 an immediate; the operands are in
+    /// [`CpuState::scratch`] from its first place on, the resulting vector is in the first; returns the resulting bits where
+    /// there is no vector. It touches nothing else but the floating-point exception flags.
+    Wide,
+    /// Loads the lanes that a mask names: a0 is the guest address, a1 the mask, a2 the lanes' size in bytes; the result, zero
+    /// in the other lanes, is in the first place of [`CpuState::scratch`]. Only those lanes are accessed.
+    LoadMasked,
+    /// Stores the lanes of the first place of [`CpuState::scratch`] that a mask names, all or none: arguments as above.
+    StoreMasked,
+    /// Gathers and scatters lane by lane, with the registers as they are after the last lane done if one faults: a0 is the
+    /// request (see `xlate_x86::vector::gather`), a1 the address without indexes and segment base, a2 the segment base.
+    Gather,
+    Scatter,
+    /// The instruction at hand rounds as a0 says (`xlate_x86::emitter::Rounding`), and raises no exceptions: until
+    /// `EndStaticRounding` MXCSR and the host's mode are others.
+    BeginStaticRounding,
+    EndStaticRounding,
+    /// XSAVE, XSAVEOPT or XSAVEC by edx:eax to the guest address a0; a1 is the form ([`xsave`]).
+    Xsave,
+    /// XRSTOR by edx:eax from the guest address a0; a1 is the form. Returns what `LoadMxcsr` does.
+    Xrstor,
+}
+
+/// The forms of [`Helper::Xsave`] and [`Helper::Xrstor`].
+pub mod xsave {
+    /// The x87 unit's pointers have 64 bits (REX.W).
+    pub const WIDE: u64 = 1;
+    /// Components in their initial state may be left out (XSAVEOPT).
+    pub const OPTIMISED: u64 = 2;
+    /// They are left out, and the others stand one after the other (XSAVEC).
+    pub const COMPACTED: u64 = 4;
 }
 
 impl Helper {
@@ -640,6 +683,15 @@ impl Helper {
         Self::Segment,
         Self::X87Store,
         Self::X87Load,
+        Self::Wide,
+        Self::LoadMasked,
+        Self::StoreMasked,
+        Self::Gather,
+        Self::Scatter,
+        Self::BeginStaticRounding,
+        Self::EndStaticRounding,
+        Self::Xsave,
+        Self::Xrstor,
     ];
 
     /// Byte offset of the entry point in the helper table.
@@ -652,7 +704,12 @@ impl Helper {
         matches!(self, Self::Float)
     }
 
-    /// Whether the helper touches nothing but its arguments, so that the caller need not write back registers.
+    /// Whether the helper reads or writes [`CpuState::scratch`] or the floating-point mode, so that it can't be moved.
+    pub const fn has_effects(self) -> bool {
+        matches!(self, Self::Wide | Self::BeginStaticRounding | Self::EndStaticRounding)
+    }
+
+    /// Whether the helper touches no guest register, flag or memory, so that the caller need not write back registers.
     pub const fn is_pure(self) -> bool {
         matches!(
             self,
@@ -663,12 +720,15 @@ impl Helper {
                 | Self::Float
                 | Self::Crc32c
                 | Self::StringCompare
+                | Self::Wide
+                | Self::BeginStaticRounding
+                | Self::EndStaticRounding
         )
     }
 }
 
 /// Number of [`Helper`]s.
-pub const HELPER_COUNT: usize = 24;
+pub const HELPER_COUNT: usize = 33;
 
 #[cfg(test)]
 mod tests {

@@ -83,6 +83,35 @@ pub fn gather(control: u32) -> u32 {
     mxcsr
 }
 
+/// The host's floating-point registers for control and status, to be put back by [`resume`].
+#[cfg(target_arch = "x86_64")]
+pub fn suspend() -> [u32; 2] {
+    [host(), 0]
+}
+
+/// Puts them back.
+#[cfg(target_arch = "x86_64")]
+pub fn resume([held, _]: [u32; 2]) {
+    // SAFETY: reads four bytes; they come from the register, so no bit is reserved.
+    unsafe { core::arch::asm!("ldmxcsr [{}]", in(reg) &held, options(nostack, readonly)) };
+}
+
+/// The host's floating-point registers for control and status, to be put back by [`resume`].
+#[cfg(target_arch = "aarch64")]
+pub fn suspend() -> [u32; 2] {
+    let (fpcr, fpsr): (u64, u64);
+    // SAFETY: FPCR and FPSR are user-mode registers of the floating-point unit.
+    unsafe { core::arch::asm!("mrs {}, fpcr", "mrs {}, fpsr", out(reg) fpcr, out(reg) fpsr) };
+    [fpcr as u32, fpsr as u32]
+}
+
+/// Puts them back.
+#[cfg(target_arch = "aarch64")]
+pub fn resume([fpcr, fpsr]: [u32; 2]) {
+    // SAFETY: as above; the values come from the registers.
+    unsafe { core::arch::asm!("msr fpcr, {}", "msr fpsr, {}", in(reg) u64::from(fpcr), in(reg) u64::from(fpsr)) };
+}
+
 #[cfg(test)]
 mod tests {
     use core::hint::black_box;

@@ -3,12 +3,14 @@
 //! They run inside the guest's floating-point modes. Those that touch guest memory do so directly: `rip` in the
 //! state is precise around them, so a fault leaves them as it leaves translated code.
 
-use xlate_abi::state::{CpuState, HELPER_COUNT, Helper, RAX, RBX, RCX, RDI, RDX, RSI, X87State};
+use xlate_abi::state::{CpuState, HELPER_COUNT, Helper, MXCSR_DEFAULT, RAX, RBX, RCX, RDI, RDX, RSI, mxcsr, xsave};
 
 use xlate_x86::interpreter::float;
 use xlate_x86::x87::environment::{self, Form};
 
-use super::{cpuid, fpmode};
+use super::fpmode;
+use crate::processor::Processor;
+use crate::xstate::{self, Places, component};
 use core::sync::atomic::{AtomicU8, Ordering};
 
 /// Entry points in the order of [`Helper`].
@@ -43,34 +45,53 @@ fn entry(helper: Helper) -> u64 {
         Helper::Segment => do_segment as *const (),
         Helper::X87Store => do_x87_store as *const (),
         Helper::X87Load => do_x87_load as *const (),
+        Helper::Wide => xlate_x86::wide::execute as *const (),
+        Helper::LoadMasked => xlate_x86::vector::memory::load_masked as *const (),
+        Helper::StoreMasked => xlate_x86::vector::memory::store_masked as *const (),
+        Helper::Gather => xlate_x86::vector::gather::gather as *const (),
+        Helper::Scatter => xlate_x86::vector::gather::scatter as *const (),
+        Helper::BeginStaticRounding => do_begin_static_rounding as *const (),
+        Helper::EndStaticRounding => do_end_static_rounding as *const (),
+        Helper::Xsave => do_xsave as *const (),
+        Helper::Xrstor => do_xrstor as *const (),
     };
     f as u64
 }
 
 extern "C" fn do_cpuid(state: &mut CpuState) -> u64 {
-    let out = cpuid::leaf(state.gpr[RAX] as u32, state.gpr[RCX] as u32);
+    let out = Processor::of(state).cpuid(state.gpr[RAX] as u32, state.gpr[RCX] as u32);
     for (reg, value) in [RAX, RBX, RCX, RDX].into_iter().zip(out) {
         state.gpr[reg] = u64::from(value);
     }
     0
 }
 
-/// XCR0: x87 and SSE state. Not announced (no OSXSAVE), but what a processor without AVX would say.
+/// XCR0 (register 0), or what of it is in use (1), as XSAVEC sees it.
 extern "C" fn do_xgetbv(state: &mut CpuState) -> u64 {
-    state.gpr[RAX] = 3;
-    state.gpr[RDX] = 0;
+    let xcr0 = Processor::of(state).xcr0();
+    let value = match state.gpr[RCX] as u32 {
+        0 => xcr0,
+        1 => {
+            state.mxcsr = fpmode::store(state.mxcsr);
+            xcr0 & to_be_compacted(state)
+        }
+        _ => return NewMode::Refused as u64,
+    };
+    state.gpr[RAX] = value & 0xffff_ffff;
+    state.gpr[RDX] = value >> 32;
     0
 }
 
+/// The host's time stamp.
 #[cfg(target_arch = "x86_64")]
-fn timestamp() -> u64 {
+pub fn timestamp() -> u64 {
     // SAFETY: RDTSC is part of x86-64.
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
 /// Nanoseconds: a processor of 1 GHz.
 #[cfg(target_arch = "aarch64")]
-fn timestamp() -> u64 {
+pub fn timestamp() -> u64 {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes the struct it is given.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut t) };
@@ -78,7 +99,7 @@ fn timestamp() -> u64 {
 }
 
 extern "C" fn do_rdtsc(state: &mut CpuState) -> u64 {
-    let t = timestamp();
+    let t = timestamp().wrapping_add(state.timestamp_offset);
     state.gpr[RAX] = t & 0xffff_ffff;
     state.gpr[RDX] = t >> 32;
     0
@@ -114,105 +135,178 @@ extern "C" fn do_store_mxcsr(state: &mut CpuState) -> u64 {
     u64::from(state.mxcsr)
 }
 
+/// From here on code rounds as an instruction says; without exceptions, because what raises none has them masked and their
+/// flags are forgotten.
+extern "C" fn do_begin_static_rounding(state: &mut CpuState, rounding: u64) -> u64 {
+    const ROUNDING_FROM: u32 = 13;
+    (state.suspended_mxcsr, state.suspended_host) = (state.mxcsr, fpmode::suspend());
+    state.mxcsr = state.mxcsr & !mxcsr::FLAGS | mxcsr::MASKS;
+    if rounding < 4 {
+        state.mxcsr = state.mxcsr & !(3 << ROUNDING_FROM) | (rounding as u32) << ROUNDING_FROM;
+    }
+    fpmode::load(state.mxcsr);
+    0
+}
+
+extern "C" fn do_end_static_rounding(state: &mut CpuState) -> u64 {
+    state.mxcsr = state.suspended_mxcsr;
+    fpmode::resume(state.suspended_host);
+    0
+}
+
 extern "C" fn do_segment(state: &mut CpuState, request: u64, selector: u64) -> u64 {
     xlate_x86::segments::answer(state, request, selector as u16, processor_and_node)
 }
 
-/// Byte offsets in the FXSAVE image (Intel SDM vol. 1, table 10-2).
-mod fx {
-    pub const FIP: usize = 8;
-    pub const FDP: usize = 16;
-    pub const MXCSR: usize = 24;
-    pub const MXCSR_MASK: usize = 28;
-    pub const ST: usize = 32;
-    pub const XMM: usize = 160;
-    /// What FXSAVE writes; the rest stays.
-    pub const WRITTEN: usize = 416;
-    /// The operand's size; what lies behind the part that means something must be accessible, too.
-    pub const AREA: u64 = 512;
+/// What FXSAVE and FXRSTOR access; what lies after the part that means something must be accessible, too.
+const FXSAVE_AREA: u64 = xstate::LEGACY_SIZE as u64;
+
+/// Bytes to the guest's memory.
+///
+/// # Safety
+/// A guest access: faults are the guest's (see the module).
+unsafe fn put_guest(addr: u64, bytes: &[u8]) {
+    // SAFETY: the caller's contract.
+    unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), addr as *mut u8, bytes.len()) };
 }
 
-fn physical(state: &CpuState, st: usize) -> usize {
-    (usize::from(state.x87.fsw >> 11 & 7) + st) % 8
+/// Bytes from the guest's memory.
+///
+/// # Safety
+/// As for [`put_guest`].
+unsafe fn take_guest(addr: u64, bytes: &mut [u8]) {
+    // SAFETY: the caller's contract.
+    unsafe { core::ptr::copy_nonoverlapping(addr as *const u8, bytes.as_mut_ptr(), bytes.len()) };
 }
 
-/// The FXSAVE image of the state, as far as the instruction writes it.
-pub fn fxsave_image(state: &CpuState, mxcsr: u32, rex_w: bool) -> [u8; fx::WRITTEN] {
-    let mut m = [0; fx::WRITTEN];
-    let x = &state.x87;
-    m[0..2].copy_from_slice(&x.fcw.to_le_bytes());
-    m[2..4].copy_from_slice(&x.fsw.to_le_bytes());
-    m[4] = x.ftw;
-    m[6..8].copy_from_slice(&x.fop.to_le_bytes());
-    // Without REX.W the pointers have 32 bits and their selectors (zero here) follow.
-    let n = if rex_w { 8 } else { 4 };
-    m[fx::FIP..][..n].copy_from_slice(&x.fip.to_le_bytes()[..n]);
-    m[fx::FDP..][..n].copy_from_slice(&x.fdp.to_le_bytes()[..n]);
-    m[fx::MXCSR..][..4].copy_from_slice(&mxcsr.to_le_bytes());
-    m[fx::MXCSR_MASK..][..4].copy_from_slice(&fpmode::MASK.to_le_bytes());
-    for st in 0..8 {
-        let reg = x.reg[physical(state, st)];
-        m[fx::ST + 16 * st..][..10].copy_from_slice(&reg[..10]);
-    }
-    for n in 0..16 {
-        m[fx::XMM + 16 * n..][..16].copy_from_slice(&state.vec[n][..16]);
-    }
-    m
+/// Faults if a byte can't be written, and changes nothing.
+///
+/// # Safety
+/// As for [`put_guest`].
+unsafe fn probe_write(state: &CpuState, addr: u64) {
+    // SAFETY: the caller's contract.
+    unsafe { AtomicU8::from_ptr(addr as *mut u8).fetch_or(state.zero as u8, Ordering::SeqCst) };
 }
 
 extern "C" fn do_fxsave(state: &mut CpuState, addr: u64, rex_w: u64) -> u64 {
     state.mxcsr = fpmode::store(state.mxcsr);
-    let image = fxsave_image(state, state.mxcsr, rex_w != 0);
     // SAFETY: guest accesses; faults are the guest's (see the module). The last byte first, because nothing may be written
     // if the operand's second page can't be.
-    unsafe {
-        let last = addr.wrapping_add(fx::AREA - 1) as *mut u8;
-        AtomicU8::from_ptr(last).fetch_or(state.zero as u8, Ordering::SeqCst);
-        core::ptr::copy_nonoverlapping(image.as_ptr(), addr as *mut u8, image.len());
-    }
+    unsafe { probe_write(state, addr.wrapping_add(FXSAVE_AREA - 1)) };
+    // SAFETY: as above.
+    let put = |at: usize, bytes: &[u8]| unsafe { put_guest(addr.wrapping_add(at as u64), bytes) };
+    xstate::write(state, LEGACY, Places::Compacted(0), rex_w != 0, put);
+    xstate::write_mxcsr(state.mxcsr, put);
     0
 }
 
-fn u16_at(m: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([m[at], m[at + 1]])
-}
-
-fn u64_at(m: &[u8], at: usize, n: usize) -> u64 {
-    let mut bytes = [0; 8];
-    bytes[..n].copy_from_slice(&m[at..at + n]);
-    u64::from_le_bytes(bytes)
-}
+/// The components that FXSAVE has, with MXCSR.
+const LEGACY: u64 = component::X87 | component::SSE;
 
 extern "C" fn do_fxrstor(state: &mut CpuState, addr: u64, rex_w: u64) -> u64 {
-    let mut m = [0; fx::WRITTEN];
+    let mut area = [0; xstate::LEGACY_SIZE];
     // SAFETY: guest accesses; faults are the guest's (see the module).
-    unsafe {
-        core::ptr::read_volatile(addr.wrapping_add(fx::AREA - 1) as *const u8);
-        core::ptr::copy_nonoverlapping(addr as *const u8, m.as_mut_ptr(), m.len());
-    }
-    let mode = set_mxcsr(state, u64_at(&m, fx::MXCSR, 4) as u32);
-    if mode == NewMode::Refused {
-        return mode as u64;
-    }
-    let n = if rex_w != 0 { 8 } else { 4 };
-    state.x87.fsw = u16_at(&m, 2);
-    state.x87.set_control(u16_at(&m, 0));
-    state.x87.ftw = m[4];
-    state.x87.fop = u16_at(&m, 6) & X87State::OPCODE;
-    // It is an address: processors extend the sign of the longest ones that there are (57 bits). FDP they take as it is.
-    const UNUSED: u32 = 64 - 57;
-    state.x87.fip = ((u64_at(&m, fx::FIP, n) as i64) << UNUSED >> UNUSED) as u64;
-    state.x87.fdp = u64_at(&m, fx::FDP, n);
-    for st in 0..8 {
-        let reg = &mut state.x87.reg[physical(state, st)];
-        *reg = [0; 16];
-        reg[..10].copy_from_slice(&m[fx::ST + 16 * st..][..10]);
-    }
-    for n in 0..16 {
-        state.vec[n][..16].copy_from_slice(&m[fx::XMM + 16 * n..][..16]);
+    unsafe { take_guest(addr, &mut area) };
+    let mode = set_mxcsr(state, xstate::mxcsr(&area));
+    if mode != NewMode::Refused {
+        xstate::read(state, LEGACY, LEGACY, Places::Compacted(0), rex_w != 0, &area);
     }
     mode as u64
 }
+
+/// The components that XSAVE and XRSTOR are asked for.
+fn requested(state: &CpuState) -> u64 {
+    (state.gpr[RDX] << 32 | state.gpr[RAX] & 0xffff_ffff) & Processor::of(state).xcr0()
+}
+
+/// The components that XSAVEC doesn't leave out: MXCSR counts for SSE's (SDM vol. 1, 13.10).
+fn to_be_compacted(state: &CpuState) -> u64 {
+    xstate::in_use(state) | if xstate::changed_mxcsr(state) { component::SSE } else { 0 }
+}
+
+extern "C" fn do_xsave(state: &mut CpuState, addr: u64, form: u64) -> u64 {
+    state.mxcsr = fpmode::store(state.mxcsr);
+    let requested = requested(state);
+    let wide = form & xsave::WIDE != 0;
+    let layout = *Processor::of(state).layout();
+    let compacted = form & xsave::COMPACTED != 0;
+    let places = if compacted { Places::Compacted(requested) } else { Places::Standard(&layout) };
+    let written = match form & (xsave::COMPACTED | xsave::OPTIMISED) {
+        0 => requested,
+        xsave::OPTIMISED => requested & xstate::in_use(state),
+        _ => requested & to_be_compacted(state),
+    };
+    let header = addr.wrapping_add(xstate::HEADER as u64);
+    // SAFETY: guest accesses; faults are the guest's (see the module). Both ends first: nothing may be written if one of the
+    // pages can't be.
+    unsafe {
+        probe_write(state, header);
+        probe_write(state, addr.wrapping_add(places.size(written) as u64 - 1));
+    }
+    // SAFETY: as above.
+    let put = |at: usize, bytes: &[u8]| unsafe { put_guest(addr.wrapping_add(at as u64), bytes) };
+    xstate::write(state, written, places, wide, put);
+    let with_mxcsr = if compacted { written & component::SSE } else { requested & (component::SSE | component::AVX) };
+    if with_mxcsr != 0 {
+        xstate::write_mxcsr(state.mxcsr, put);
+    }
+    if compacted {
+        put(xstate::HEADER, &written.to_le_bytes());
+        put(xstate::HEADER + 8, &(requested | xstate::COMPACTED).to_le_bytes());
+        return 0;
+    }
+    let mut old = [0; 8];
+    // SAFETY: as above.
+    unsafe { take_guest(header, &mut old) };
+    let there = u64::from_le_bytes(old) & !requested | xstate::in_use(state) & requested;
+    put(xstate::HEADER, &there.to_le_bytes());
+    0
+}
+
+/// XRSTOR's look at an area's header (SDM vol. 1, 13.8): XSTATE_BV, and the components of a compacted area. `None`
+/// is #GP.
+fn checked_header(header: &[u8; 64], xcr0: u64) -> Option<(u64, Option<u64>)> {
+    let word = |n: usize| u64::from_le_bytes(core::array::from_fn(|i| header[8 * n + i]));
+    let (there, compaction) = (word(0), word(1));
+    if compaction & xstate::COMPACTED == 0 {
+        let is_sound = there & !xcr0 == 0 && compaction == 0 && word(2) == 0;
+        return is_sound.then_some((there, None));
+    }
+    let components = compaction & !xstate::COMPACTED;
+    let is_sound = components & !xcr0 == 0 && there & !components == 0 && (2..8).all(|n| word(n) == 0);
+    is_sound.then_some((there, Some(components)))
+}
+
+extern "C" fn do_xrstor(state: &mut CpuState, addr: u64, form: u64) -> u64 {
+    let processor = Processor::of(state);
+    let (xcr0, layout) = (processor.xcr0(), *processor.layout());
+    let requested = requested(state);
+    let mut header = [0; 64];
+    // SAFETY: guest accesses; faults are the guest's (see the module).
+    unsafe { take_guest(addr.wrapping_add(xstate::HEADER as u64), &mut header) };
+    let Some((there, compacted)) = checked_header(&header, xcr0) else { return NewMode::Refused as u64 };
+    let places = compacted.map_or(Places::Standard(&layout), Places::Compacted);
+    let mut area = [0; LARGEST_AREA];
+    let size = places.size(requested & there);
+    // SAFETY: as above. All is read before anything changes.
+    unsafe { take_guest(addr, &mut area[..size]) };
+    // In the standard format MXCSR belongs to SSE and AVX both, and is there whatever XSTATE_BV says; in the other one to SSE
+    // (13.8.1 and 13.8.2).
+    let mxcsr = match compacted {
+        None if requested & (component::SSE | component::AVX) != 0 => xstate::mxcsr(&area),
+        Some(_) if requested & there & component::SSE != 0 => xstate::mxcsr(&area),
+        Some(_) if requested & component::SSE != 0 => MXCSR_DEFAULT,
+        _ => fpmode::store(state.mxcsr),
+    };
+    let mode = set_mxcsr(state, mxcsr);
+    if mode != NewMode::Refused {
+        xstate::read(state, requested, there, places, form & xsave::WIDE != 0, &area);
+    }
+    mode as u64
+}
+
+/// No area is larger ([`xstate::Layout::is_sound`]).
+const LARGEST_AREA: usize = 4096;
 
 extern "C" fn do_x87_store(state: &mut CpuState, addr: u64, form: u64) -> u64 {
     let form = Form::decode(form);
@@ -480,11 +574,147 @@ mod tests {
         }
         let mut image = Image([0; 512]);
         do_fxsave(&mut s, image.0.as_mut_ptr() as u64, 1);
-        assert_eq!(image.0[fx::ST], 4, "ST0 is physical register 3");
+        assert_eq!(image.0[32], 4, "ST0 is physical register 3");
         let mut t = state();
         assert_eq!(do_fxrstor(&mut t, image.0.as_ptr() as u64, 1), 0);
         assert_eq!((t.x87, t.vec[5]), (s.x87, s.vec[5]));
-        image.0[fx::MXCSR + 2] = 1;
+        image.0[24 + 2] = 1;
         assert_eq!(do_fxrstor(&mut t, image.0.as_ptr() as u64, 1), 1);
+    }
+
+    #[test]
+    fn timestamps_go_on_from_where_they_were() {
+        let mut s = state();
+        s.timestamp_offset = 1 << 60;
+        do_rdtsc(&mut s);
+        assert!(s.gpr[RDX] << 32 | s.gpr[RAX] >= 1 << 60);
+    }
+
+    #[test]
+    fn xgetbv_knows_two_registers() {
+        let mut s = state();
+        for (register, answer) in [(0, 0), (1, 0), (2, 1), (1 << 32, 0)] {
+            s.gpr[RCX] = register;
+            assert_eq!(do_xgetbv(&mut s), answer);
+        }
+        assert_eq!((s.gpr[RAX], s.gpr[RDX]), (Processor::new(None).xcr0(), 0));
+    }
+
+    /// Against the CPU, with all components, whatever the guests' processor has of them.
+    #[cfg(target_arch = "x86_64")]
+    mod native {
+        use super::*;
+
+        #[repr(align(64))]
+        #[derive(Clone, PartialEq)]
+        struct Area([u8; 4096]);
+
+        impl Area {
+            fn new() -> Box<Self> {
+                let mut area = Box::new(Self([0x55; 4096]));
+                area.0[xstate::HEADER + 8..xstate::HEADED_SIZE].fill(0);
+                area
+            }
+        }
+
+        /// Restores `from` whole, and then saves by a mask.
+        fn save(form: u64, from: &Area, mask: u64, to: &mut Area) {
+            let mut own = Box::new(Area([0; 4096]));
+            macro_rules! run {
+                ($instruction:literal) => {
+                    // SAFETY: the areas are long and aligned enough, and the test's own state is put back.
+                    unsafe {
+                        core::arch::asm!(
+                            "mov eax, {all:e}", "xor edx, edx", "xsave64 [{own}]", "xrstor64 [{from}]",
+                            "mov eax, {mask:e}", concat!($instruction, " [{to}]"),
+                            "mov eax, {all:e}", "xrstor64 [{own}]",
+                            own = in(reg) own.0.as_mut_ptr(), from = in(reg) from.0.as_ptr(), to = in(reg) to.0.as_mut_ptr(),
+                            mask = in(reg) mask, all = in(reg) component::ALL, out("rax") _, out("rdx") _,
+                        )
+                    }
+                };
+            }
+            match form {
+                0 => run!("xsave"),
+                xsave::WIDE => run!("xsave64"),
+                xsave::OPTIMISED => run!("xsaveopt"),
+                xsave::COMPACTED => run!("xsavec"),
+                _ => run!("xsavec64"),
+            }
+        }
+
+        fn has_the_state() -> bool {
+            use std::arch::is_x86_feature_detected as has;
+            has!("avx512f") && has!("xsavec")
+        }
+
+        /// Some state with these components in use.
+        fn sample(used: u64, seed: &mut u64) -> Box<CpuState> {
+            let mut next = || {
+                *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (*seed >> 33) as u8
+            };
+            let mut bytes = [0; 4096];
+            bytes.fill_with(&mut next);
+            // Control, status, tags, opcode; pointers that are addresses.
+            bytes[..8].copy_from_slice(&[0x7f, 3, 0, 0x28, 0xa5, 0, 1, 2]);
+            [8, 16].into_iter().for_each(|at| bytes[at + 5..at + 8].fill(0));
+            let mut s = state();
+            xstate::read(&mut s, component::ALL, used, Places::Standard(&xstate::Layout::INTEL), true, &bytes);
+            s.mxcsr = if next() & 1 == 0 { MXCSR_DEFAULT } else { 0x3fa0 };
+            s
+        }
+
+        #[test]
+        fn areas_are_the_processors() {
+            if !has_the_state() {
+                return eprintln!("skipped: this CPU has no AVX-512");
+            }
+            let processor = Processor::with_state(component::ALL);
+            let mut seed = 1;
+            let sets = [component::ALL, 0, 1, 2, 3, 4, 6, 7, 0xe0, 0xe4, 0x20, 0x47, 0xa3, 0x40, 0x80];
+            for (used, mask) in sets.into_iter().flat_map(|used| sets.map(|mask| (used, mask))) {
+                let mut s = sample(used, &mut seed);
+                s.processor = &raw const processor as u64;
+                let mut from = Area::new();
+                xstate::write_xsave(&s, component::ALL, processor.layout(), &mut from.0);
+                for form in [0, xsave::WIDE, xsave::OPTIMISED, xsave::COMPACTED, xsave::COMPACTED | xsave::WIDE] {
+                    let (mut native, mut ours) = (Area::new(), Area::new());
+                    save(form, &from, mask, &mut native);
+                    (s.gpr[RAX], s.gpr[RDX]) = (mask, 0);
+                    fpmode::load(s.mxcsr);
+                    do_xsave(&mut s, ours.0.as_mut_ptr() as u64, form);
+                    fpmode::load(MXCSR_DEFAULT);
+                    let differing = (0..4096).find(|at| native.0[*at] != ours.0[*at]);
+                    assert_eq!(differing, None, "form {form}, used {used:#x}, mask {mask:#x}");
+                    comes_back(&s, &native, mask, form);
+                }
+            }
+        }
+
+        /// The area that XSAVE has written, restored by the CPU and by the helper into another state.
+        fn comes_back(saved: &CpuState, area: &Area, mask: u64, form: u64) {
+            let mut header = [0; 64];
+            header.copy_from_slice(&area.0[xstate::HEADER..xstate::HEADED_SIZE]);
+            let Some((there, _)) = checked_header(&header, component::ALL) else { return };
+            let mut s = sample(component::ALL, &mut 7);
+            s.processor = saved.processor;
+            let before = s.clone();
+            (s.gpr[RAX], s.gpr[RDX]) = (mask, 0);
+            fpmode::load(s.mxcsr);
+            let answer = do_xrstor(&mut s, area.0.as_ptr() as u64, form);
+            fpmode::load(MXCSR_DEFAULT);
+            assert_ne!(answer, NewMode::Refused as u64, "there {there:#x}, mask {mask:#x}");
+            for bit in [1, 2, 4, 0x20, 0x40, 0x80] {
+                let expected = if mask & bit != 0 { saved } else { &before };
+                let image = |s: &CpuState| {
+                    let mut image = Area::new();
+                    let put = |at: usize, bytes: &[u8]| image.0[at..at + bytes.len()].copy_from_slice(bytes);
+                    xstate::write(s, bit, Places::Standard(&xstate::Layout::INTEL), form & xsave::WIDE != 0, put);
+                    image
+                };
+                assert!(image(&s) == image(expected), "component {bit:#x}, form {form}, mask {mask:#x}");
+            }
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! Runs guest code: the tiers, the code they made, and the dispatcher that picks among them.
 
 pub mod baseline;
-pub mod cpuid;
 pub mod entry;
 pub mod fault;
 pub mod fpmode;

@@ -337,6 +337,12 @@ fn host_features() -> Vec<&'static str> {
         "sse3" => "+sse3", "ssse3" => "+ssse3", "sse4.1" => "+sse4.1", "sse4.2" => "+sse4.2", "sse4.2" => "+crc32",
         "avx" => "+avx", "avx2" => "+avx2", "popcnt" => "+popcnt", "bmi1" => "+bmi", "bmi2" => "+bmi2",
         "lzcnt" => "+lzcnt", "movbe" => "+movbe", "adx" => "+adx", "cmpxchg16b" => "+cx16",
+        "fma" => "+fma", "f16c" => "+f16c", "aes" => "+aes", "pclmulqdq" => "+pclmul", "sha" => "+sha",
+        "vaes" => "+vaes", "vpclmulqdq" => "+vpclmulqdq", "gfni" => "+gfni", "avx512f" => "+avx512f",
+        "avx512vl" => "+avx512vl", "avx512bw" => "+avx512bw", "avx512dq" => "+avx512dq", "avx512cd" => "+avx512cd",
+        "avx512ifma" => "+avx512ifma", "avx512vbmi" => "+avx512vbmi", "avx512vbmi2" => "+avx512vbmi2",
+        "avx512vnni" => "+avx512vnni", "avx512bitalg" => "+avx512bitalg", "avx512vpopcntdq" => "+avx512vpopcntdq",
+        "avx512bf16" => "+avx512bf16",
     )
 }
 
@@ -344,7 +350,7 @@ fn host_features() -> Vec<&'static str> {
 #[cfg(target_arch = "aarch64")]
 fn host_features() -> Vec<&'static str> {
     present!(
-        "lse" => "+lse", "rcpc" => "+rcpc", "crc" => "+crc",
+        "lse" => "+lse", "rcpc" => "+rcpc", "crc" => "+crc", "aes" => "+aes", "sha2" => "+sha2",
     )
 }
 

@@ -1,6 +1,6 @@
 //! /proc/cpuinfo of the processor that CPUID describes (arch/x86/kernel/cpu/proc.c).
 
-use crate::engine::cpuid;
+use crate::processor::Processor;
 
 /// Registers of a CPUID leaf.
 const EBX: usize = 1;
@@ -39,6 +39,9 @@ const FLAGS: &[(u32, usize, u32, &str)] = &[
     (1, ECX, 30, "rdrand"),
     (0x8000_0001, ECX, 0, "lahf_lm"),
     (0x8000_0001, ECX, 5, "abm"),
+    (0x8000_0001, ECX, 6, "sse4a"),
+    (0x8000_0001, ECX, 8, "3dnowprefetch"),
+    (7, EBX, 0, "fsgsbase"),
     (7, EBX, 3, "bmi1"),
     (7, EBX, 5, "avx2"),
     (7, EBX, 8, "bmi2"),
@@ -47,10 +50,27 @@ const FLAGS: &[(u32, usize, u32, &str)] = &[
     (7, EBX, 17, "avx512dq"),
     (7, EBX, 18, "rdseed"),
     (7, EBX, 19, "adx"),
+    (7, EBX, 21, "avx512ifma"),
+    (7, EBX, 23, "clflushopt"),
+    (7, EBX, 24, "clwb"),
     (7, EBX, 28, "avx512cd"),
     (7, EBX, 29, "sha_ni"),
     (7, EBX, 30, "avx512bw"),
     (7, EBX, 31, "avx512vl"),
+    (7, ECX, 1, "avx512vbmi"),
+    (7, ECX, 6, "avx512_vbmi2"),
+    (7, ECX, 8, "gfni"),
+    (7, ECX, 9, "vaes"),
+    (7, ECX, 10, "vpclmulqdq"),
+    (7, ECX, 11, "avx512_vnni"),
+    (7, ECX, 12, "avx512_bitalg"),
+    (7, ECX, 14, "avx512_vpopcntdq"),
+    (7, ECX, 22, "rdpid"),
+    (7, ECX, 25, "cldemote"),
+    (7, ECX, 27, "movdiri"),
+    (7, ECX, 28, "movdir64b"),
+    (7, EDX, 14, "serialize"),
+    (7, EDX, 23, "avx512_fp16"),
 ];
 
 /// The text of leaves `first..=last`, cut at its zeros: vendor and model name.
@@ -59,28 +79,28 @@ fn string(words: impl Iterator<Item = u32>) -> String {
     String::from_utf8_lossy(&bytes).trim().to_owned()
 }
 
-fn flags() -> String {
-    let on = |(leaf, register, bit, _): &&(u32, usize, u32, &str)| cpuid::leaf(*leaf, 0)[*register] >> bit & 1 == 1;
+fn flags(processor: &Processor) -> String {
+    let on = |(leaf, register, bit, _): &&(u32, usize, u32, &str)| processor.cpuid(*leaf, 0)[*register] >> bit & 1 == 1;
     let names: Vec<&str> = FLAGS.iter().filter(on).map(|f| f.3).collect();
     names.join(" ")
 }
 
 /// The whole file: a paragraph for each of the host's processors.
-pub fn text() -> String {
+pub fn text(processor: &Processor) -> String {
     let count = std::thread::available_parallelism().map_or(1, usize::from);
-    let [highest, b, c, d] = cpuid::leaf(0, 0);
+    let [highest, b, c, d] = processor.cpuid(0, 0);
     let vendor = string([b, d, c].into_iter());
-    let model_name = string((0x8000_0002..=0x8000_0004).flat_map(|n| cpuid::leaf(n, 0)));
-    let signature = cpuid::leaf(1, 0)[0];
+    let model_name = string((0x8000_0002..=0x8000_0004).flat_map(|n| processor.cpuid(n, 0)));
+    let signature = processor.cpuid(1, 0)[0];
     // Intel SDM vol. 2, CPUID, figure 3-6: for family 6 the extended model comes before the model.
     let family = (signature >> 8 & 0xf) + (signature >> 20 & 0xff);
     let model = (signature >> 4 & 0xf) | (signature >> 12 & 0xf0);
     let stepping = signature & 0xf;
-    let sizes = cpuid::leaf(0x8000_0008, 0)[0];
+    let sizes = processor.cpuid(0x8000_0008, 0)[0];
     let (physical, linear) = (sizes & 0xff, sizes >> 8 & 0xff);
-    let line = cpuid::leaf(1, 0)[EBX] >> 8 & 0xff;
-    let flags = flags();
-    let processor = |n: usize| {
+    let line = processor.cpuid(1, 0)[EBX] >> 8 & 0xff;
+    let flags = flags(processor);
+    let paragraph = |n: usize| {
         format!(
             "processor\t: {n}\n\
              vendor_id\t: {vendor}\n\
@@ -107,7 +127,7 @@ pub fn text() -> String {
             line_bytes = line * 8,
         )
     };
-    (0..count).map(processor).collect()
+    (0..count).map(paragraph).collect()
 }
 
 #[cfg(test)]
@@ -116,7 +136,8 @@ mod tests {
 
     #[test]
     fn says_what_cpuid_says() {
-        let text = text();
+        let processor = Processor::new(None);
+        let text = text(&processor);
         let value = |key: &str| {
             let line = text.lines().find(|l| l.split('\t').next() == Some(key)).unwrap();
             line.split_once(": ").unwrap().1.to_owned()
@@ -126,7 +147,7 @@ mod tests {
         assert_eq!(value("clflush size"), "64");
         let flags = value("flags");
         assert!(flags.split(' ').any(|f| f == "sse2"));
-        let avx = cpuid::leaf(1, 0)[ECX] >> 28 & 1 == 1;
+        let avx = processor.cpuid(1, 0)[ECX] >> 28 & 1 == 1;
         assert_eq!(flags.split(' ').any(|f| f == "avx"), avx);
     }
 }

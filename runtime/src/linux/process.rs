@@ -313,6 +313,11 @@ pub(super) fn arch_prctl(guest: &mut Guest, args: &Args) -> SysResult {
     const ARCH_GET_GS: u64 = 0x1004;
     const ARCH_GET_CPUID: u64 = 0x1011;
     const ARCH_SET_CPUID: u64 = 0x1012;
+    const ARCH_GET_XCOMP_SUPP: u64 = 0x1021;
+    const ARCH_GET_XCOMP_PERM: u64 = 0x1022;
+    const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
+    /// The highest component that a program may have to ask for: AMX's tiles.
+    const XTILEDATA: u64 = 18;
     let [code, value, ..] = args.0;
     match code {
         ARCH_SET_FS | ARCH_SET_GS if value >= GUEST_END => return Err(Errno(libc::EPERM)),
@@ -329,6 +334,9 @@ pub(super) fn arch_prctl(guest: &mut Guest, args: &Args) -> SysResult {
         ARCH_GET_GS => guest.memory.write(value, &guest.state.gs_base)?,
         ARCH_GET_CPUID => return Ok(1),
         ARCH_SET_CPUID => return Err(Errno(libc::ENODEV)),
+        ARCH_GET_XCOMP_SUPP | ARCH_GET_XCOMP_PERM => guest.memory.write(value, &guest.processor.xcr0())?,
+        // arch/x86/kernel/fpu/xstate.c: xstate_request_perm.
+        ARCH_REQ_XCOMP_PERM if value <= XTILEDATA => return Err(Errno(libc::EOPNOTSUPP)),
         _ => return Err(Errno(libc::EINVAL)),
     }
     Ok(0)

@@ -77,7 +77,7 @@ impl ProcFile {
             Self::Personality => format!("{:08x}\n", guest.kernel.personality()).into_bytes(),
             Self::Stat => renumber_stat(&host_text("stat")?, pids.guest).into_bytes(),
             Self::Status => own_status(&host_text("status")?, guest).into_bytes(),
-            Self::Cpuinfo => super::cpuinfo::text().into_bytes(),
+            Self::Cpuinfo => super::cpuinfo::text(&guest.processor).into_bytes(),
         })
     }
 }

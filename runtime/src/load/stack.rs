@@ -7,10 +7,9 @@ use std::path::Path;
 
 use super::LoadError;
 use super::elf::Loaded;
-use crate::engine;
 use crate::linux::Strings;
 use crate::memory::{GUEST_PAGE, MapError, Memory, STACK_GUARD_GAP, STACK_TOP};
-use crate::signal;
+use crate::processor::Processor;
 
 /// Types of auxiliary vector entries (include/uapi/linux/auxvec.h).
 mod at {
@@ -61,6 +60,8 @@ pub struct Contents<'a> {
     pub path: &'a Path,
     pub args: &'a [OsString],
     pub env: &'a [OsString],
+    /// What AT_HWCAP and others tell of it.
+    pub processor: &'a Processor,
 }
 
 /// A finished stack.
@@ -161,8 +162,8 @@ impl Contents<'_> {
         let (uid, euid, gid, egid) = unsafe { (libc::getuid(), libc::geteuid(), libc::getgid(), libc::getegid()) };
         vec![
             (at::SYSINFO_EHDR, loaded.vdso),
-            (at::MINSIGSTKSZ, signal::FRAME_SIZE_MAX),
-            (at::HWCAP, u64::from(engine::cpuid::leaf(1, 0)[3])),
+            (at::MINSIGSTKSZ, self.processor.frames().frame_size_max()),
+            (at::HWCAP, u64::from(self.processor.cpuid(1, 0)[3])),
             (at::PAGESZ, GUEST_PAGE),
             (at::CLKTCK, CLOCK_TICKS),
             (at::PHDR, loaded.headers),
@@ -177,7 +178,7 @@ impl Contents<'_> {
             (at::EGID, egid.into()),
             (at::SECURE, u64::from(uid != euid || gid != egid)),
             (at::RANDOM, random),
-            (at::HWCAP2, 0),
+            (at::HWCAP2, self.processor.hwcap2()),
             (at::EXECFN, exec_name),
             (at::PLATFORM, platform),
             (at::RSEQ_FEATURE_SIZE, RSEQ.0),
@@ -247,10 +248,6 @@ mod tests {
         u64::from_le_bytes(w)
     }
 
-    fn contents<'a>(loaded: &'a Loaded, args: &'a [OsString], env: &'a [OsString]) -> Contents<'a> {
-        Contents { loaded, path: Path::new("/bin/prog"), args, env }
-    }
-
     fn loaded() -> Loaded {
         Loaded {
             entry: 0x7000,
@@ -280,11 +277,13 @@ mod tests {
 
     #[test]
     fn stack_is_as_the_psabi_says() {
-        let loaded = loaded();
+        let (loaded, processor) = (loaded(), Processor::new(None));
         for count in 0..4 {
             let args: Vec<OsString> = (0..count).map(|i| format!("arg{i}").into()).collect();
             let env = vec![OsString::from("A=1"), OsString::from("BB=22")];
-            let (bytes, stack) = contents(&loaded, &args, &env).lay_out(0x10000, &[7; 16]);
+            let path = Path::new("/bin/prog");
+            let contents = Contents { loaded: &loaded, path, args: &args, env: &env, processor: &processor };
+            let (bytes, stack) = contents.lay_out(0x10000, &[7; 16]);
             assert_eq!(stack.pointer % 16, 0);
             assert_eq!(stack.pointer + bytes.len() as u64, 0x10000);
             assert_eq!(word(&bytes, 0), count as u64);
@@ -312,6 +311,7 @@ mod tests {
             assert_eq!(bytes[random..random + 16], [7; 16]);
             assert_eq!(stack.auxv.last(), Some(&(at::NULL, 0)));
             assert_eq!(value(at::ENTRY), 0x1000);
+            assert_eq!(value(at::HWCAP2), 2, "FSGSBASE");
         }
     }
 }

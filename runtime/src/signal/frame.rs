@@ -9,7 +9,7 @@ use xlate_abi::state::{CpuState, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, rflags}
 use super::{Action, AltStack, Cause, Fault, LastException, SS_AUTODISARM, sa};
 use crate::errno::Errno;
 use crate::memory::Memory;
-use crate::xstate::{self, LEGACY_SIZE};
+use crate::xstate::{self, HEADED_SIZE, HEADER, LEGACY_SIZE, Layout, MXCSR_MASK, component};
 
 /// Offsets in the frame.
 mod at {
@@ -48,29 +48,50 @@ const USER_LEVEL: u16 = 3;
 /// In a selector: it is of the local descriptor table.
 const LOCAL: u16 = 4;
 
-/// The MXCSR's bits.
-const MXCSR_MASK: u32 = 0xffff;
-/// Where the XSAVE header begins, and its length: a word of the components that are there, then zeros.
-const HEADER: usize = LEGACY_SIZE;
-const HEADER_SIZE: usize = 64;
+/// The length of the XSAVE header: a word of the components that are there, then zeros.
+const HEADER_SIZE: usize = HEADED_SIZE - HEADER;
 
 /// Where the FXSAVE area tells that XSAVE state follows (struct _fpx_sw_bytes).
 const SW_RESERVED: usize = 464;
-/// MXCSR's place in it.
-const MXCSR: usize = 24;
 const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
+/// It stands behind the area.
 const FP_XSTATE_MAGIC2: u32 = 0x4650_5845;
+const MAGIC2_SIZE: usize = 4;
+/// Fields of struct _fpx_sw_bytes after the first magic: all bytes of the area with the second magic, the components that are
+/// saved, the bytes of the area.
+const EXTENDED_SIZE: usize = SW_RESERVED + 4;
+const XFEATURES: usize = SW_RESERVED + 8;
+const XSTATE_SIZE: usize = SW_RESERVED + 16;
 
 const RED_ZONE: u64 = 128;
 
-/// An upper bound of what a signal's delivery needs on the stack (AT_MINSIGSTKSZ) with these state components.
-pub const fn frame_size_max(components: u64) -> u64 {
-    let fp = if components == 0 { LEGACY_SIZE } else { 2688 + 4 };
-    (at::SIZE + fp + 64 + 16) as u64
+/// The floating-point area of frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FloatFormat {
+    /// XSAVE components; zero for plain FXSAVE.
+    pub components: u64,
+    /// Where they lie.
+    pub layout: Layout,
+    /// Frames of before a checkpoint may have an area of so many bytes, with these components that aren't kept.
+    pub largest: usize,
+    pub tolerated: u64,
 }
 
-/// [`frame_size_max`] without XSAVE.
-pub const FRAME_SIZE_MAX: u64 = frame_size_max(0);
+impl FloatFormat {
+    /// FXSAVE's.
+    pub const PLAIN: Self = Self { components: 0, layout: Layout::INTEL, largest: 0, tolerated: 0 };
+
+    /// Bytes of the XSAVE area.
+    fn size(&self) -> usize {
+        self.layout.size(self.components)
+    }
+
+    /// An upper bound of what a signal's delivery needs on the stack (AT_MINSIGSTKSZ).
+    pub fn frame_size_max(&self) -> u64 {
+        let area = if self.components == 0 { LEGACY_SIZE } else { self.size() + MAGIC2_SIZE };
+        (at::SIZE + area + 64 + 16) as u64
+    }
+}
 
 /// A frame can't be written or read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,8 +108,7 @@ pub struct Frame<'a> {
     /// The mask that rt_sigreturn brings back.
     pub mask: u64,
     pub altstack: &'a mut AltStack,
-    /// XSAVE components; zero for plain FXSAVE.
-    pub components: u64,
+    pub float: FloatFormat,
     pub exception: LastException,
 }
 
@@ -142,18 +162,21 @@ impl Frame<'_> {
     }
 
     fn float_area(&self, state: &CpuState) -> Vec<u8> {
-        if self.components == 0 {
+        let FloatFormat { components, layout, .. } = self.float;
+        if components == 0 {
             let mut area = [0; LEGACY_SIZE];
             xstate::write_fxsave(state, &mut area);
             return area.to_vec();
         }
-        let size = xstate::xsave_size(self.components);
-        let mut area = Writer(vec![0; size + 4]);
-        xstate::write_xsave(state, self.components, &mut area.0);
+        let size = self.float.size();
+        let mut area = Writer(vec![0; size + MAGIC2_SIZE]);
+        xstate::write_xsave(state, components, &layout, &mut area.0);
+        // x87 and SSE state count as in use whatever they are (arch/x86/kernel/fpu/signal.c, save_xstate_epilog).
+        area.0[HEADER] |= (component::X87 | component::SSE) as u8;
         area.put(SW_RESERVED, &FP_XSTATE_MAGIC1.to_le_bytes());
-        area.put(SW_RESERVED + 4, &(size as u32 + 4).to_le_bytes());
-        area.put(SW_RESERVED + 8, &self.components.to_le_bytes());
-        area.put(SW_RESERVED + 16, &(size as u32).to_le_bytes());
+        area.put(EXTENDED_SIZE, &((size + MAGIC2_SIZE) as u32).to_le_bytes());
+        area.put(XFEATURES, &components.to_le_bytes());
+        area.put(XSTATE_SIZE, &(size as u32).to_le_bytes());
         area.put(size, &FP_XSTATE_MAGIC2.to_le_bytes());
         area.0
     }
@@ -161,7 +184,7 @@ impl Frame<'_> {
     fn image(&self, state: &CpuState, fp: u64) -> Vec<u8> {
         let mut w = Writer(vec![0; at::SIZE]);
         w.word(at::RETURN, self.action.restorer);
-        let xstate = if self.components != 0 { UC_FP_XSTATE } else { 0 };
+        let xstate = if self.float.components != 0 { UC_FP_XSTATE } else { 0 };
         w.word(at::UC_FLAGS, xstate | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS);
         w.word(at::UC_STACK, self.altstack.sp);
         w.put(at::UC_STACK + 8, &self.altstack.flags.to_le_bytes());
@@ -202,7 +225,7 @@ impl Frame<'_> {
 }
 
 /// Restores the registers from the frame below the stack pointer (the handler's `ret` has taken its first word).
-pub fn pop(state: &mut CpuState, memory: &Memory, components: u64) -> Result<Restored, FrameError> {
+pub fn pop(state: &mut CpuState, memory: &Memory, format: &FloatFormat) -> Result<Restored, FrameError> {
     let frame = state.gpr[RSP].wrapping_sub(8);
     let error = |errno| FrameError { address: frame, errno };
     let mut image = [0u8; at::SIZE];
@@ -217,7 +240,7 @@ pub fn pop(state: &mut CpuState, memory: &Memory, components: u64) -> Result<Res
     }
     state.rip = word(at::RIP);
     state.set_rflags(state.rflags() & !FROM_FRAME | word(at::RFLAGS) & FROM_FRAME);
-    let float = restore_float(state, memory, word(at::FPSTATE), components);
+    let float = restore_float(state, memory, word(at::FPSTATE), format);
     let altstack = float.is_ok().then(|| AltStack {
         sp: word(at::UC_STACK),
         flags: word(at::UC_STACK + 8) as i32,
@@ -242,40 +265,56 @@ fn bad_selector(segments: u64, flags: u64) -> Option<u16> {
     if code == good_code { bad_stack() } else { Some(code) }
 }
 
-fn restore_float(state: &mut CpuState, memory: &Memory, fp: u64, components: u64) -> Result<(), Errno> {
+fn half(area: &[u8], offset: usize) -> u32 {
+    u32::from_le_bytes([area[offset], area[offset + 1], area[offset + 2], area[offset + 3]])
+}
+
+fn long(area: &[u8], offset: usize) -> u64 {
+    u64::from(half(area, offset)) | u64::from(half(area, offset + 4)) << 32
+}
+
+/// The length of a frame's XSAVE area; `None` if it tells of none (arch/x86/kernel/fpu/signal.c, check_xstate_in_sigframe).
+fn extended_size(memory: &Memory, fp: u64, legacy: &[u8; LEGACY_SIZE], format: &FloatFormat) -> Option<usize> {
+    let [size, with_magic] = [XSTATE_SIZE, EXTENDED_SIZE].map(|at| half(legacy, at) as usize);
+    let largest = format.size().max(format.largest);
+    let is_sound = format.components != 0
+        && half(legacy, SW_RESERVED) == FP_XSTATE_MAGIC1
+        && (HEADED_SIZE..=largest).contains(&size)
+        && size <= with_magic
+        && memory.read::<u32>(fp + size as u64) == Ok(FP_XSTATE_MAGIC2);
+    is_sound.then_some(size)
+}
+
+fn restore_float(state: &mut CpuState, memory: &Memory, fp: u64, format: &FloatFormat) -> Result<(), Errno> {
     if fp == 0 {
         xstate::reset(state);
         return Ok(());
     }
     let mut legacy = [0u8; LEGACY_SIZE];
     memory.read_guest(fp, &mut legacy)?;
-    let half = |offset: usize| {
-        let mut bytes = [0; 4];
-        bytes.copy_from_slice(&legacy[offset..offset + 4]);
-        u32::from_le_bytes(bytes)
-    };
+    let refused = Errno(libc::EFAULT);
     let misaligned = |alignment: u64| fp & (alignment - 1) != 0;
-    if misaligned(16) || half(MXCSR) & !MXCSR_MASK != 0 {
-        return Err(Errno(libc::EFAULT));
+    if misaligned(16) || xstate::mxcsr(&legacy) & !MXCSR_MASK != 0 {
+        return Err(refused);
     }
-    let size = xstate::xsave_size(components);
-    let extended = components != 0
-        && half(SW_RESERVED) == FP_XSTATE_MAGIC1
-        && half(SW_RESERVED + 16) as usize == size
-        && memory.read::<u32>(fp + size as u64) == Ok(FP_XSTATE_MAGIC2);
-    if extended {
-        let mut area = vec![0; size];
-        memory.read_guest(fp, &mut area)?;
-        let (there, zeros) = area[HEADER..HEADER + HEADER_SIZE].split_at(8);
-        let unknown = there.iter().zip(components.to_le_bytes()).any(|(there, known)| there & !known != 0);
-        if misaligned(64) || unknown || zeros.iter().any(|byte| *byte != 0) {
-            return Err(Errno(libc::EFAULT));
-        }
-        xstate::read_xsave(state, components, &area);
-    } else {
-        // Without the marks the frame holds x87 and SSE state only; the rest becomes initial.
+    let Some(size) = extended_size(memory, fp, &legacy, format) else {
+        // The frame holds x87 and SSE state only; the rest becomes initial.
         xstate::reset(state);
         xstate::read_fxsave(state, &legacy);
+        return Ok(());
+    };
+    // What the area is too short for is never there; a frame that says otherwise reads zeros.
+    let mut area = vec![0; size.max(format.size())];
+    memory.read_guest(fp, &mut area[..size])?;
+    let there = long(&area, HEADER);
+    let unknown = there & !(format.components | format.tolerated) != 0;
+    let reserved = &area[HEADER + 8..HEADER + HEADER_SIZE];
+    if misaligned(64) || unknown || reserved.iter().any(|byte| *byte != 0) {
+        return Err(refused);
     }
+    // Components that the frame doesn't name become initial, as in __restore_fpregs_from_user.
+    let named = long(&legacy, XFEATURES) & format.components;
+    xstate::reset(state);
+    xstate::read_xsave(state, named, &format.layout, &area);
     Ok(())
 }

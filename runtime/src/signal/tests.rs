@@ -44,6 +44,10 @@ fn fault() -> Fault {
     Fault { err: 6, cr2: 0xdead, ..Fault::exception(libc::SIGSEGV, 1, 0xdead, 14) }
 }
 
+fn float(components: u64) -> FloatFormat {
+    FloatFormat { components, ..FloatFormat::PLAIN }
+}
+
 fn push(
     state: &mut CpuState,
     memory: &Memory,
@@ -54,7 +58,8 @@ fn push(
     let fault = fault();
     let mut exception = LastException::default();
     exception.note(&fault);
-    frame::Frame { fault: &fault, action, mask: 0x8000_0001, altstack, components, exception }.push(state, memory)
+    frame::Frame { fault: &fault, action, mask: 0x8000_0001, altstack, float: float(components), exception }
+        .push(state, memory)
 }
 
 /// Names of the fields and how C writes them, relative to the stack pointer at the handler's entry.
@@ -171,13 +176,16 @@ fn what_is_pushed_comes_back() {
     for (components, at) in [(0, 0x1101_0000_0000), (7, 0x1102_0000_0000), (xstate::component::ALL, 0x1103_0000_0000)] {
         let mut memory = Memory::new();
         let sp = stack(&mut memory, at);
-        let before = sample(sp);
+        let mut before = CpuState { k: [5; 8], ..sample(sp) };
+        before.vec[3][32..].fill(6);
+        before.vec[31] = [4; 64];
         let mut state = before.clone();
         let mut alt = AltStack::default();
         push(&mut state, &memory, &action(0), &mut alt, components).unwrap();
+        assert_eq!((state.vec, state.k), (CpuState::default().vec, [0; 8]), "a handler starts with the initial state");
         // The handler's `ret` takes the return address.
         state.gpr[RSP] += 8;
-        let restored = frame::pop(&mut state, &memory, components).unwrap();
+        let restored = frame::pop(&mut state, &memory, &float(components)).unwrap();
         assert_eq!(restored.mask, 0x8000_0001);
         assert_eq!(state.gpr, before.gpr);
         assert_eq!((state.rip, state.rflags(), state.mxcsr), (before.rip, before.rflags(), before.mxcsr));
@@ -185,7 +193,51 @@ fn what_is_pushed_comes_back() {
         assert_eq!(state.vec[3][..16], before.vec[3][..16]);
         let upper = if components == 0 { [0; 16] } else { [8; 16] };
         assert_eq!(state.vec[3][16..32], upper);
+        if components == xstate::component::ALL {
+            assert_eq!((state.vec, state.k), (before.vec, before.k));
+        }
     }
+}
+
+/// A frame by a processor with other places and components, as a captured process has it on its stack.
+#[test]
+fn frames_of_another_processor_come_back() {
+    use xstate::component::{ALL, PKRU};
+    let amd = xstate::Layout { opmask: 832, zmm_hi256: 896, hi16_zmm: 1408 };
+    let format = FloatFormat { components: ALL, layout: amd, largest: 2440, tolerated: PKRU };
+    let mut memory = Memory::new();
+    let sp = stack(&mut memory, 0x1107_0000_0000);
+    let before = CpuState { k: [7; 8], ..sample(sp) };
+    let there = |format: FloatFormat, in_frame: u64| {
+        let mut state = before.clone();
+        state.vec[20] = [3; 64];
+        let frame = frame::Frame {
+            fault: &fault(),
+            action: &action(0),
+            mask: 0,
+            altstack: &mut AltStack::default(),
+            float: FloatFormat { components: ALL, layout: amd, ..FloatFormat::PLAIN },
+            exception: LastException::default(),
+        };
+        frame.push(&mut state, &memory).unwrap();
+        let fp = memory.read::<u64>(state.gpr[RSP] + 232).unwrap();
+        // PKRU lies behind all the others.
+        memory.write(fp + 464, &[0x4650_5853u32, 2444]).unwrap();
+        memory.write(fp + 472, &(ALL | PKRU)).unwrap();
+        memory.write(fp + 480, &2440u32).unwrap();
+        memory.write(fp + 2432, &[0x5555_5554u32, 0, 0x4650_5845]).unwrap();
+        memory.write(fp + 512, &in_frame).unwrap();
+        state.gpr[RSP] += 8;
+        let restored = frame::pop(&mut state, &memory, &format).unwrap();
+        (restored.refused.is_none(), state.vec[3][16], state.vec[20][0], state.k[0])
+    };
+    assert_eq!(there(format, ALL | PKRU), (true, 8, 3, 7));
+    assert_eq!(there(format, 7), (true, 8, 0, 0), "initial state isn't in the area");
+    // XTILEDATA, and what a processor without protection keys says.
+    assert!(!there(format, ALL | 1 << 18).0);
+    assert!(!there(FloatFormat { tolerated: 0, ..format }, ALL | PKRU).0);
+    let own = FloatFormat { largest: 0, tolerated: 0, ..format };
+    assert_eq!(there(own, ALL), (true, 0, 0, 0), "an area that is too large counts as FXSAVE's");
 }
 
 #[test]

@@ -19,16 +19,6 @@ fn main() -> Result<ExitCode> {
     let path = Arguments::parse().record;
     let file = File::open(&path).with_context(|| format!("can't open {}", path.display()))?;
     let summary = replay::replay(&mut BufReader::new(file))?;
-    for (name, (compared, different)) in &summary.engines {
-        println!("{name:<18} {compared} cases compared, {different} mismatches");
-    }
-    println!(
-        "{} codes, {} programs, {} cases replayed on {}, {} mismatches",
-        summary.codes(),
-        summary.programs,
-        summary.cases,
-        std::env::consts::ARCH,
-        summary.mismatches()
-    );
+    print!("{summary}");
     Ok(if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

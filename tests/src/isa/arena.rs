@@ -1,5 +1,6 @@
 //! The memory that cases run in: one code area and one data area at fixed low addresses, so that every addressing
-//! form (32-bit absolute included) reaches them, with unmapped pages on both sides.
+//! form (32-bit absolute included) reaches them. Before the data area is a page of zeros that can only be read, so that
+//! the fault of a store shows apart from that of a load; behind it is nothing.
 
 use anyhow::{Context, Result, bail};
 
@@ -8,6 +9,8 @@ use super::values::Rng;
 /// Where programs stand. Bytes that belong to no program are `int3`.
 pub const CODE: u64 = 0x1000_0000;
 pub const CODE_LEN: usize = 0x1_0000;
+/// The length of the page before the data area.
+pub const READ_ONLY_LEN: usize = 0x1000;
 /// Where memory operands point.
 pub const DATA: u64 = 0x2000_0000;
 pub const DATA_LEN: usize = 0x2000;
@@ -24,6 +27,7 @@ impl Arena {
         use libc::{PROT_EXEC, PROT_READ, PROT_WRITE};
         map_at(CODE, CODE_LEN, PROT_READ | PROT_WRITE | PROT_EXEC).context("the code area")?;
         map_at(DATA, DATA_LEN, PROT_READ | PROT_WRITE).context("the data area")?;
+        map_at(DATA - READ_ONLY_LEN as u64, READ_ONLY_LEN, PROT_READ).context("the page before the data area")?;
         let mut arena = Self { _private: () };
         arena.code().fill(INT3);
         Ok(arena)
@@ -74,7 +78,7 @@ pub fn program_address(rng: &mut Rng) -> u64 {
 }
 
 /// An address for a memory operand of `size` bytes. Mostly inside and aligned, sometimes misaligned, across the page
-/// boundary, across or behind the end, or nowhere.
+/// boundary, across or before the start, across or behind the end, or nowhere.
 pub fn target(rng: &mut Rng, size: u64, locked: bool) -> u64 {
     let size = size.max(1);
     let inside = 256 + rng.below(DATA_LEN as u64 - 512 - size.min(1024));
@@ -87,7 +91,7 @@ pub fn target(rng: &mut Rng, size: u64, locked: bool) -> u64 {
         70..=87 => DATA + inside,
         88..=91 => DATA + 0x1000 - rng.below(size + 1),
         92..=95 if !locked => end - rng.below(size + 1),
-        96 => DATA - size,
+        96 => DATA - size.min(READ_ONLY_LEN as u64),
         97 if !locked => DATA - rng.below(size + 1),
         98 => end + aligned,
         _ => rng.pick(&[0, 0x7fff_ffff_f000, 0x8000_0000_0000, 0xffff_8000_0000_0000, 0x1234_5678_9abc_def0]) & !63,

@@ -5,12 +5,15 @@ pub mod report;
 pub mod supervisor;
 pub mod worker;
 
+use std::collections::BTreeMap;
+
 use iced_x86::Code;
 use serde::{Deserialize, Serialize};
 use xlate_x86::isa;
 
 use super::engines::Kind;
 use super::exclusions;
+use super::wrong::Wrong;
 
 /// What to verify.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,6 +28,10 @@ pub struct Options {
     pub engines: Vec<Kind>,
     /// Only blocks of several instructions.
     pub blocks_only: bool,
+    /// Only the CPU, with every instruction that it has: implemented ones and others.
+    pub native_only: bool,
+    /// A mistake made on purpose: in the engines, or in the CPU's own outcome if there are none.
+    pub wrong: Option<Wrong>,
     /// States for each program.
     pub states: u64,
     pub jobs: u64,
@@ -56,6 +63,8 @@ pub struct TaskReport {
     /// Cases compared, for each engine.
     pub compared: Vec<(Kind, u64)>,
     pub mismatches: Vec<Mismatch>,
+    /// How the native cases ended.
+    pub ends: BTreeMap<String, u64>,
     /// No program could be made.
     pub unencodable: bool,
 }
@@ -70,10 +79,14 @@ pub enum Message {
 }
 
 /// Whether the decoder ever gives this code. In 64-bit mode branches have no 16-bit form: the operand-size prefix is
-/// ignored, as Intel's processors do (Intel SDM vol. 2, JMP).
+/// ignored, as Intel's processors do (Intel SDM vol. 2, JMP). FINIT and its like are FWAIT and another instruction.
 fn decodable(code: Code) -> bool {
+    use Code::{Call_rm16, Jmp_rm16, Retnw, Retnw_imm16};
     use iced_x86::OpCodeOperandKind as K;
-    !code.op_code().op_kinds().iter().any(|k| matches!(k, K::br16_1 | K::br16_2 | K::brdisp_2 | K::brdisp_4))
+    let narrow = matches!(code, Call_rm16 | Jmp_rm16 | Retnw | Retnw_imm16);
+    !narrow
+        && !code.op_code().fwait()
+        && !code.op_code().op_kinds().iter().any(|k| matches!(k, K::br16_1 | K::br16_2 | K::brdisp_2 | K::brdisp_4))
 }
 
 /// The implemented instructions, sorted into those that are compared and those that can't be.
@@ -92,10 +105,11 @@ impl Plan {
         let mut plan = Self { codes: Vec::new(), excluded: Vec::new(), lacking: Vec::new(), singles: 0, blocks: 0 };
         for (code, implemented) in isa::codes() {
             let wanted = filter.is_none_or(|f| format!("{code:?}").to_lowercase().contains(&f.to_lowercase()));
-            if !wanted || !implemented || !decodable(code) {
+            if !wanted || !implemented && !options.native_only || !decodable(code) {
                 continue;
             }
-            if let Some(reason) = exclusions::reason(code) {
+            let unsafe_here = if implemented { None } else { exclusions::not_native(code) };
+            if let Some(reason) = exclusions::reason(code).or(unsafe_here) {
                 plan.excluded.push((code, reason));
             } else if let Some(feature) = exclusions::missing_feature(code) {
                 plan.lacking.push((code, format!("{feature:?}")));
@@ -107,6 +121,11 @@ impl Plan {
         plan.singles = if options.blocks_only { 0 } else { codes };
         plan.blocks = codes.div_ceil(5);
         plan
+    }
+
+    /// The instructions that programs of their own are made for.
+    pub fn single_codes(&self) -> &[Code] {
+        if self.singles == 0 { &[] } else { &self.codes }
     }
 
     /// The `n`-th task, or `None` if there is nothing to do at all.

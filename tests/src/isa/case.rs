@@ -3,7 +3,10 @@
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter};
 use serde::{Deserialize, Serialize};
 
-use super::arena::{DATA, DATA_LEN};
+use super::arena::{DATA, DATA_LEN, READ_ONLY_LEN};
+
+/// A vector register of 512 bits, the lowest word first.
+pub type Vector = [u64; 8];
 
 /// The registers a case starts from or ends with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,11 +14,56 @@ pub struct State {
     pub gpr: [u64; 16],
     pub rip: u64,
     pub rflags: u64,
-    pub xmm: [u128; 16],
+    pub vec: [Vector; 32],
+    /// The opmask registers.
+    pub k: [u64; 8],
     pub mxcsr: u32,
     pub x87: X87,
     pub fs_base: u64,
     pub gs_base: u64,
+}
+
+impl State {
+    /// Everything in its initial state.
+    pub const EMPTY: Self = Self {
+        gpr: [0; 16],
+        rip: 0,
+        rflags: 0,
+        vec: [[0; 8]; 32],
+        k: [0; 8],
+        mxcsr: 0,
+        x87: X87::INITIAL,
+        fs_base: 0,
+        gs_base: 0,
+    };
+
+    /// The low 128 bits of a vector register.
+    pub fn xmm(&self, n: usize) -> u128 {
+        u128::from(self.vec[n][1]) << 64 | u128::from(self.vec[n][0])
+    }
+}
+
+/// How much vector state a machine has. The rest is zero in its cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub registers: usize,
+    pub words: usize,
+    pub masks: bool,
+}
+
+impl Extent {
+    pub const FULL: Self = Self { registers: 32, words: 8, masks: true };
+
+    /// Zeroes what the machine doesn't have.
+    pub fn limit(self, state: &mut State) {
+        for (n, register) in state.vec.iter_mut().enumerate() {
+            let words = if n < self.registers { self.words } else { 0 };
+            register[words..].fill(0);
+        }
+        if !self.masks {
+            state.k = [0; 8];
+        }
+    }
 }
 
 /// The x87 unit and the MMX registers in it.
@@ -68,11 +116,11 @@ impl Memory {
         }
     }
 
-    /// The initial bytes at an address inside the area.
+    /// The initial bytes at an address inside the area, or in the page before it.
     pub fn read(&self, address: u64, len: usize) -> Option<Vec<u8>> {
-        let at = usize::try_from(address.checked_sub(DATA)?).ok()?;
-        let mut all = vec![0; DATA_LEN];
-        self.write_to(&mut all);
+        let at = usize::try_from(address.checked_sub(DATA - READ_ONLY_LEN as u64)?).ok()?;
+        let mut all = vec![0; READ_ONLY_LEN + DATA_LEN];
+        self.write_to(&mut all[READ_ONLY_LEN..]);
         Some(all.get(at..at.checked_add(len)?)?.to_vec())
     }
 }

@@ -1,15 +1,23 @@
 //! Says where an engine's outcome differs from the CPU's, and what may differ.
 
+mod approximations;
+mod imprecise;
+mod nans;
+
 use std::ops::Range;
 
-use iced_x86::{Instruction, Mnemonic, OpKind, RflagsBits};
+use iced_x86::{Instruction, Mnemonic, RflagsBits};
 use xlate_abi::state::{mxcsr, rflags};
 use xlate_x86::decode::flags_killed;
 
-use super::arena::{DATA, DATA_LEN};
-use super::case::{Case, End, Fault, Outcome, Program, State, X87};
+use super::arena::DATA;
+use super::case::{Case, End, Fault, Outcome, Program, X87};
 use super::engines::{AtFaults, Kind};
 use super::states::operand_address;
+use super::x87_states::near_enough as near_enough_x87;
+
+pub use approximations::is_approximate_code;
+pub use nans::{chooses, meets_two};
 
 const NAMES: [&str; 16] =
     ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
@@ -35,13 +43,15 @@ pub fn differences(case: &Case, native: (&Outcome, &[u8]), engine: (&Outcome, &[
     if spurious_fault(case, &cpu.end, &ours.end) {
         return found;
     }
-    if !same_end(&cpu.end, &ours.end, &case.program) {
-        // Without precision a load whose value nothing uses need not happen; another instruction may fault then.
-        let went_on = matches!(ours.end, End::Left | End::Fault(_));
-        if kind.at_faults() == AtFaults::Kind && matches!(cpu.end, End::Fault(_)) && went_on {
-            return found;
-        }
+    let same = same_end(&cpu.end, &ours.end, &case.program);
+    let imprecise = kind.at_faults() == AtFaults::Kind;
+    if !same && !(imprecise && imprecise::may_end(case, cpu, &ours.end)) {
         found.push(format!("end: native {:?}, engine {:?}", cpu.end, ours.end));
+    }
+    // What was stored before a fault is there whatever else is, and nothing that comes after it.
+    if !stores_in_parts(case, cpu) {
+        let open = if imprecise && imprecise::applies(cpu) { imprecise::stored(case) } else { Vec::new() };
+        memory(case, &open, (native.1, engine.1), &mut found);
     }
     let compared = strictness(case, cpu, kind);
     if compared == AtFaults::Kind {
@@ -62,23 +72,43 @@ pub fn differences(case: &Case, native: (&Outcome, &[u8]), engine: (&Outcome, &[
     if compared == AtFaults::Everything {
         flags(case, cpu, ours, &mut found);
     }
-    for n in 0..16 {
-        let (a, b) = (cpu.state.xmm[n], ours.state.xmm[n]);
-        if a != b && !near_enough(&case.program, a, b) && !(kind.picks_nan() && either_nan(case, n, a, b)) {
-            found.push(format!("xmm{n}: native {a:032x}, engine {b:032x}"));
+    vectors(case, cpu, ours, kind, &mut found);
+    for n in 0..8 {
+        let (a, b) = (cpu.state.k[n], ours.state.k[n]);
+        if a != b {
+            found.push(format!("k{n}: native {a:#x}, engine {b:#x}"));
         }
     }
-    if cpu.state.x87 != ours.state.x87 && !only_top_is_cleared(case, cpu, ours) {
+    for (name, a, b) in
+        [("fs base", cpu.state.fs_base, ours.state.fs_base), ("gs base", cpu.state.gs_base, ours.state.gs_base)]
+    {
+        if a != b {
+            found.push(format!("{name}: native {a:#x}, engine {b:#x}"));
+        }
+    }
+    let x87_differs =
+        cpu.state.x87 != ours.state.x87 && !near_enough_x87(&case.program, &cpu.state.x87, &ours.state.x87);
+    if x87_differs && !only_top_is_cleared(case, cpu, ours) {
         found.push(format!("x87: native {:x?}, engine {:x?}", cpu.state.x87, ours.state.x87));
     }
     let (a, b) = (cpu.state.mxcsr, ours.state.mxcsr);
     if a != b && !(kind.adds_and_misses_flags() && only_licensed_flags(a, b)) {
         found.push(format!("mxcsr: native {a:#x}, engine {b:#x}"));
     }
-    if !stores_in_parts(case, cpu) {
-        memory(case, native.1, engine.1, &mut found);
-    }
     found
+}
+
+/// Names each register that differs and its lowest part of 128 bits that does.
+fn vectors(case: &Case, cpu: &Outcome, ours: &Outcome, kind: Kind, found: &mut Vec<String>) {
+    for (n, (a, b)) in cpu.state.vec.iter().zip(&ours.state.vec).enumerate() {
+        let Some(word) = (0..8).find(|w| a[*w] != b[*w]) else { continue };
+        if approximations::near_enough(case, n, a, b) || kind.picks_nan() && nans::either(case, n, a, b) {
+            continue;
+        }
+        let part = word / 2;
+        let [a, b] = [a, b].map(|v| format!("{:016x}{:016x}", v[part * 2 + 1], v[part * 2]));
+        found.push(format!("zmm{n} bits {} on: native {a}, engine {b}", part * 128));
+    }
 }
 
 /// Whether the end was a fault of an instruction such as FXSAVE, which may have stored a part. So may x87's stores of
@@ -86,7 +116,13 @@ pub fn differences(case: &Case, native: (&Outcome, &[u8]), engine: (&Outcome, &[
 /// causes the operation to fault" (Intel SDM vol. 3, 9.1.1).
 fn stores_in_parts(case: &Case, cpu: &Outcome) -> bool {
     matches!(cpu.end, End::Fault(Fault::Page(_)))
-        && faulting(case, cpu).is_some_and(|i| matches!(i.memory_size().size(), 10 | 14 | 28..))
+        && faulting(case, cpu)
+            .is_some_and(|i| is_save_restore(i) || matches!(i.memory_size().size(), 10 | 14 | 28 | 94 | 108))
+}
+
+/// FXSAVE, XSAVE, FNSAVE and what reads such areas.
+fn is_save_restore(i: &Instruction) -> bool {
+    i.code().op_code().is_save_restore()
 }
 
 /// The instruction that faulted.
@@ -137,8 +173,8 @@ fn spurious_fault(case: &Case, native: &End, engine: &End) -> bool {
     let mask = match i.mnemonic() {
         Mnemonic::Maskmovq => case.state.x87.reg[i.op2_register().number()] as u64,
         Mnemonic::Maskmovdqu => {
-            let mask = case.state.xmm[i.op2_register().number()];
-            mask as u64 | (mask >> 64) as u64
+            let [low, high, ..] = case.state.vec[i.op2_register().number()];
+            low | high
         }
         _ => return false,
     };
@@ -148,8 +184,8 @@ fn spurious_fault(case: &Case, native: &End, engine: &End) -> bool {
 fn same_end(native: &End, engine: &End, program: &Program) -> bool {
     match (native, engine) {
         // FXSAVE and its like go through their operand in any order.
-        (End::Fault(Fault::Page(a)), End::Fault(Fault::Page(b))) if program.insns[0].memory_size().size() >= 512 => {
-            a.abs_diff(*b) < 512
+        (End::Fault(Fault::Page(a)), End::Fault(Fault::Page(b))) if is_save_restore(&program.insns[0]) => {
+            a.abs_diff(*b) < 4096
         }
         // Without non-canonical addresses, such as one is just not mapped.
         #[cfg(not(target_arch = "x86_64"))]
@@ -226,12 +262,16 @@ fn show(flags: u64) -> String {
     format!("[{}]", set.join(" "))
 }
 
-fn memory(case: &Case, native: &[u8], engine: &[u8], found: &mut Vec<String>) {
+/// `open`: bytes that may differ.
+fn memory(case: &Case, open: &[Range<u64>], (native, engine): (&[u8], &[u8]), found: &mut Vec<String>) {
     if native == engine {
         return;
     }
     let model = model_specific(case);
-    let differs = |i: &usize| native[*i] != engine[*i] && !model.contains(&(DATA + *i as u64));
+    let differs = |i: &usize| {
+        let at = DATA + *i as u64;
+        native[*i] != engine[*i] && !model.contains(&at) && !open.iter().any(|range| range.contains(&at))
+    };
     let differing: Vec<_> = (0..native.len()).filter(differs).collect();
     let (Some(first), Some(last)) = (differing.first(), differing.last()) else { return };
     let end = (*last + 1).min(first + 32);
@@ -244,11 +284,14 @@ fn memory(case: &Case, native: &[u8], engine: &[u8], found: &mut Vec<String>) {
     ));
 }
 
-/// Bytes that tell the CPU's model: FXSAVE's MXCSR_MASK (Intel SDM vol. 1, 11.6.6).
+/// Bytes that tell the CPU's model: MXCSR_MASK in the areas of FXSAVE and XSAVE (Intel SDM vol. 1, 11.6.6).
 fn model_specific(case: &Case) -> Range<u64> {
+    use Mnemonic::*;
     let first = case.program.insns.first();
-    let fxsave = first.filter(|i| matches!(i.mnemonic(), Mnemonic::Fxsave | Mnemonic::Fxsave64));
-    match fxsave.and_then(|i| operand_address(i, &case.state)) {
+    let saves = |i: &&Instruction| {
+        matches!(i.mnemonic(), Fxsave | Fxsave64 | Xsave | Xsave64 | Xsavec | Xsavec64 | Xsaveopt | Xsaveopt64)
+    };
+    match first.filter(saves).and_then(|i| operand_address(i, &case.state)) {
         Some(at) => at.wrapping_add(28)..at.wrapping_add(32),
         None => 0..0,
     }
@@ -259,99 +302,4 @@ fn model_specific(case: &Case) -> Range<u64> {
 fn only_licensed_flags(native: u32, engine: u32) -> bool {
     let (missing, extra) = (native & !engine, engine & !native);
     missing & !mxcsr::DE == 0 && extra & !mxcsr::UE == 0
-}
-
-/// Whether an engine's result differs only by the NaN that it chose: in every lane where both operands of a
-/// multiplication are NaNs, it may be either of them, quieted.
-fn either_nan(case: &Case, target: usize, native: u128, engine: u128) -> bool {
-    let [i] = case.program.insns.as_slice() else { return false };
-    let Some((bits, lanes)) = float_lanes(i) else { return false };
-    let mut data = vec![0; DATA_LEN];
-    case.memory.write_to(&mut data);
-    let Some(second) = second_operand(i, &case.state, &data) else { return false };
-    let first = case.state.xmm[target];
-    if is_horizontal(i) {
-        // Sums across lanes: any of the operands' NaNs may come through.
-        let nans: Vec<_> = [first, second]
-            .into_iter()
-            .flat_map(|v| (0..128 / bits).map(move |lane| lane_of(v, bits, lane)))
-            .filter(|v| is_nan(*v, bits))
-            .map(|v| v | quiet_bit(bits))
-            .collect();
-        let from_one = |lane| nans.contains(&lane_of(engine, bits, lane));
-        return (0..128 / bits)
-            .all(|lane| lane_of(native, bits, lane) == lane_of(engine, bits, lane) || from_one(lane));
-    }
-    (0..128 / bits).all(|lane| {
-        let [a, b, n, e] = [first, second, native, engine].map(|v| lane_of(v, bits, lane));
-        n == e || lane < lanes && is_nan(a, bits) && is_nan(b, bits) && e == b | quiet_bit(bits)
-    })
-}
-
-/// Lane width and number of lanes of a floating-point multiplication.
-pub fn float_lanes(i: &Instruction) -> Option<(u32, u32)> {
-    use Mnemonic::*;
-    Some(match i.mnemonic() {
-        Mulps => (32, 4),
-        Mulss => (32, 1),
-        Mulpd => (64, 2),
-        Mulsd => (64, 1),
-        Dpps => (32, 4),
-        Dppd => (64, 2),
-        _ => return None,
-    })
-}
-
-/// Whether such an instruction finds two NaNs to choose from in this state.
-pub fn meets_two_nans(i: &Instruction, state: &State, data: &[u8]) -> bool {
-    let (Some((bits, lanes)), Some(second)) = (float_lanes(i), second_operand(i, state, data)) else { return false };
-    let first = state.xmm[i.op0_register().number()];
-    if is_horizontal(i) {
-        let nans = |v| (0..lanes).filter(|lane| is_nan(lane_of(v, bits, *lane), bits)).count();
-        return nans(first) + nans(second) > 1;
-    }
-    (0..lanes).any(|lane| is_nan(lane_of(first, bits, lane), bits) && is_nan(lane_of(second, bits, lane), bits))
-}
-
-/// Whether it adds products of several lanes.
-fn is_horizontal(i: &Instruction) -> bool {
-    use Mnemonic::*;
-    matches!(i.mnemonic(), Dpps | Dppd)
-}
-
-fn second_operand(i: &Instruction, state: &State, data: &[u8]) -> Option<u128> {
-    if i.op1_kind() == OpKind::Register {
-        return Some(state.xmm[i.op1_register().number()]);
-    }
-    let at = usize::try_from(operand_address(i, state)?.checked_sub(DATA)?).ok()?;
-    let bytes = data.get(at..at.checked_add(i.memory_size().size())?)?;
-    Some(bytes.iter().rev().fold(0, |v, b| v << 8 | u128::from(*b)))
-}
-
-fn lane_of(v: u128, bits: u32, lane: u32) -> u128 {
-    v >> (lane * bits) & (u128::MAX >> (128 - bits))
-}
-
-/// The bit that tells a quiet NaN from a signalling one.
-fn quiet_bit(bits: u32) -> u128 {
-    if bits == 32 { 1 << 22 } else { 1 << 51 }
-}
-
-fn is_nan(v: u128, bits: u32) -> bool {
-    let exponent = if bits == 32 { 0x7f80_0000 } else { 0x7ff0_0000_0000_0000 };
-    v & exponent == exponent && v & (quiet_bit(bits) * 2 - 1) != 0
-}
-
-/// RCPPS and RSQRTPS are approximations: relative error up to 1.5 * 2^-12 (Intel SDM vol. 2, RCPPS); two of them may be
-/// apart by twice that.
-fn near_enough(program: &Program, a: u128, b: u128) -> bool {
-    use Mnemonic::*;
-    let approximate = |i: &Instruction| matches!(i.mnemonic(), Rcpps | Rcpss | Rsqrtps | Rsqrtss);
-    program.insns.len() == 1
-        && approximate(&program.insns[0])
-        && (0..4).all(|lane| {
-            let (a, b) = ((a >> (lane * 32)) as u32, (b >> (lane * 32)) as u32);
-            let (x, y) = (f64::from(f32::from_bits(a)), f64::from(f32::from_bits(b)));
-            a == b || x.is_finite() && (x - y).abs() <= x.abs() * 3.0 / 4096.0
-        })
 }

@@ -66,7 +66,7 @@ impl Kind {
     pub fn at_faults(self) -> AtFaults {
         match self {
             Kind::Interpreter => AtFaults::Everything,
-            Kind::Baseline => AtFaults::Address,
+            Kind::Baseline => AtFaults::Registers,
             Kind::BaselinePrecise => AtFaults::Everything,
             Kind::Optimized => AtFaults::Kind,
             Kind::OptimizedPrecise => AtFaults::Everything,
@@ -170,7 +170,7 @@ fn fault_of(trap: Trap) -> Fault {
     }
 }
 
-/// The engines' form of a state. Bits above the XMM registers are zero, as in the native run.
+/// The engines' form of a state.
 pub fn cpu_state(from: &State) -> CpuState {
     let mut state = CpuState {
         gpr: from.gpr,
@@ -178,6 +178,7 @@ pub fn cpu_state(from: &State) -> CpuState {
         fs_base: from.fs_base,
         gs_base: from.gs_base,
         mxcsr: from.mxcsr,
+        k: from.k,
         ..CpuState::default()
     };
     state.set_rflags(from.rflags);
@@ -186,8 +187,10 @@ pub fn cpu_state(from: &State) -> CpuState {
     }
     (state.x87.fcw, state.x87.fsw, state.x87.ftw) = (from.x87.control, from.x87.status, from.x87.tag);
     (state.x87.fop, state.x87.fip, state.x87.fdp) = (from.x87.opcode, from.x87.instruction, from.x87.operand);
-    for (target, value) in state.vec.iter_mut().zip(&from.xmm) {
-        target[..16].copy_from_slice(&value.to_le_bytes());
+    for (target, register) in state.vec.iter_mut().zip(&from.vec) {
+        for (bytes, word) in target.chunks_exact_mut(8).zip(register) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
     }
     state
 }
@@ -197,7 +200,10 @@ fn from_cpu_state(state: &CpuState) -> State {
         gpr: state.gpr,
         rip: state.rip,
         rflags: state.rflags(),
-        xmm: std::array::from_fn(|i| u128::from_le_bytes(state.vec[i][..16].try_into().expect("sixteen bytes"))),
+        vec: state.vec.map(|register| {
+            std::array::from_fn(|i| u64::from_le_bytes(register[i * 8..][..8].try_into().expect("eight bytes")))
+        }),
+        k: state.k,
         mxcsr: state.mxcsr,
         x87: X87 {
             reg: state.x87.reg.map(u128::from_le_bytes),

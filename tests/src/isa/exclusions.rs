@@ -1,8 +1,10 @@
 //! Implemented instructions that can't be compared with the CPU in a child process, each with its reason and the
 //! place where it is tested instead; and the features this CPU may lack.
 
-use iced_x86::{Code, CpuidFeature, Mnemonic};
+use iced_x86::{Code, CpuidFeature, Mnemonic, OpCodeOperandKind};
 use xlate_x86::isa;
+
+use super::features;
 
 /// Why an instruction is left out, if it is.
 pub fn reason(code: Code) -> Option<&'static str> {
@@ -10,6 +12,9 @@ pub fn reason(code: Code) -> Option<&'static str> {
         Mnemonic::Syscall => "leaves to the kernel; guest programs in tests/ make system calls in every mode",
         Mnemonic::Cpuid | Mnemonic::Xgetbv => {
             "announces what is implemented, not what this CPU has; unit tests of the helpers"
+        }
+        _ if code.cpuid_features().iter().any(is_xsave) => {
+            "this CPU has other components; unit tests of the helpers compare with it, and tests/features/state.c"
         }
         Mnemonic::Rdtsc | Mnemonic::Rdtscp | Mnemonic::Rdpid => {
             "never gives the same value twice; unit tests of the helpers"
@@ -39,6 +44,29 @@ pub fn reason(code: Code) -> Option<&'static str> {
     })
 }
 
+/// Instructions that the CPU refuses by definition, or because a program isn't allowed to use what they need.
+pub const REFUSED: [&str; 7] = ["Ud0", "Ud1", "Ud2", "Incssp", "Rstorssp", "Saveprevssp", "Wrss"];
+
+/// Why an instruction without a meaning here can't even be run on the CPU by itself.
+pub fn not_native(code: Code) -> Option<&'static str> {
+    Some(match code.mnemonic() {
+        Mnemonic::Sysenter => "enters the kernel by 32-bit programs' way",
+        Mnemonic::Wrpkru => "takes the verifier's own memory away",
+        _ if code.op_code().op_kinds().iter().any(|k| is_tile(*k)) => "works on tiles, which cases don't have",
+        _ if code.cpuid_features().contains(&CpuidFeature::AMX_TILE) => "works on tiles, which cases don't have",
+        _ => return None,
+    })
+}
+
+fn is_tile(kind: OpCodeOperandKind) -> bool {
+    use OpCodeOperandKind::*;
+    matches!(kind, tmm_reg | tmm_rm | tmm_vvvv)
+}
+
+fn is_xsave(feature: &CpuidFeature) -> bool {
+    matches!(feature, CpuidFeature::XSAVE | CpuidFeature::XSAVEC | CpuidFeature::XSAVEOPT | CpuidFeature::XSAVES)
+}
+
 fn loads_segment(code: Code) -> bool {
     use Code::*;
     matches!(code, Mov_Sreg_rm16 | Mov_Sreg_r32m16 | Mov_Sreg_r64m16 | Popw_FS | Popq_FS | Popw_GS | Popq_GS)
@@ -56,43 +84,5 @@ fn is_register_prefetch(code: Code) -> bool {
 
 /// A feature the instruction needs and this CPU doesn't have.
 pub fn missing_feature(code: Code) -> Option<CpuidFeature> {
-    code.cpuid_features().iter().copied().find(|f| !supported(*f))
-}
-
-#[cfg(target_arch = "x86_64")]
-fn supported(feature: CpuidFeature) -> bool {
-    use std::arch::is_x86_feature_detected as has;
-    match feature {
-        CpuidFeature::SSE3 => has!("sse3"),
-        CpuidFeature::SSSE3 => has!("ssse3"),
-        CpuidFeature::SSE4_1 => has!("sse4.1"),
-        CpuidFeature::SSE4_2 => has!("sse4.2"),
-        CpuidFeature::SSE4A => has!("sse4a"),
-        CpuidFeature::AVX => has!("avx"),
-        CpuidFeature::AVX2 => has!("avx2"),
-        CpuidFeature::FMA => has!("fma"),
-        CpuidFeature::F16C => has!("f16c"),
-        CpuidFeature::AES => has!("aes"),
-        CpuidFeature::SHA => has!("sha"),
-        CpuidFeature::PCLMULQDQ => has!("pclmulqdq"),
-        CpuidFeature::BMI1 => has!("bmi1"),
-        CpuidFeature::BMI2 => has!("bmi2"),
-        CpuidFeature::LZCNT => has!("lzcnt"),
-        CpuidFeature::POPCNT => has!("popcnt"),
-        CpuidFeature::MOVBE => has!("movbe"),
-        CpuidFeature::ADX => has!("adx"),
-        CpuidFeature::CMPXCHG16B => has!("cmpxchg16b"),
-        CpuidFeature::AVX512F => has!("avx512f"),
-        CpuidFeature::AVX512VL => has!("avx512vl"),
-        CpuidFeature::AVX512BW => has!("avx512bw"),
-        CpuidFeature::AVX512DQ => has!("avx512dq"),
-        CpuidFeature::AVX512CD => has!("avx512cd"),
-        // Any other: the case is run, and if the CPU refuses the instruction, that shows as a mismatch.
-        _ => true,
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn supported(_feature: CpuidFeature) -> bool {
-    false
+    code.cpuid_features().iter().copied().find(|f| !features::supported(*f))
 }

@@ -22,7 +22,7 @@ use xlate_runtime::engine::fault;
 
 use super::case::Fault;
 #[cfg(target_arch = "x86_64")]
-use super::case::{End, Outcome, State};
+use super::case::{End, Extent, Outcome, State};
 
 /// Where the handler stands between one signal and the next.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,12 @@ static CONTROL: Shared = Shared(UnsafeCell::new(Control {
 /// Stack of the signal handler, and of called functions.
 const HANDLER_STACK: usize = 64 << 10;
 const CALL_STACK: usize = 8 << 20;
+
+/// The vector state of this machine.
+#[cfg(target_arch = "x86_64")]
+pub fn extent() -> Extent {
+    host::xsave::extent()
+}
 
 /// Permission to go on excursions: the handlers are installed. One in a process.
 pub struct Excursions {
@@ -118,9 +124,7 @@ impl Excursions {
         control.engine_state = std::ptr::null_mut();
         host::clear_id_flag();
         enter();
-        let mut end = control.result.state.clone();
-        (end.fs_base, end.gs_base) = (state.fs_base, state.gs_base);
-        Outcome { end: End::Fault(control.result.fault), state: end }
+        Outcome { end: End::Fault(control.result.fault), state: control.result.state.clone() }
     }
 
     /// Calls a function on a stack of its own. It may change the floating-point modes: they are as before afterwards.

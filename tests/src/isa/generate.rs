@@ -1,7 +1,10 @@
 //! Makes programs: every encoding form of one instruction code, from iced-x86's operand tables.
 
 mod block;
+mod evex;
+mod memory;
 mod prefixes;
+mod registers;
 
 use iced_x86::{Code, Encoder, Instruction, OpCodeOperandKind as K, OpKind, Register};
 
@@ -18,7 +21,7 @@ const ATTEMPTS: usize = 60;
 pub fn single(code: Code, rng: &mut Rng) -> Option<Program> {
     let address = arena::program_address(rng);
     (0..ATTEMPTS).find_map(|_| {
-        let bytes = encode(&random_instruction(code, address, rng)?, address)?;
+        let bytes = encode_any(&random_instruction(code, address, rng)?, address, rng)?;
         if rng.chance(25) {
             let varied = prefixes::vary(&bytes, rng);
             if let Some(program) = Program::new(address, varied).filter(|p| is_only(p, code)) {
@@ -47,6 +50,19 @@ pub fn encode(i: &Instruction, address: u64) -> Option<Vec<u8>> {
     Some(encoder.take_buffer())
 }
 
+/// As [`encode`], with any value in the bits of VEX and EVEX prefixes that the instruction ignores, and in the longer form
+/// of VEX prefixes now and then.
+fn encode_any(i: &Instruction, address: u64, rng: &mut Rng) -> Option<Vec<u8>> {
+    let mut encoder = Encoder::new(64);
+    encoder.set_prevent_vex2(rng.chance(30));
+    encoder.set_vex_wig(rng.below(2) as u32);
+    encoder.set_vex_lig(rng.below(2) as u32);
+    encoder.set_evex_wig(rng.below(2) as u32);
+    encoder.set_evex_lig(rng.below(3) as u32);
+    encoder.encode(i, address).ok()?;
+    Some(encoder.take_buffer())
+}
+
 /// The program of these instructions, at an address.
 pub fn assemble(address: u64, insns: &[Instruction]) -> Option<Program> {
     let mut bytes = Vec::new();
@@ -64,6 +80,7 @@ fn random_instruction(code: Code, address: u64, rng: &mut Rng) -> Option<Instruc
     for n in 0..info.op_count() {
         operand(&mut i, n, info.op_kind(n), address, rng)?;
     }
+    evex::decorate(&mut i, info, rng);
     use iced_x86::Mnemonic::{Enter, Shld, Shrd};
     match code.mnemonic() {
         // Results of counts beyond the width are undefined (Intel SDM vol. 2, SHLD).
@@ -106,15 +123,11 @@ fn is_segmented(kind: OpKind) -> bool {
 }
 
 fn operand(i: &mut Instruction, n: u32, kind: K, address: u64, rng: &mut Rng) -> Option<()> {
-    let register_form = rng.chance(45);
     match kind {
-        K::r8_or_mem | K::r16_or_mem | K::r32_or_mem | K::r64_or_mem | K::mm_or_mem | K::xmm_or_mem | K::ymm_or_mem
-            if !register_form =>
-        {
-            memory(i, n, rng)
-        }
-        K::mem => memory(i, n, rng),
-        K::mem_offs => memory_offset(i, n, rng),
+        _ if registers::or_memory(kind) && rng.chance(55) => memory::any(i, n, rng),
+        K::mem | K::mem_mpx | K::mem_mib | K::sibmem => memory::any(i, n, rng),
+        K::mem_offs => memory::offset(i, n, rng),
+        _ if memory::vector_index(kind).is_some() => memory::vsib(i, n, kind, rng)?,
         K::seg_rSI => set_kind(i, n, rng.pick(&[OpKind::MemorySegRSI, OpKind::MemorySegRSI, OpKind::MemorySegESI])),
         K::es_rDI => set_kind(i, n, rng.pick(&[OpKind::MemoryESRDI, OpKind::MemoryESRDI, OpKind::MemoryESEDI])),
         K::seg_rDI => set_kind(i, n, rng.pick(&[OpKind::MemorySegRDI, OpKind::MemorySegRDI, OpKind::MemorySegEDI])),
@@ -134,12 +147,14 @@ fn operand(i: &mut Instruction, n: u32, kind: K, address: u64, rng: &mut Rng) ->
             if let Some(immediate) = immediate_kind(kind, n > 0 && i.op0_kind() == OpKind::Immediate16) {
                 set_kind(i, n, immediate);
                 i.set_immediate_u64(n, integer(rng));
-                if kind == K::imm8_const_1 {
-                    i.set_immediate_u64(n, 1);
+                match kind {
+                    K::imm8_const_1 => i.set_immediate_u64(n, 1),
+                    K::imm4_m2z => i.set_immediate_u64(n, rng.below(4)),
+                    _ => {}
                 }
             } else {
                 set_kind(i, n, OpKind::Register);
-                i.set_op_register(n, register(kind, rng)?);
+                i.set_op_register(n, registers::any(i, n, kind, rng)?);
             }
         }
     }
@@ -154,7 +169,7 @@ fn set_kind(i: &mut Instruction, n: u32, kind: OpKind) {
 fn immediate_kind(kind: K, second: bool) -> Option<OpKind> {
     Some(match kind {
         K::imm8 if second => OpKind::Immediate8_2nd,
-        K::imm8 | K::imm8_const_1 => OpKind::Immediate8,
+        K::imm8 | K::imm8_const_1 | K::imm4_m2z => OpKind::Immediate8,
         K::imm8sex16 => OpKind::Immediate8to16,
         K::imm8sex32 => OpKind::Immediate8to32,
         K::imm8sex64 => OpKind::Immediate8to64,
@@ -164,104 +179,4 @@ fn immediate_kind(kind: K, second: bool) -> Option<OpKind> {
         K::imm64 => OpKind::Immediate64,
         _ => return None,
     })
-}
-
-/// The register at a distance from the first of its class.
-fn nth(first: Register, n: u64) -> Register {
-    Register::try_from(first as usize + n as usize).expect("register classes are contiguous")
-}
-
-fn register(kind: K, rng: &mut Rng) -> Option<Register> {
-    Some(match kind {
-        // AL…BH, SPL…R15B: twenty of them.
-        K::r8_or_mem | K::r8_reg | K::r8_opcode => nth(Register::AL, rng.below(20)),
-        K::r16_or_mem | K::r16_reg | K::r16_reg_mem | K::r16_rm | K::r16_opcode => nth(Register::AX, rng.below(16)),
-        K::r32_or_mem | K::r32_reg | K::r32_reg_mem | K::r32_rm | K::r32_opcode | K::r32_vvvv => {
-            nth(Register::EAX, rng.below(16))
-        }
-        K::r64_or_mem | K::r64_reg | K::r64_reg_mem | K::r64_rm | K::r64_opcode | K::r64_vvvv => {
-            nth(Register::RAX, rng.below(16))
-        }
-        K::xmm_or_mem | K::xmm_reg | K::xmm_rm | K::xmm_vvvv => nth(Register::XMM0, rng.below(16)),
-        K::ymm_or_mem | K::ymm_reg | K::ymm_rm | K::ymm_vvvv => nth(Register::YMM0, rng.below(16)),
-        K::mm_or_mem | K::mm_reg | K::mm_rm => nth(Register::MM0, rng.below(8)),
-        K::al => Register::AL,
-        K::cl => Register::CL,
-        K::ax => Register::AX,
-        K::dx => Register::DX,
-        K::eax => Register::EAX,
-        K::rax => Register::RAX,
-        K::st0 => Register::ST0,
-        K::sti_opcode => nth(Register::ST0, rng.below(8)),
-        K::fs => Register::FS,
-        K::gs => Register::GS,
-        K::seg_reg => nth(Register::ES, rng.below(6)),
-        K::cr_reg => rng.pick(&[Register::CR0, Register::CR2, Register::CR3, Register::CR4, Register::CR8]),
-        K::dr_reg => nth(Register::DR0, rng.below(8)),
-        _ => return None,
-    })
-}
-
-/// `moffs`: an absolute address in the instruction.
-fn memory_offset(i: &mut Instruction, n: u32, rng: &mut Rng) {
-    set_kind(i, n, OpKind::Memory);
-    i.set_memory_displ_size(rng.pick(&[4, 8, 8]));
-    i.set_memory_displacement64(arena::target(rng, 8, false) & 0xffff_ffff);
-}
-
-/// A ModRM memory operand of any form (Intel SDM vol. 2, tables 2-2 and 2-3).
-fn memory(i: &mut Instruction, n: u32, rng: &mut Rng) {
-    set_kind(i, n, OpKind::Memory);
-    let narrow = rng.chance(12);
-    let first = if narrow { Register::EAX } else { Register::RAX };
-    let width = if narrow { 4 } else { 8 };
-    let index = |rng: &mut Rng| loop {
-        let r = rng.below(16);
-        if r != 4 {
-            break nth(first, r);
-        }
-    };
-    let absolute = arena::target(rng, 16, false) & 0x7fff_ffff;
-    match rng.below(10) {
-        0 => {
-            i.set_memory_base(if narrow { Register::EIP } else { Register::RIP });
-            displace(i, width, arena::DATA + absolute % arena::DATA_LEN as u64);
-        }
-        1 => displace(i, width, absolute),
-        2 => {
-            i.set_memory_index(index(rng));
-            i.set_memory_index_scale(1 << rng.below(4));
-            displace(i, width, displacement32(rng));
-        }
-        3 | 4 => {
-            i.set_memory_base(nth(first, rng.below(16)));
-            i.set_memory_index(index(rng));
-            i.set_memory_index_scale(1 << rng.below(4));
-            displace_any(i, width, rng);
-        }
-        _ => {
-            i.set_memory_base(nth(first, rng.below(16)));
-            displace_any(i, width, rng);
-        }
-    }
-    if narrow {
-        i.set_memory_displacement64(i.memory_displacement64() & 0xffff_ffff);
-    }
-}
-
-fn displace(i: &mut Instruction, size: u32, displacement: u64) {
-    i.set_memory_displ_size(size);
-    i.set_memory_displacement64(displacement);
-}
-
-fn displacement32(rng: &mut Rng) -> u64 {
-    integer(rng) as i32 as u64
-}
-
-fn displace_any(i: &mut Instruction, width: u32, rng: &mut Rng) {
-    match rng.below(3) {
-        0 => displace(i, 0, 0),
-        1 => displace(i, 1, integer(rng) as i8 as u64),
-        _ => displace(i, width, displacement32(rng)),
-    }
 }

@@ -12,11 +12,15 @@ pub mod arena;
 pub mod campaign;
 pub mod case;
 pub mod compare;
+pub mod corpus;
 pub mod engines;
+#[cfg(target_arch = "x86_64")]
 pub mod exclusions;
 pub mod excursion;
 #[cfg(feature = "llvm")]
 pub mod explain;
+#[cfg(target_arch = "x86_64")]
+pub mod features;
 pub mod generate;
 pub mod record;
 #[cfg(all(feature = "llvm", target_arch = "x86_64"))]
@@ -25,4 +29,5 @@ pub mod replay;
 pub mod shrink;
 pub mod states;
 pub mod values;
+pub mod wrong;
 pub mod x87_states;

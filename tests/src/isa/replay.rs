@@ -1,6 +1,7 @@
 //! Replays recorded cases on this host: interpreter, baseline, and the tier 2 code in the record.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -9,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use super::arena::Arena;
 use super::case::Program;
 use super::compare;
+use super::corpus::Corpus;
 use super::engines::{self, Engine, Kind, Recorded as RecordedCode};
 use super::excursion::Excursions;
 use super::record::{BLOCK, Recording};
@@ -25,6 +27,23 @@ pub struct Summary {
     pub engines: BTreeMap<&'static str, (u64, u64)>,
     codes: BTreeSet<String>,
     different: BTreeMap<(String, &'static str), u64>,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, (compared, different)) in &self.engines {
+            writeln!(f, "{name:<18} {compared} cases compared, {different} mismatches")?;
+        }
+        writeln!(
+            f,
+            "{} codes, {} programs, {} cases replayed on {}, {} mismatches",
+            self.codes(),
+            self.programs,
+            self.cases,
+            std::env::consts::ARCH,
+            self.mismatches()
+        )
+    }
 }
 
 impl Summary {
@@ -55,16 +74,19 @@ struct Replayer {
 /// Replays a whole record; differences are printed.
 pub fn replay(from: &mut dyn Read) -> Result<Summary> {
     let tier2: &[Kind] = if cfg!(target_arch = "aarch64") { &[Kind::Optimized, Kind::OptimizedPrecise] } else { &[] };
-    let mut replayer = Replayer {
-        arena: Arena::map()?,
-        excursions: Excursions::install()?,
-        engines: [Kind::Interpreter, Kind::Baseline, Kind::BaselinePrecise].map(|k| (k, k.create())).into(),
-        recorded: tier2.iter().map(|k| (*k, RecordedCode::default())).collect(),
-    };
-    let kinds = replayer.engines.iter().map(|(k, _)| k).chain(tier2);
-    let mut summary = Summary { engines: kinds.map(|k| (k.name(), (0, 0))).collect(), ..Summary::default() };
+    let (mut replayer, mut summary) =
+        Replayer::new(&[Kind::Interpreter, Kind::Baseline, Kind::BaselinePrecise], tier2)?;
     while let Some(recording) = next(from)? {
         replayer.one(&recording, &mut summary)?;
+    }
+    Ok(summary)
+}
+
+/// Replays a corpus on engines of this host; differences are printed.
+pub fn replay_corpus(corpus: &Corpus, kinds: &[Kind]) -> Result<Summary> {
+    let (mut replayer, mut summary) = Replayer::new(kinds, &[])?;
+    for entry in &corpus.entries {
+        replayer.one(&entry.recording()?, &mut summary)?;
     }
     Ok(summary)
 }
@@ -82,6 +104,19 @@ fn next(from: &mut dyn Read) -> Result<Option<Recording>> {
 }
 
 impl Replayer {
+    /// With engines of this host, and others whose code is in the record.
+    fn new(kinds: &[Kind], recorded: &[Kind]) -> Result<(Self, Summary)> {
+        let replayer = Self {
+            arena: Arena::map()?,
+            excursions: Excursions::install()?,
+            engines: kinds.iter().map(|k| (*k, k.create())).collect(),
+            recorded: recorded.iter().map(|k| (*k, RecordedCode::default())).collect(),
+        };
+        let all = kinds.iter().chain(recorded);
+        let summary = Summary { engines: all.map(|k| (k.name(), (0, 0))).collect(), ..Summary::default() };
+        Ok((replayer, summary))
+    }
+
     fn one(&mut self, recording: &Recording, summary: &mut Summary) -> Result<()> {
         let Some(program) = Program::new(recording.address, recording.bytes.clone()) else {
             bail!("the recorded program for {} doesn't decode", recording.name);

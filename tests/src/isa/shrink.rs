@@ -21,9 +21,17 @@ pub fn shrink(case: Case, fails: &mut dyn FnMut(&Case) -> bool) -> Case {
     for n in 0..16 {
         attempt(&mut best, &|c| c.state.gpr[n] = 0);
         attempt(&mut best, &|c| c.state.gpr[n] &= 0xffff_ffff);
-        attempt(&mut best, &|c| c.state.xmm[n] = 0);
-        attempt(&mut best, &|c| c.state.xmm[n] &= u128::from(u64::MAX));
-        attempt(&mut best, &|c| c.state.xmm[n] &= u128::from(u32::MAX));
+    }
+    attempt(&mut best, &|c| c.state.vec = [[0; 8]; 32]);
+    attempt(&mut best, &|c| c.state.k = [0; 8]);
+    for n in (0..32).filter(|n| best.state.vec[*n] != [0; 8]).collect::<Vec<_>>() {
+        for words in [0, 4, 2, 1] {
+            attempt(&mut best, &|c| c.state.vec[n][words..].fill(0));
+        }
+        attempt(&mut best, &|c| c.state.vec[n][0] &= u64::from(u32::MAX));
+    }
+    for n in 0..8 {
+        attempt(&mut best, &|c| c.state.k[n] = 0);
     }
     attempt(&mut best, &|c| c.state.rflags = 0x202);
     attempt(&mut best, &|c| c.state.mxcsr = xlate_abi::state::MXCSR_DEFAULT);

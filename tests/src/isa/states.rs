@@ -1,5 +1,9 @@
 //! Makes states for a program: registers, flags and memory, with the memory operands pointing where they can be seen.
 
+mod masked;
+mod saved;
+mod vsib;
+
 use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, UsedMemory};
 use xlate_abi::state::{RAX, RCX, RDX, mxcsr, rflags};
 use xlate_x86::decode::repeats;
@@ -14,7 +18,8 @@ use super::x87_states;
 /// A case of a program that is one instruction.
 pub fn single(program: &Program, rng: &mut Rng) -> Case {
     let i = program.insns[0];
-    let mut state = random_state(program.address, rng);
+    let lanes = lanes_of(&i);
+    let mut state = random_state(program.address, lanes, rng);
     let mut memory = random_memory(rng);
     tame_registers(&i, &mut state, rng);
     if faults_freely(&i) {
@@ -23,12 +28,20 @@ pub fn single(program: &Program, rng: &mut Rng) -> Case {
     }
     let used = InstructionInfoFactory::new().info(&i).used_memory().to_vec();
     for operand in &used {
+        if operand.vsib_size() != 0 {
+            vsib::point(&mut state, &i, operand, rng);
+            memory
+                .patches
+                .push((arena::DATA, (0..arena::DATA_LEN / 64).flat_map(|_| random_bytes(64, lanes, rng)).collect()));
+            continue;
+        }
         let size = operand.memory_size().size() as u64;
         let target = target(&i, operand, size, rng);
         let at = point(&mut state, operand, target, rng);
         if rng.chance(80) {
-            memory.patches.push((at.wrapping_sub(16), random_bytes(64, rng)));
+            memory.patches.push((at.wrapping_sub(16), random_bytes(96, lanes, rng)));
         }
+        masked::keep_inside(&i, at, &mut state, rng);
     }
     relate_operands(&i, &used, &mut state, &mut memory, rng);
     if x87_states::uses_x87(program) {
@@ -50,7 +63,7 @@ pub fn single(program: &Program, rng: &mut Rng) -> Case {
 /// error on the CPU, and nothing here: no program can mean it.
 fn faults_freely(i: &Instruction) -> bool {
     use Mnemonic::*;
-    matches!(i.mnemonic(), Maskmovdqu | Maskmovq | Movsxd | Fldenv | Clflush | Clflushopt | Clwb)
+    matches!(i.mnemonic(), Maskmovdqu | Vmaskmovdqu | Maskmovq | Movsxd | Fldenv | Clflush | Clflushopt | Clwb)
 }
 
 /// Where a memory operand is to point.
@@ -58,8 +71,12 @@ fn target(i: &Instruction, operand: &UsedMemory, size: u64, rng: &mut Rng) -> u6
     // Which of offset and linear address must be canonical is, in effect, left to each CPU.
     let masked = faults_freely(i);
     let segmented = matches!(operand.segment(), Register::FS | Register::GS);
+    let size = saved::size(i).unwrap_or(size);
     loop {
-        let target = arena::target(rng, size, i.has_lock_prefix());
+        let target = match masked::target(i, size, rng) {
+            Some(target) => target,
+            None => arena::target(rng, size, i.has_lock_prefix()),
+        };
         if masked && !arena::in_data(target, size.max(4)) || segmented && target >> 32 != 0 {
             continue;
         }
@@ -70,7 +87,7 @@ fn target(i: &Instruction, operand: &UsedMemory, size: u64, rng: &mut Rng) -> u6
 /// A case of a block.
 pub fn block(block: &Block, rng: &mut Rng) -> Case {
     let program = &block.program;
-    let mut state = random_state(program.address, rng);
+    let mut state = random_state(program.address, None, rng);
     let mut memory = random_memory(rng);
     let middle = arena::DATA + arena::DATA_LEN as u64 / 2;
     let end = arena::DATA + arena::DATA_LEN as u64;
@@ -78,7 +95,7 @@ pub fn block(block: &Block, rng: &mut Rng) -> Case {
         // Near the end now and then, so that an access in the middle of the block faults.
         let place = if rng.chance(8) { end - rng.below(8) * 16 } else { middle + rng.below(32) * 64 };
         state.gpr[gpr_of(register).0] = place;
-        memory.patches.push((place - 512, (0..16).flat_map(|_| random_bytes(64, rng)).collect()));
+        memory.patches.push((place - 512, (0..16).flat_map(|_| random_bytes(64, None, rng)).collect()));
     }
     state.gpr[xlate_abi::state::RSP] = middle - 0x800 + rng.below(64) * 8;
     if x87_states::uses_x87(program) {
@@ -90,18 +107,35 @@ pub fn block(block: &Block, rng: &mut Rng) -> Case {
 /// RFLAGS.NT, which means nothing in 64-bit mode until IRET.
 const NESTED_TASK: u64 = 1 << 14;
 
-/// Registers and flags without regard to any instruction.
-pub fn random_state(rip: u64, rng: &mut Rng) -> State {
-    let lanes = Lanes::any(rng);
+/// What an instruction takes the lanes of its memory operand for, if that is a kind of number.
+fn lanes_of(i: &Instruction) -> Option<Lanes> {
+    use iced_x86::MemorySize::*;
+    Some(match i.code().op_code().memory_size().element_type() {
+        Float16 => Lanes::Half,
+        Float32 | BFloat16 => Lanes::Single,
+        Float64 => Lanes::Double,
+        _ => return None,
+    })
+}
+
+/// Lanes that fit an instruction, or any.
+fn pick_lanes(fitting: Option<Lanes>, rng: &mut Rng) -> Lanes {
+    fitting.filter(|_| rng.chance(60)).unwrap_or_else(|| Lanes::any(rng))
+}
+
+/// Registers and flags: vectors fit the lanes, if there are any, more often than not.
+pub fn random_state(rip: u64, fitting: Option<Lanes>, rng: &mut Rng) -> State {
+    let lanes = pick_lanes(fitting, rng);
     let mixed = rng.chance(40);
     let mut state = State {
         gpr: std::array::from_fn(|_| values::integer(rng)),
         rip,
         rflags: rng.next_u64() & (rflags::STATUS | rflags::DF) | rflags::RESERVED_ONE | rflags::IF,
-        xmm: std::array::from_fn(|_| {
-            let lanes = if mixed { Lanes::any(rng) } else { lanes };
-            values::vector(rng, lanes)
+        vec: std::array::from_fn(|_| {
+            let lanes = if mixed { pick_lanes(fitting, rng) } else { lanes };
+            values::register(rng, lanes)
         }),
+        k: std::array::from_fn(|_| values::mask(rng)),
         mxcsr: mxcsr(rng),
         x87: x87(rng, lanes),
         fs_base: arena::DATA + (values::integer(rng) & 0xfff),
@@ -110,7 +144,7 @@ pub fn random_state(rip: u64, rng: &mut Rng) -> State {
     // Equal operands.
     for _ in 0..rng.below(3) {
         state.gpr[rng.below(16) as usize] = state.gpr[rng.below(16) as usize];
-        state.xmm[rng.below(16) as usize] = state.xmm[rng.below(16) as usize];
+        state.vec[rng.below(32) as usize] = state.vec[rng.below(32) as usize];
     }
     state
 }
@@ -121,7 +155,13 @@ fn mxcsr(rng: &mut Rng) -> u32 {
     let daz = if rng.chance(25) { mxcsr::DAZ } else { 0 };
     let ftz = if rng.chance(25) { mxcsr::FTZ } else { 0 };
     let flags = if rng.chance(50) { rng.next_u64() as u32 & mxcsr::FLAGS } else { 0 };
-    let masks = if rng.chance(15) { rng.next_u64() as u32 & mxcsr::MASKS } else { mxcsr::MASKS };
+    let lowest = mxcsr::MASKS & mxcsr::MASKS.wrapping_neg();
+    let masks = match rng.below(24) {
+        0 => rng.next_u64() as u32 & mxcsr::MASKS,
+        1 | 2 => mxcsr::MASKS & !(lowest << rng.below(6)),
+        3 => 0,
+        _ => mxcsr::MASKS,
+    };
     masks | rounding << 13 | daz | ftz | flags
 }
 
@@ -148,13 +188,13 @@ pub fn random_memory(rng: &mut Rng) -> Memory {
     match rng.below(4) {
         0 => background.fill(rng.next_u64() as u8),
         1 => background.iter_mut().for_each(|b| *b = rng.below(2) as u8),
-        _ => background.copy_from_slice(&random_bytes(64, rng)),
+        _ => background.copy_from_slice(&random_bytes(64, None, rng)),
     }
     Memory { background, patches: Vec::new() }
 }
 
-fn random_bytes(n: usize, rng: &mut Rng) -> Vec<u8> {
-    let lanes = Lanes::any(rng);
+fn random_bytes(n: usize, fitting: Option<Lanes>, rng: &mut Rng) -> Vec<u8> {
+    let lanes = pick_lanes(fitting, rng);
     (0..n / 16).flat_map(|_| values::vector(rng, lanes).to_le_bytes()).collect()
 }
 
@@ -186,8 +226,9 @@ fn tame_registers(i: &Instruction, state: &mut State, rng: &mut Rng) {
     }
 }
 
-/// EMMS leaves the top of the stack alone on Intel's processors and clears it on AMD's.
+/// Keeps operands where functions are defined. EMMS leaves the top of the stack alone on Intel's processors and clears it on AMD's.
 fn tame_x87(i: &Instruction, state: &mut State) {
+    x87_states::tame(i, &mut state.x87);
     if i.mnemonic() == Mnemonic::Emms {
         state.x87.status &= !(7 << 11);
     }
@@ -293,7 +334,7 @@ fn relate_operands(i: &Instruction, used: &[UsedMemory], state: &mut State, memo
             let x = x87_states::unit(rng);
             let control =
                 [x.control.to_le_bytes(), x.status.to_le_bytes(), [x.tag, 0], x.opcode.to_le_bytes()].concat();
-            memory.patches.push((at, random_bytes(512, rng)));
+            memory.patches.push((at, random_bytes(512, None, rng)));
             memory.patches.push((at, control));
             // FIP and FDP: what isn't canonical becomes so, and for what width depends on the CPU.
             memory.patches.push((at + 8, x.instruction.to_le_bytes().to_vec()));
@@ -308,12 +349,13 @@ fn relate_operands(i: &Instruction, used: &[UsedMemory], state: &mut State, memo
                 memory.patches.push((at, value.to_le_bytes().to_vec()));
             }
         }
+        _ if i.code().op_code().is_save_restore() => saved::relate(i, state, memory, rng),
         _ => {}
     }
     let _ = used;
 }
 
-/// The address of the ModRM memory operand.
+/// The address of the ModRM memory operand; none where a vector register has part of it.
 pub fn operand_address(i: &Instruction, state: &State) -> Option<u64> {
     let n = (0..i.op_count()).find(|n| i.op_kind(*n) == OpKind::Memory)?;
     i.virtual_address(n, 0, |r, _, _| {
@@ -321,9 +363,22 @@ pub fn operand_address(i: &Instruction, state: &State) -> Option<u64> {
             Register::FS => state.fs_base,
             Register::GS => state.gs_base,
             r if r.is_segment_register() => 0,
+            r if r.is_vector_register() => return None,
             r => read_register(state, r),
         })
     })
+}
+
+/// The address of a memory access that iced-x86 tells of.
+pub fn used_address(m: &UsedMemory, state: &State) -> u64 {
+    let segment = match m.segment() {
+        Register::FS => state.fs_base,
+        Register::GS => state.gs_base,
+        _ => 0,
+    };
+    let value = |r| if r == Register::None || r == Register::RIP { 0 } else { read_register(state, r) };
+    let index = value(m.index()).wrapping_mul(m.scale() as u64);
+    segment.wrapping_add(value(m.base())).wrapping_add(index).wrapping_add(m.displacement())
 }
 
 /// The value of operand 0 before the instruction.

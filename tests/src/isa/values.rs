@@ -1,5 +1,7 @@
 //! Deterministic random numbers, and the operand values that tend to find mistakes.
 
+use super::case::Vector;
+
 /// SplitMix64 (Steele, Lea, Flood 2014): small, seedable by anything, good enough for test data.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
@@ -180,9 +182,27 @@ pub fn double(rng: &mut Rng) -> u64 {
     }
 }
 
+/// The bits of a half-precision number, special ones often.
+pub fn half(rng: &mut Rng) -> u16 {
+    const SPECIAL: &[u16] = &[
+        0, 1, 0x03ff, 0x0400, 0x7bff, 0x7c00, 0x7e00, 0x7c01, 0x7e12, 0x7d34, 0x3c00, 0x3800, 0x3e00, 0x6400, 0x77ff,
+        0x7800, 0x3bff, 0x3c01,
+    ];
+    let sign = rng.next_u64() as u16 & 0x8000;
+    match rng.below(10) {
+        0..=3 => rng.pick(SPECIAL) | sign,
+        4..=6 => rng.next_u64() as u16,
+        // Near one, and near a half of an integer.
+        7 => 0x3c00 | rng.below(1 << 10) as u16 | sign,
+        8 => 0x4800 + ((rng.below(64) as u16) << 5) | sign,
+        _ => rng.below(0x0800) as u16 | sign,
+    }
+}
+
 /// What the lanes of a vector are taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lanes {
+    Half,
     Single,
     Double,
     Byte,
@@ -195,6 +215,7 @@ pub enum Lanes {
 impl Lanes {
     pub fn any(rng: &mut Rng) -> Self {
         rng.pick(&[
+            Lanes::Half,
             Lanes::Single,
             Lanes::Single,
             Lanes::Double,
@@ -215,6 +236,7 @@ pub fn vector(rng: &mut Rng, lanes: Lanes) -> u128 {
         (0..128 / width).fold(0u128, |v, i| v | u128::from(lane(rng) & mask) << (i * width))
     };
     match lanes {
+        Lanes::Half => fill(16, rng, &|r| u64::from(half(r))),
         Lanes::Single => fill(32, rng, &|r| u64::from(single(r))),
         Lanes::Double => fill(64, rng, &double),
         Lanes::Byte => fill(8, rng, &integer),
@@ -227,4 +249,47 @@ pub fn vector(rng: &mut Rng, lanes: Lanes) -> u128 {
             _ => u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64()),
         },
     }
+}
+
+/// A vector register of such lanes; now and then with few different ones.
+pub fn register(rng: &mut Rng, lanes: Lanes) -> Vector {
+    let mut parts = [0; 4].map(|_: u128| vector(rng, lanes));
+    if rng.chance(8) {
+        parts = [parts[0]; 4];
+    } else if rng.chance(4) {
+        let mask = rng.pick(&[0x0303_0303_0303_0303_u64, 0x3_0000_0003, 3, 0x3_0003_0003_0003]);
+        parts =
+            parts.map(|_| 0).map(|_: u128| u128::from(rng.next_u64() & mask) << 64 | u128::from(rng.next_u64() & mask));
+    }
+    std::array::from_fn(|word| (parts[word / 2] >> (word % 2 * 64)) as u64)
+}
+
+/// An opmask: none, all, a few, most, one lane, the lowest ones, or any.
+pub fn mask(rng: &mut Rng) -> u64 {
+    let any = rng.next_u64();
+    match rng.below(10) {
+        0 => 0,
+        1 => u64::MAX,
+        2 => any & rng.next_u64() & rng.next_u64(),
+        3 => any | rng.next_u64() | rng.next_u64(),
+        4 => 1 << rng.below(64),
+        5 => !(1 << rng.below(16)),
+        6 => u64::MAX >> rng.below(64),
+        // Upper bits that a narrow operation must ignore.
+        7 => u64::MAX << rng.pick(&[2, 4, 8, 16, 32]),
+        _ => any,
+    }
+}
+
+/// The `n`-th lane of a register.
+pub fn lane(v: &Vector, bits: usize, n: usize) -> u64 {
+    let at = n * bits;
+    v[at / 64] >> (at % 64) & (u64::MAX >> (64 - bits))
+}
+
+/// Sets the `n`-th lane of a register.
+pub fn set_lane(v: &mut Vector, bits: usize, n: usize, value: u64) {
+    let (word, shift) = (n * bits / 64, n * bits % 64);
+    let mask = (u64::MAX >> (64 - bits)) << shift;
+    v[word] = v[word] & !mask | value << shift & mask;
 }

@@ -54,6 +54,39 @@ fn control(rng: &mut Rng) -> u16 {
     masks | precision | rounding | 1 << 6 | (rng.below(2) as u16) << 12
 }
 
+/// Instructions whose results are approximations.
+pub fn is_transcendental(m: Mnemonic) -> bool {
+    use Mnemonic::*;
+    matches!(m, F2xm1 | Fyl2x | Fyl2xp1 | Fpatan | Fsin | Fcos | Fsincos | Fptan)
+}
+
+/// Whether an engine's state differs only by what is left to a processor: the last place of a transcendental function's
+/// result (Intel SDM vol. 1, 8.3.10), and C1, which tells how it was rounded.
+pub fn near_enough(program: &Program, native: &X87, engine: &X87) -> bool {
+    const C1: u16 = 1 << 9;
+    let [i] = program.insns.as_slice() else { return false };
+    // Without the integer bit, neighbours are neighbours across powers of two, too.
+    let place = |v: u128| (v >> 64) << 63 | v & u128::from(u64::MAX >> 1);
+    is_transcendental(i.mnemonic())
+        && native.reg.iter().zip(&engine.reg).all(|(a, b)| place(*a).abs_diff(place(*b)) <= 1)
+        && X87 { reg: native.reg, status: engine.status & !C1 | native.status & C1, ..*engine } == *native
+}
+
+/// Keeps the operand where the function is defined.
+pub fn tame(i: &Instruction, x: &mut X87) {
+    const EXPONENT: u128 = 0x7fff << 64;
+    let most = match i.mnemonic() {
+        Mnemonic::F2xm1 => 0x3ffe,
+        Mnemonic::Fyl2xp1 => 0x3ffc,
+        _ => return,
+    };
+    let st0 = &mut x.reg[usize::from(x.status >> 11 & 7)];
+    let exponent = (*st0 & EXPONENT) >> 64;
+    if exponent > most && exponent != 0x7fff {
+        *st0 = *st0 & !EXPONENT | most << 64;
+    }
+}
+
 /// The bits of a double extended number, special and invalid ones often.
 pub fn extended(rng: &mut Rng) -> u128 {
     const INTEGER: u64 = 1 << 63;

@@ -11,7 +11,6 @@
 mod host;
 mod operation;
 
-use iced_x86::{CpuidFeature, Instruction, OpKind};
 use xlate_abi::state::mxcsr::{OE, OM, PE, UE, UM};
 
 #[cfg(target_arch = "aarch64")]
@@ -115,15 +114,6 @@ const fn smallest_normal(ty: Fty) -> u64 {
         Fty::F32 => 1 << 23,
         Fty::F64 => 1 << 52,
     }
-}
-
-/// Whether an instruction is one of SSE's that may raise exception flags: they all change nothing but registers.
-pub fn may_raise(i: &Instruction) -> bool {
-    use CpuidFeature::{SSE, SSE2, SSE3, SSE4_1};
-    let features = i.code().cpuid_features();
-    i.op_count() > 1
-        && i.op0_kind() == OpKind::Register
-        && [SSE, SSE2, SSE3, SSE4_1].iter().any(|f| features.contains(f))
 }
 
 #[cfg(test)]

@@ -128,6 +128,11 @@ pub fn shift(op: VShift, ty: VTy, a: &V, count: u64) -> V {
     })
 }
 
+/// [`crate::Emitter::vselect`].
+pub fn select(ty: VTy, m: u64, a: &V, b: &V) -> V {
+    V::from_lanes(ty, |n| if m >> n & 1 == 1 { a.lane(ty, n) } else { b.lane(ty, n) })
+}
+
 /// [`crate::Emitter::shuffle`].
 pub fn shuffle(ty: VTy, a: &V, b: &V, indices: &[u8]) -> V {
     let n = ty.lanes();
@@ -159,9 +164,11 @@ pub fn pack(from: VTy, to_signed: bool, a: &V, b: &V) -> V {
     } else {
         (0, half.mask() as i64)
     };
-    let n = from.lanes();
+    let per_block = 128 / from.lane.ty().bits();
     V::from_lanes(to, |i| {
-        let x = if i < n { a.lane(from, i) } else { b.lane(from, i - n) };
+        let (block, j) = (i / (2 * per_block), i % (2 * per_block));
+        let at = block * per_block + j % per_block;
+        let x = if j < per_block { a.lane(from, at) } else { b.lane(from, at) };
         sign(from.lane.ty(), x).clamp(low, high) as u64
     })
 }
@@ -191,19 +198,19 @@ pub fn sad_u8(bits: u32, a: &V, b: &V) -> V {
     V::from_lanes(wide, |i| (8 * i..8 * i + 8).map(|j| a.lane(bytes, j).abs_diff(b.lane(bytes, j))).sum())
 }
 
-/// Stores the low 16 bytes by one access.
+/// Stores 16 bytes by one access.
 ///
 /// # Safety
 /// `p` is valid for writes, or faults are handled.
-pub unsafe fn store16(p: *mut u8, v: &V) {
-    // SAFETY: the caller's contract; `v` has 64 bytes, aligned to 64.
+pub unsafe fn store16(p: *mut u8, v: &[u8; 16]) {
+    // SAFETY: the caller's contract.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         core::arch::asm!("movups {x}, [{v}]", "movups [{p}], {x}",
-            x = out(xmm_reg) _, v = in(reg) v.0.as_ptr(), p = in(reg) p, options(nostack, preserves_flags));
+            x = out(xmm_reg) _, v = in(reg) v.as_ptr(), p = in(reg) p, options(nostack, preserves_flags));
         #[cfg(target_arch = "aarch64")]
         core::arch::asm!("ldr {x:q}, [{v}]", "str {x:q}, [{p}]",
-            x = out(vreg) _, v = in(reg) v.0.as_ptr(), p = in(reg) p, options(nostack, preserves_flags));
+            x = out(vreg) _, v = in(reg) v.as_ptr(), p = in(reg) p, options(nostack, preserves_flags));
     }
 }
 

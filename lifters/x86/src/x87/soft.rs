@@ -80,7 +80,7 @@ impl Env {
         self.unmasked & exception != 0
     }
 
-    fn invalid(&mut self) -> F80 {
+    pub(super) fn invalid(&mut self) -> F80 {
         self.flags |= flag::INVALID;
         F80::INDEFINITE
     }
@@ -212,10 +212,10 @@ fn overflow(env: &mut Env, to: Format, negative: bool) -> Rounded {
 
 /// A finite value as `mantissa * 2^scale` with the mantissa's top bit set.
 #[derive(Clone, Copy)]
-struct Number {
-    negative: bool,
-    scale: i32,
-    mantissa: u64,
+pub(super) struct Number {
+    pub negative: bool,
+    pub scale: i32,
+    pub mantissa: u64,
 }
 
 impl F80 {
@@ -290,7 +290,7 @@ impl F80 {
         Self { mantissa: self.mantissa | QUIET_BIT, ..self }
     }
 
-    fn number(self) -> Number {
+    pub(super) fn number(self) -> Number {
         let zeros = self.mantissa.leading_zeros();
         let scale = i32::from(self.exponent.max(1)) - BIAS - 63 - zeros as i32;
         Number { negative: self.negative, scale, mantissa: self.mantissa << zeros }
@@ -456,7 +456,7 @@ impl F80 {
     // ---- arithmetic --------------------------------------------------------------------------------
 
     /// What an operation with a NaN or an unsupported operand gives (SDM vol. 1, table 4-7).
-    fn special(env: &mut Env, a: Self, b: Self) -> Option<Self> {
+    pub(super) fn special(env: &mut Env, a: Self, b: Self) -> Option<Self> {
         if a.class() == Class::Unsupported || b.class() == Class::Unsupported {
             return Some(env.invalid());
         }
@@ -482,7 +482,7 @@ impl F80 {
     }
 
     /// Marks denormal operands.
-    fn note_denormals(env: &mut Env, operands: &[Self]) {
+    pub(super) fn note_denormals(env: &mut Env, operands: &[Self]) {
         if operands.iter().any(|v| v.is_denormal()) {
             env.flags |= flag::DENORMAL;
         }
@@ -761,7 +761,12 @@ impl F80 {
 
     /// A value that is known to be representable in 64 bits.
     fn exact(env: &mut Env, negative: bool, scale: i32, m: u128) -> Self {
-        Self::from_rounded(negative, round(env, extended(64), negative, scale, m, false))
+        Self::rounded_fully(env, negative, scale, m, false)
+    }
+
+    /// `m * 2^scale`, and a little more if `sticky`, rounded to 64 bits whatever the precision control.
+    pub(super) fn rounded_fully(env: &mut Env, negative: bool, scale: i32, m: u128, sticky: bool) -> Self {
+        Self::from_rounded(negative, round(env, extended(64), negative, scale, m, sticky))
     }
 
     // ---- packed decimal ----------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-//! The instructions on the register stack: loads, stores, arithmetic, comparison (SDM vol. 1, 5.2.1 to 5.2.6 but
-//! for transcendental ones). Memory is accessed here; the helper does the rest.
+//! The instructions on the register stack: loads, stores, arithmetic, comparison, transcendental functions (SDM vol. 1,
+//! 5.2.1 to 5.2.6). Memory is accessed here; the helper does the rest.
 
 use core::mem::offset_of;
 
@@ -17,7 +17,11 @@ type I<'a> = &'a Instruction;
 
 /// The chapter's instructions, one line each.
 pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
-    movement(code).or_else(|| arithmetic(code)).or_else(|| comparison(code)).or_else(|| others(code))
+    movement(code)
+        .or_else(|| arithmetic(code))
+        .or_else(|| comparison(code))
+        .or_else(|| others(code))
+        .or_else(|| transcendental(code))
 }
 
 fn movement<E: Emitter>(code: Code) -> Option<Semantics<E>> {
@@ -115,6 +119,22 @@ fn others<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     Some(f)
 }
 
+fn transcendental<E: Emitter>(code: Code) -> Option<Semantics<E>> {
+    use Mnemonic::*;
+    let f: Semantics<E> = match code.mnemonic() {
+        F2xm1 => |l, _| plain(l, Op::Exp2MinusOne),
+        Fyl2x => |l, _| plain_popping(l, Op::TimesLog2),
+        Fyl2xp1 => |l, _| plain_popping(l, Op::TimesLog2OnePlus),
+        Fpatan => |l, _| plain_popping(l, Op::AngleOf),
+        Fsin => |l, _| plain(l, Op::Sine),
+        Fcos => |l, _| plain(l, Op::Cosine),
+        Fsincos => |l, _| plain(l, Op::SineAndCosine),
+        Fptan => |l, _| plain(l, Op::Tangent),
+        _ => return None,
+    };
+    Some(f)
+}
+
 /// Where an operand in memory is: its address, and its offset for FDP.
 #[derive(Clone, Copy)]
 struct InMemory<V> {
@@ -146,6 +166,10 @@ fn wait_and_ask<E: Emitter>(l: L<E>, request: Request, operand: &[E::Val]) -> E:
 
 fn plain<E: Emitter>(l: L<E>, op: Op) {
     wait_and_ask(l, Request::new(op), &[]);
+}
+
+fn plain_popping<E: Emitter>(l: L<E>, op: Op) {
+    wait_and_ask(l, Request { pops: 1, ..Request::new(op) }, &[]);
 }
 
 fn constant<E: Emitter>(l: L<E>, n: u64) {
@@ -209,6 +233,13 @@ fn answered<E: Emitter>(l: L<E>, ty: Ty, at: usize) -> E::Val {
     l.e.state_load(ty, offset_of!(CpuState, scratch) + at)
 }
 
+/// Stores the upper word of 80 bits.
+fn store_upper<E: Emitter>(l: L<E>, addr: E::Val) {
+    let upper = answered(l, Ty::I16, answer::UPPER);
+    let at = l.e.address(Some(addr), None, 8);
+    l.store(Ty::I16, at, upper);
+}
+
 /// Stores what a request answers, then sets the state: a fault leaves it as it was.
 fn store_answer<E: Emitter>(l: L<E>, i: I, op: Op, ty: Ty, pops: u8) {
     wait(l);
@@ -221,13 +252,15 @@ fn store_answer<E: Emitter>(l: L<E>, i: I, op: Op, ty: Ty, pops: u8) {
         [],
         |_| [],
         |l| {
-            if matches!(op, Op::StoreF80 | Op::StoreDecimal) {
-                let upper = answered(l, Ty::I16, answer::UPPER);
-                let at = l.e.address(Some(at.addr), None, 8);
-                l.store(Ty::I16, at, upper);
+            // Which part faults first is the processors'.
+            if op == Op::StoreF80 {
+                store_upper(l, at.addr);
             }
             let v = l.zcast(Ty::I64, ty, v);
             l.store(ty, at.addr, v);
+            if op == Op::StoreDecimal {
+                store_upper(l, at.addr);
+            }
             []
         },
     );

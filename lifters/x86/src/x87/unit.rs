@@ -8,6 +8,7 @@ use core::cmp::Ordering;
 use xlate_abi::state::{CpuState, X87State};
 
 use super::soft::{Class, Env, F80, Mode, flag};
+use super::transcendental::Angle;
 
 /// Status word: condition codes, TOP.
 const C0: u16 = 1 << 8;
@@ -73,10 +74,21 @@ pub enum Op {
     Decrement,
     /// FNOP.
     Nothing,
+    Exp2MinusOne,
+    /// These three have ST(1) and ST(0) as operands; the result goes to ST(1), to be popped to.
+    TimesLog2,
+    TimesLog2OnePlus,
+    AngleOf,
+    Sine,
+    Cosine,
+    /// The sine in ST(0), then pushes the cosine.
+    SineAndCosine,
+    /// The tangent in ST(0), then pushes one.
+    Tangent,
 }
 
 impl Op {
-    const ALL: [Op; 40] = {
+    const ALL: [Op; 48] = {
         use Op::*;
         [
             Load,
@@ -119,6 +131,14 @@ impl Op {
             Increment,
             Decrement,
             Nothing,
+            Exp2MinusOne,
+            TimesLog2,
+            TimesLog2OnePlus,
+            AngleOf,
+            Sine,
+            Cosine,
+            SineAndCosine,
+            Tangent,
         ]
     };
 }
@@ -349,7 +369,7 @@ impl Unit<'_> {
     }
 
     /// The condition codes that are set even if the instruction is refused, and a mask of them: comparisons give their
-    /// result, and remainders say that they are complete, as the processors do it (the manual is silent).
+    /// result, and remainders and angles say that they are complete, as the processors do it (the manual is silent).
     fn codes_when_refused(&self, op: Op) -> (u16, u16) {
         let stack = self.env.flags & flag::STACK != 0;
         let c1 = if stack { self.x.fsw & C1 } else { 0 };
@@ -357,7 +377,9 @@ impl Unit<'_> {
             Op::Compare | Op::CompareQuiet | Op::Test => (c1 | self.x.fsw & (C0 | C2 | C3), C0 | C1 | C2 | C3),
             // Only a stack underflow touches C1.
             Op::CompareFlags | Op::CompareFlagsQuiet => (0, if stack { C1 } else { 0 }),
-            Op::Remainder | Op::RemainderNearest => (c1, C1 | C2),
+            Op::Remainder | Op::RemainderNearest | Op::Sine | Op::Cosine | Op::SineAndCosine | Op::Tangent => {
+                (c1, C1 | C2)
+            }
             _ => (c1, C1),
         }
     }
@@ -378,6 +400,10 @@ impl Unit<'_> {
             Negate | Abs => self.sign(r.op),
             Sqrt | RoundToInt => self.unary(r.op),
             Scale | Extract | Remainder | RemainderNearest => self.binary(r.op),
+            Exp2MinusOne => self.exp2_minus_one(),
+            TimesLog2 | TimesLog2OnePlus | AngleOf => self.of_two(r.op),
+            Sine | Cosine => self.of_angle(r.op),
+            SineAndCosine | Tangent => self.two_of_angle(r.op),
             Exchange => self.exchange(r.index),
             MoveIf => self.move_if(r.index, low != 0),
             Free => self.free(r.index),
@@ -607,6 +633,58 @@ impl Unit<'_> {
         self.set_codes(mask, bit(2, C0) | bit(1, C3) | more);
         self.env.rounded_up = bit(0, C1) != 0;
         self.set(0, r);
+    }
+
+    fn exp2_minus_one(&mut self) {
+        let Some(v) = self.operand() else { return };
+        let r = v.exp2_minus_one(&mut self.env);
+        self.set(0, r);
+    }
+
+    fn of_two(&mut self, op: Op) {
+        if self.is_empty(0) || self.is_empty(1) {
+            self.stack_fault(false);
+            return self.set(1, F80::INDEFINITE);
+        }
+        let (x, y) = (self.get(0), self.get(1));
+        let r = match op {
+            Op::TimesLog2 => y.times_log2(&mut self.env, x),
+            Op::TimesLog2OnePlus => y.times_log2_one_plus(&mut self.env, x),
+            _ => y.angle_of(&mut self.env, x),
+        };
+        self.set(1, r);
+    }
+
+    /// C2 tells that the angle is too large, and nothing has been done.
+    fn of_angle(&mut self, op: Op) {
+        self.set_codes(C2, 0);
+        let Some(v) = self.operand() else { return };
+        let which = if op == Op::Sine { Angle::Sine } else { Angle::Cosine };
+        match v.of_angle(&mut self.env, which) {
+            Some(r) => self.set(0, r),
+            None => self.set_codes(C2, C2),
+        }
+    }
+
+    fn two_of_angle(&mut self, op: Op) {
+        self.set_codes(C2, 0);
+        let first = if op == Op::Tangent { Angle::Tangent } else { Angle::Sine };
+        let Some(v) = self.operand() else {
+            self.set_top(self.top().wrapping_sub(1));
+            return self.set(0, F80::INDEFINITE);
+        };
+        if !self.is_empty(7) {
+            self.set(0, F80::INDEFINITE);
+            return self.push(F80::INDEFINITE);
+        }
+        let Some(r) = v.of_angle(&mut self.env, first) else { return self.set_codes(C2, C2) };
+        let second = match first {
+            _ if r.is_nan() => r,
+            Angle::Tangent => F80::new(false, 0x3fff, 1 << 63),
+            _ => v.of_angle(&mut self.env, Angle::Cosine).unwrap_or(r),
+        };
+        self.set(0, r);
+        self.push(second);
     }
 
     /// An empty register takes part as the indefinite.

@@ -358,6 +358,8 @@ pub struct Timers {
     pub interval: Vec<IntervalTimer>,
     /// None in images of older versions: the clocks begin at zero.
     pub cpu: Option<CpuTimes>,
+    /// The processor's time-stamp counter, which never shows less later on; zero in images of older versions.
+    pub timestamp: u64,
 }
 
 impl XlateNote for Timers {

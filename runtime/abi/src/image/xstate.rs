@@ -12,6 +12,27 @@ const HI16_ZMM: u32 = 7;
 
 /// Length of the legacy region, which FXSAVE writes too.
 const LEGACY: usize = 512;
+/// Length of the legacy region and the header, which begins with XSTATE_BV.
+const HEADED: usize = 576;
+const LEGACY_COMPONENTS: u64 = 3;
+/// What is loaded, and the protection keys' register.
+const KNOWN: u64 = LEGACY_COMPONENTS | 1 << AVX | 1 << OPMASK | 1 << ZMM_HI256 | 1 << HI16_ZMM | 1 << 9;
+
+/// Names of the other components (Intel SDM vol. 1, 13.1).
+fn component_name(number: u32) -> String {
+    let name = match number {
+        3 | 4 => "MPX bounds",
+        8 => "processor trace",
+        11 | 12 => "shadow stacks",
+        14 => "user interrupts",
+        17 => "AMX tile configuration",
+        18 => "AMX tile data",
+        19 => "APX registers",
+        _ => "unnamed",
+    };
+    format!("{name} (component {number})")
+}
+
 /// Where Linux puts XCR0 in the legacy region's bytes for software (`arch/x86/include/asm/user.h`).
 const XCR0_AT: usize = 464;
 
@@ -53,6 +74,26 @@ impl<'a> Xsave<'a> {
             None => guess_layout(bytes),
         };
         Some(Self { bytes, layout })
+    }
+
+    /// Where the components lie.
+    pub fn layout(&self) -> &[XsaveComponent] {
+        &self.layout
+    }
+
+    /// XCR0 of the processor it comes from; x87 and SSE state alone if it doesn't tell.
+    pub fn enabled(&self) -> u64 {
+        if self.bytes.len() < HEADED { LEGACY_COMPONENTS } else { word(self.bytes, XCR0_AT) }
+    }
+
+    /// The names of components that are in use (XSTATE_BV) and that [`Self::load`] doesn't know. The protection keys' register
+    /// isn't among them: each process has it.
+    pub fn unknown(&self) -> Vec<String> {
+        if self.bytes.len() < HEADED {
+            return Vec::new();
+        }
+        let unknown = word(self.bytes, LEGACY) & !KNOWN;
+        (0..u64::BITS).filter(|n| unknown >> n & 1 == 1).map(component_name).collect()
     }
 
     /// A register of `size` bytes in a component; `None` where this CPU had none.
@@ -167,6 +208,20 @@ mod tests {
         assert_eq!(cpu.vec[1][16..32], bytes[1016..1032]);
         assert_eq!(cpu.vec[1][32..], [0; 32]);
         assert_eq!(cpu.k, [0; 8]);
+    }
+
+    #[test]
+    fn components_in_use_have_names() {
+        let mut bytes = area(11_008, 0x602e7);
+        let mut used = |there: u64| {
+            bytes[LEGACY..LEGACY + 8].copy_from_slice(&there.to_le_bytes());
+            Xsave::new(&bytes, None).unwrap().unknown()
+        };
+        assert!(used(0x2e7).is_empty(), "tiles that are enabled and not used");
+        assert_eq!(used(0x602e7), ["AMX tile configuration (component 17)", "AMX tile data (component 18)"]);
+        assert_eq!(used(1 << 19 | 1 << 40), ["APX registers (component 19)", "unnamed (component 40)"]);
+        let short = area(512, 0);
+        assert!(Xsave::new(&short, None).unwrap().unknown().is_empty());
     }
 
     #[test]

@@ -134,6 +134,14 @@ fn gpr_offset(reg: usize) -> i32 {
     (offset_of!(CpuState, gpr) + 8 * reg) as i32
 }
 
+fn mask_offset(reg: usize) -> i32 {
+    (offset_of!(CpuState, k) + 8 * reg) as i32
+}
+
+fn scratch_offset(place: usize) -> i32 {
+    (offset_of!(CpuState, scratch) + 64 * place) as i32
+}
+
 fn vec_offset(reg: usize, byte: u32) -> i32 {
     (offset_of!(CpuState, vec) + 64 * reg) as i32 + byte as i32
 }
@@ -566,6 +574,8 @@ impl Emitter for Baseline<'_> {
     type Val = Value;
     type Cond = Value;
     type Vec = Wide;
+    /// An I64 with a bit for each lane, the others zero.
+    type Mask = Value;
 
     fn begin_instruction(&mut self, ip: u64, _next: u64) {
         self.ip = ip;
@@ -673,6 +683,22 @@ impl Emitter for Baseline<'_> {
                 self.store_state(zero, vec_offset(reg, byte));
             }
         }
+    }
+
+    fn clear_vec_from(&mut self, reg: usize, bits: u32) {
+        let zero = vector::constant(self, &[0; 16]);
+        for byte in (bits / 8..64).step_by(16) {
+            vector::store(self, 128, zero, self.state, vec_offset(reg, byte), OWN);
+        }
+    }
+
+    fn mask_register(&mut self, reg: usize) -> Value {
+        self.load_state(types::I64, mask_offset(reg))
+    }
+
+    fn set_mask_register(&mut self, reg: usize, v: Value) {
+        let v = self.int(Ty::I64, v);
+        self.store_state(v, mask_offset(reg));
     }
 
     fn state_load(&mut self, ty: Ty, offset: usize) -> Value {
@@ -921,7 +947,7 @@ impl Emitter for Baseline<'_> {
     }
 
     fn cmpxchg16(&mut self, addr: Value, expected: [Value; 2], new: [Value; 2]) -> [Value; 2] {
-        let scratch = |n: usize| (offset_of!(CpuState, scratch) + 8 * n) as i32;
+        let scratch = |n: usize| scratch_offset(0) + 8 * n as i32;
         for (n, v) in expected.into_iter().chain(new).enumerate() {
             let v = self.int(Ty::I64, v);
             self.store_state(v, scratch(n));
@@ -992,6 +1018,38 @@ impl Emitter for Baseline<'_> {
 
     fn vfcmp(&mut self, pred: FPred, ty: VTy, a: Wide, b: Wide) -> Wide {
         float::vector_mask(self, pred, ty, a, b)
+    }
+
+    fn mask_of_bits(&mut self, lanes: u32, bits: Value) -> Value {
+        if lanes == 64 {
+            return bits;
+        }
+        let all = self.word((1 << lanes) - 1);
+        self.b.ins().band(bits, all)
+    }
+
+    fn mask_bits(&mut self, _lanes: u32, m: Value) -> Value {
+        m
+    }
+
+    fn vselect(&mut self, ty: VTy, m: Value, a: Wide, b: Wide) -> Wide {
+        vector::select(self, ty, m, a, b)
+    }
+
+    fn vcompare(&mut self, pred: Pred, ty: VTy, a: Wide, b: Wide) -> Value {
+        vector::compare(self, int_cc(pred), ty, a, b)
+    }
+
+    fn resize(&mut self, v: Wide, _from: u32, bits: u32) -> Wide {
+        vector::resize(self, v, bits)
+    }
+
+    fn set_scratch(&mut self, place: usize, bits: u32, v: Wide) {
+        vector::store(self, bits, v, self.state, scratch_offset(place), OWN);
+    }
+
+    fn scratch(&mut self, place: usize, bits: u32) -> Wide {
+        vector::load(self, bits, self.state, scratch_offset(place), OWN)
     }
 
     fn fbin(&mut self, op: FBin, ty: Fty, a: Value, b: Value) -> Value {

@@ -5,7 +5,7 @@
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{ConstantData, Endianness, InstBuilder, MemFlagsData, Type, Value, types};
-use xlate_x86::emitter::{Lane, VBin, VShift, VTy};
+use xlate_x86::emitter::{Lane, Ty, VBin, VShift, VTy};
 
 use super::emitter::Baseline;
 
@@ -45,6 +45,63 @@ impl Wide {
 
 fn part_count(bits: u32) -> usize {
     bits.div_ceil(128) as usize
+}
+
+/// The parts up to a width, zeros where there are none.
+pub(super) fn resize(e: &mut Baseline, v: Wide, bits: u32) -> Wide {
+    let zero = part_constant(e, [0; 16]);
+    let parts = core::array::from_fn(|n| (n < part_count(bits)).then(|| v.parts[n].unwrap_or(zero)));
+    Wide { bits, parts }
+}
+
+/// A part with all ones in the lanes whose bit is set, from bit `first` on.
+fn lanes_of_bits(e: &mut Baseline, lane: Lane, bits: Value, first: u32) -> Value {
+    let per_part = 128 / lane.ty().bits();
+    let count = e.word(first.into());
+    let bits = e.b.ins().ushr(bits, count);
+    // Each lane gets the bits and looks at its own. A byte's lane has no room for more than eight.
+    let whole = if lane.ty() == Ty::I8 {
+        let low = e.b.ins().ireduce(types::I8, bits);
+        let eight = e.b.ins().ushr_imm_u(bits, 8);
+        let high = e.b.ins().ireduce(types::I8, eight);
+        let [low, high] = [low, high].map(|v| e.b.ins().splat(types::I8X16, v));
+        part_shuffle(e, low, high, core::array::from_fn(|n| if n < 8 { 0 } else { 16 }))
+    } else {
+        let v = if lane.ty() == Ty::I64 { bits } else { e.b.ins().ireduce(super::emitter::int_type(lane.ty()), bits) };
+        e.b.ins().splat(part_type(lane), v)
+    };
+    let size = lane.ty().bytes() as usize;
+    let mut own = [0; 16];
+    for n in 0..per_part as usize {
+        let bit = if size == 1 { n % 8 } else { n };
+        own[n * size + bit / 8] = 1 << (bit % 8);
+    }
+    let own = part_constant(e, own);
+    let own = cast(e, part_type(lane), own);
+    let seen = e.b.ins().band(whole, own);
+    e.b.ins().icmp(IntCC::Equal, seen, own)
+}
+
+pub(super) fn select(e: &mut Baseline, ty: VTy, mask: Value, a: Wide, b: Wide) -> Wide {
+    let lane = int_lane(ty.lane);
+    let (t, per_part) = (part_type(lane), 128 / lane.ty().bits());
+    let parts = core::array::from_fn(|n| {
+        (n < part_count(ty.bits)).then(|| {
+            let chosen = lanes_of_bits(e, lane, mask, per_part * n as u32);
+            let (a, b) = (cast(e, t, a.part(n)), cast(e, t, b.part(n)));
+            e.b.ins().bitselect(chosen, a, b)
+        })
+    });
+    Wide { bits: ty.bits, parts }
+}
+
+pub(super) fn compare(e: &mut Baseline, cc: IntCC, ty: VTy, a: Wide, b: Wide) -> Value {
+    let t = part_type(int_lane(ty.lane));
+    let lanes = a.zip(b, |a, b| {
+        let (a, b) = (cast(e, t, a), cast(e, t, b));
+        e.b.ins().icmp(cc, a, b)
+    });
+    movmask(e, ty, lanes)
 }
 
 /// Reinterprets a part's bits.
@@ -216,30 +273,42 @@ fn part_shuffle(e: &mut Baseline, a: Value, b: Value, mask: [u8; 16]) -> Value {
 }
 
 pub(super) fn shuffle(e: &mut Baseline, ty: VTy, a: Wide, b: Wide, indices: &[u8]) -> Wide {
-    if ty.bits > 128 {
-        return shuffle_lanes(e, ty, a, b, indices);
-    }
-    let size = ty.lane.ty().bytes() as usize;
-    let lanes = ty.lanes();
-    let mut mask = [0u8; 16];
+    let size = ty.lane.ty().bytes();
+    // The second operand's bytes begin behind the first's parts, however short the vectors are.
+    let second = 16 * part_count(ty.bits) as u32;
+    let mut bytes = [0; 64];
     for (n, &index) in indices.iter().enumerate() {
-        // The second operand's bytes begin at 16, however short the vectors are.
         let index = u32::from(index);
-        let first = if index < lanes { index as usize * size } else { 16 + (index - lanes) as usize * size };
+        let first = if index < ty.lanes() { index * size } else { second + (index - ty.lanes()) * size };
         for byte in 0..size {
-            mask[n * size + byte] = (first + byte) as u8;
+            bytes[n * size as usize + byte as usize] = (first + byte) as u8;
         }
     }
-    Wide::new(ty.bits, &[part_shuffle(e, a.part(0), b.part(0), mask)])
+    let parts = core::array::from_fn(|n| {
+        (n < part_count(ty.bits)).then(|| {
+            let bytes = core::array::from_fn(|byte| bytes[16 * n + byte]);
+            shuffle_part(e, a, b, part_count(ty.bits), bytes)
+        })
+    });
+    Wide { bits: ty.bits, parts }
 }
 
-/// A shuffle across parts, lane by lane.
-fn shuffle_lanes(e: &mut Baseline, ty: VTy, a: Wide, b: Wide, indices: &[u8]) -> Wide {
-    let mut r = a;
-    for (n, &index) in indices.iter().enumerate() {
-        let index = u32::from(index);
-        let x = if index < ty.lanes() { extract(e, ty, a, index) } else { extract(e, ty, b, index - ty.lanes()) };
-        r = insert(e, ty, r, n as u32, x);
+/// A part made of the bytes of both vectors, `count` parts each, in a row: by a shuffle of two parts, and another one for each
+/// part beyond.
+fn shuffle_part(e: &mut Baseline, a: Wide, b: Wide, count: usize, bytes: [u8; 16]) -> Value {
+    let part = |n: u8| if usize::from(n) < count { a.part(n.into()) } else { b.part(usize::from(n) - count) };
+    let mut sources = bytes.map(|byte| byte / 16).to_vec();
+    sources.sort_unstable();
+    sources.dedup();
+    let (first, second) = (sources[0], sources.get(1).copied());
+    if bytes == core::array::from_fn(|n| 16 * first + n as u8) {
+        return part(first);
+    }
+    let mask = bytes.map(|byte| byte % 16 + if Some(byte / 16) == second { 16 } else { 0 });
+    let mut r = part_shuffle(e, part(first), part(second.unwrap_or(first)), mask);
+    for source in sources.into_iter().skip(2) {
+        let from = |n: usize| if bytes[n] / 16 == source { 16 + bytes[n] % 16 } else { n as u8 };
+        r = part_shuffle(e, r, part(source), core::array::from_fn(from));
     }
     r
 }
@@ -345,20 +414,13 @@ fn part_shift(e: &mut Baseline, op: VShift, lane: Lane, v: Value, count: Value) 
     }
 }
 
+/// Each 128 bits by themselves.
 pub(super) fn pack(e: &mut Baseline, from: VTy, to_signed: bool, a: Wide, b: Wide) -> Wide {
-    assert!(from.bits <= 128, "PACK* of wider vectors come in 128-bit pieces");
     let t = part_type(from.lane);
-    let (a, b) = (cast(e, t, a.part(0)), cast(e, t, b.part(0)));
-    let packed = if to_signed { e.b.ins().snarrow(a, b) } else { e.b.ins().unarrow(a, b) };
-    if from.bits == 128 {
-        return Wide::new(128, &[packed]);
-    }
-    // 64 bits: the useful quarters are bytes 0..4 of each half.
-    let mut mask = [0u8; 16];
-    for (n, index) in mask.iter_mut().enumerate().take(8) {
-        *index = if n < 4 { n as u8 } else { 4 + n as u8 };
-    }
-    Wide::new(64, &[part_shuffle(e, packed, packed, mask)])
+    a.zip(b, |a, b| {
+        let (a, b) = (cast(e, t, a), cast(e, t, b));
+        if to_signed { e.b.ins().snarrow(a, b) } else { e.b.ins().unarrow(a, b) }
+    })
 }
 
 pub(super) fn mul_even(e: &mut Baseline, signed: bool, bits: u32, a: Wide, b: Wide) -> Wide {

@@ -113,8 +113,10 @@ pub fn prctl(call: &mut Call<'_>) {
 pub fn arch_prctl(call: &mut Call<'_>) {
     const ARCH_GET_FS: u64 = 0x1003;
     const ARCH_GET_GS: u64 = 0x1004;
+    const ARCH_GET_XCOMP_SUPP: u64 = 0x1021;
+    const ARCH_GET_XCOMP_PERM: u64 = 0x1022;
     let [code, place, ..] = call.args.0;
-    if matches!(code, ARCH_GET_FS | ARCH_GET_GS) {
+    if matches!(code, ARCH_GET_FS | ARCH_GET_GS | ARCH_GET_XCOMP_SUPP | ARCH_GET_XCOMP_PERM) {
         call.add(place, size::LONG);
     }
 }

@@ -6,7 +6,10 @@ use std::time::Instant;
 
 use super::supervisor::Event;
 use super::{Options, Plan, Task};
+use crate::isa::case::Extent;
 use crate::isa::engines::Kind;
+use crate::isa::exclusions;
+use crate::isa::excursion::extent;
 
 /// Fewer native cases than this are too few.
 const ENOUGH: u64 = 200;
@@ -20,6 +23,7 @@ struct PerCode {
     cases: u64,
     compared: BTreeMap<Kind, u64>,
     mismatches: BTreeMap<Kind, u64>,
+    ends: BTreeMap<String, u64>,
     encodable: bool,
 }
 
@@ -28,6 +32,7 @@ pub struct Summary {
     plan: Plan,
     seed: u64,
     engines: Vec<Kind>,
+    native_only: bool,
     codes: BTreeMap<String, PerCode>,
     lost: u64,
     started: Instant,
@@ -39,6 +44,7 @@ impl Summary {
             plan,
             seed: options.seed,
             engines: options.engines.clone(),
+            native_only: options.native_only,
             codes: BTreeMap::new(),
             lost: 0,
             started: Instant::now(),
@@ -52,6 +58,9 @@ impl Summary {
                 let name = self.name(n);
                 let entry = self.codes.entry(name.clone()).or_default();
                 entry.cases += report.cases;
+                for (end, count) in report.ends {
+                    *entry.ends.entry(end).or_default() += count;
+                }
                 entry.encodable |= !report.unencodable;
                 for (kind, count) in report.compared {
                     *entry.compared.entry(kind).or_default() += count;
@@ -88,10 +97,33 @@ impl Summary {
         self.codes.iter().filter(|(_, c)| !c.encodable).map(|(name, _)| name.as_str()).collect()
     }
 
+    /// Instructions that this CPU has and yet refuses: the programs made for them are wrong.
+    fn refused(&self) -> Vec<&str> {
+        let refused = |c: &PerCode| self.native_only && c.ends.contains_key("InvalidOpcode");
+        let meant = |name: &str| exclusions::REFUSED.iter().any(|prefix| name.starts_with(prefix));
+        self.codes.iter().filter(|(name, c)| refused(c) && !meant(name)).map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Instructions of which no case was run.
+    fn not_run(&self) -> Vec<String> {
+        let names = self.plan.single_codes().iter().map(|code| format!("{code:?}"));
+        names.filter(|name| self.codes.get(name).is_none_or(|c| c.encodable && c.cases == 0)).collect()
+    }
+
     /// No mismatch, no lost worker, nothing left out without a reason.
     pub fn is_clean(&self) -> bool {
         let mismatches = self.total(|c| c.mismatches.values().sum());
-        mismatches == 0 && self.lost == 0 && self.unencodable().is_empty() && self.total(|c| c.cases) > 0
+        let all_run = self.unencodable().is_empty() && self.not_run().is_empty() && self.refused().is_empty();
+        mismatches == 0 && self.lost == 0 && all_run && self.total(|c| c.cases) > 0
+    }
+
+    /// How the cases of each instruction ended on the CPU.
+    fn ends(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, c) in &self.codes {
+            let ends: Vec<_> = c.ends.iter().map(|(end, n)| format!("{end} {n}")).collect();
+            writeln!(f, "  {name}: {} cases: {}", c.cases, ends.join(", "))?;
+        }
+        Ok(())
     }
 }
 
@@ -105,6 +137,9 @@ impl fmt::Display for Summary {
             let counts: Vec<_> = c.mismatches.iter().map(|(k, n)| format!("{} {n}", k.name())).collect();
             writeln!(f, "  {name}: {} of {} cases", counts.join(", "), c.cases)?;
         }
+        if self.native_only {
+            self.ends(f)?;
+        }
         let few: Vec<_> = self.codes.iter().filter(|(n, c)| *n != BLOCKS && c.encodable && c.cases < ENOUGH).collect();
         if !few.is_empty() {
             let names: Vec<_> = few.iter().take(8).map(|(n, c)| format!("{n} {}", c.cases)).collect();
@@ -113,6 +148,18 @@ impl fmt::Display for Summary {
         }
         for name in self.unencodable() {
             writeln!(f, "no encoding could be made for {name}")?;
+        }
+        let not_run = self.not_run();
+        if let Some(first) = not_run.first() {
+            writeln!(f, "{} instructions of which no case was run: {first}, …", not_run.len())?;
+        }
+        for name in self.refused() {
+            writeln!(f, "this CPU refuses {name}, whose programs should be valid")?;
+        }
+        let extent = extent();
+        if extent != Extent::FULL {
+            let (registers, bits) = (extent.registers, extent.words * 64);
+            writeln!(f, "not compared: more than {registers} vector registers of {bits} bits, which this CPU lacks")?;
         }
         for (code, feature) in &self.plan.lacking {
             writeln!(f, "skipped: {code:?} ({feature} is missing from this CPU)")?;

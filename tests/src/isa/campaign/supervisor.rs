@@ -12,8 +12,10 @@ use super::report::Summary;
 use super::worker::Assignment;
 use super::{Message, Options, Plan};
 
-/// A worker that says nothing for so long hangs.
+/// A worker that says nothing while it computes for so long hangs; and so does one that says nothing for much longer
+/// whatever it does: a busy machine may keep it from computing.
 const PATIENCE: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// Runs the whole campaign with `program --worker ASSIGNMENT` as the workers.
 pub fn run(program: &Path, options: &Options) -> Result<Summary> {
@@ -52,6 +54,15 @@ pub enum Event {
     Done(u64, super::TaskReport),
     /// The worker died or hung in this task; what it last said it would do.
     Lost(u64, String),
+}
+
+/// The processor time that a child has used: fields 14 and 15 of its line (proc(5)).
+fn computed(child: &Child) -> Duration {
+    const TICKS: u64 = 100;
+    let line = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
+    let fields = line.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
+    let ticks: u64 = fields.filter_map(|f| f.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1000 / TICKS)
 }
 
 struct Follower {
@@ -115,14 +126,21 @@ impl Follower {
     /// Passes reports on until the worker ends; a task it didn't finish is given back with the manner of its end.
     fn listen(&self, mut worker: Worker, tell: &mut dyn FnMut(Event)) -> Result<Option<(u64, String)>> {
         let mut current = None;
+        let mut heard = (Instant::now(), computed(&worker.child));
         loop {
-            match worker.messages.recv_timeout(PATIENCE) {
+            let message = worker.messages.recv_timeout(PATIENCE);
+            if message.is_ok() {
+                heard = (Instant::now(), computed(&worker.child));
+            }
+            match message {
                 Ok(Message::Start(n)) => current = Some(n),
                 Ok(Message::Done(n, report)) => {
                     current = None;
                     tell(Event::Done(n, report));
                 }
                 Ok(Message::Step(_)) => {}
+                Err(RecvTimeoutError::Timeout)
+                    if heard.0.elapsed() < LIMIT && computed(&worker.child) < heard.1 + PATIENCE => {}
                 Err(RecvTimeoutError::Timeout) => {
                     worker.child.kill().context("can't end a worker that hangs")?;
                     worker.child.wait()?;
@@ -145,7 +163,7 @@ impl Follower {
         let mut worker = self.start(&self.assignment(task, true))?;
         let mut last = "none".to_owned();
         loop {
-            match worker.messages.recv_timeout(PATIENCE) {
+            match worker.messages.recv_timeout(PATIENCE * 2) {
                 Ok(Message::Step(text)) => last = text,
                 Ok(_) => {}
                 Err(_) => break,

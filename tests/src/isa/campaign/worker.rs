@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Message, Mismatch, Options, Plan, Task, TaskReport};
 use crate::isa::arena::{Arena, DATA_LEN};
-use crate::isa::case::{Case, Outcome, Program, X87};
+use crate::isa::case::{Case, End, Fault, Outcome, Program, X87};
 use crate::isa::compare;
 use crate::isa::engines::{self, Engine, Kind};
-use crate::isa::excursion::Excursions;
+use crate::isa::excursion::{Excursions, extent};
 use crate::isa::shrink::shrink;
 use crate::isa::values::Rng;
+use crate::isa::wrong::Wrong;
 use crate::isa::{generate, states};
 
 /// Mismatches of one task that are shrunk and described; any more are of the same kind most likely.
@@ -42,13 +43,14 @@ pub struct Bench {
     initial: Vec<u8>,
     native_data: Vec<u8>,
     trace: bool,
+    wrong: Option<Wrong>,
 }
 
 /// Runs the assignment to its end.
 pub fn work(assignment: &Assignment) -> Result<()> {
     let plan = Plan::new(&assignment.options);
     let mut bench = Bench::new(&assignment.options.engines)?;
-    bench.trace = assignment.trace;
+    (bench.trace, bench.wrong) = (assignment.trace, assignment.options.wrong);
     let started = Instant::now();
     let limit = assignment.seconds.map(Duration::from_secs_f64);
     let mut n = assignment.first;
@@ -77,6 +79,7 @@ impl Bench {
             initial: vec![0; DATA_LEN],
             native_data: vec![0; DATA_LEN],
             trace: false,
+            wrong: None,
         })
     }
 
@@ -86,12 +89,12 @@ impl Bench {
             Task::Single { code, round } => {
                 let mut rng = Rng::new(&[options.seed, code as u64, round]);
                 let Some(program) = generate::single(code, &mut rng) else { return unencodable() };
-                self.program(&program, &mut rng, options.states, &|r| states::single(&program, r))
+                self.program(&program, &mut rng, options.states, &|r| limited(states::single(&program, r)))
             }
             Task::Block(n) => {
                 let mut rng = Rng::new(&[options.seed, u64::MAX, n]);
                 let Some(block) = generate::block(&plan.codes, &mut rng) else { return TaskReport::default() };
-                self.program(&block.program, &mut rng, options.states, &|r| states::block(&block, r))
+                self.program(&block.program, &mut rng, options.states, &|r| limited(states::block(&block, r)))
             }
         }
     }
@@ -116,6 +119,12 @@ impl Bench {
             let case = make(rng);
             let native = self.native(&case);
             report.cases += 1;
+            *report.ends.entry(kind_of(&native.end)).or_default() += 1;
+            if let Some(wrong) = self.wrong.filter(|_| usable.is_empty()) {
+                let found = self.misled(&case, &native, wrong);
+                let text = found.iter().map(|line| format!("    {line}\n")).collect();
+                report.mismatches.extend((!found.is_empty()).then_some(Mismatch { engine: Kind::Interpreter, text }));
+            }
             for (kind, engine) in &mut usable {
                 let found = self.differences(&case, &native, *kind, engine.as_mut());
                 let tally = report.compared.iter_mut().find(|(k, _)| k == kind).expect("listed above");
@@ -150,7 +159,7 @@ impl Bench {
         let kept = self.native_data.clone();
         let met = (0..case.program.insns.len()).any(|n| {
             let i = case.program.insns[n];
-            if compare::float_lanes(&i).is_none() {
+            if !compare::chooses(&i) {
                 return false;
             }
             let len = (i.ip() - case.program.address) as usize;
@@ -158,7 +167,7 @@ impl Bench {
                 return false;
             };
             let before = self.native(&Case { program, ..case.clone() });
-            compare::meets_two_nans(&i, &before.state, &self.native_data)
+            compare::meets_two(&i, &before.state, &self.native_data)
         });
         self.native_data = kept;
         met
@@ -192,8 +201,25 @@ impl Bench {
     fn differences(&mut self, case: &Case, native: &Outcome, kind: Kind, engine: &mut dyn Engine) -> Vec<String> {
         self.step(|| format!("{} runs\n{}{}", kind.name(), case.program.listing(), describe_state(case)));
         self.arena.data().copy_from_slice(&self.initial);
-        let outcome = engines::run(engine, case, &mut self.excursions);
+        let mut run = |case: &Case, excursions: &mut Excursions| engines::run(engine, case, excursions);
+        let outcome = match self.wrong {
+            None => run(case, &mut self.excursions),
+            Some(wrong) => {
+                let mut outcome = run(&wrong.before(case), &mut self.excursions);
+                wrong.after(case, &mut outcome);
+                outcome
+            }
+        };
         compare::differences(case, (native, &self.native_data), (&outcome, self.arena.data()), kind)
+    }
+
+    /// Runs a case on the CPU with a mistake, as if that were an engine.
+    fn misled(&mut self, case: &Case, native: &Outcome, wrong: Wrong) -> Vec<String> {
+        let right = self.native_data.clone();
+        let mut outcome = self.native(&wrong.before(case));
+        wrong.after(case, &mut outcome);
+        let data = std::mem::replace(&mut self.native_data, right);
+        compare::differences(case, (native, &self.native_data), (&outcome, &data), Kind::Interpreter)
     }
 
     /// Shrinks a failing case and tells all about it.
@@ -231,6 +257,21 @@ impl Bench {
     }
 }
 
+/// A case without what this machine doesn't have.
+pub fn limited(mut case: Case) -> Case {
+    extent().limit(&mut case.state);
+    case
+}
+
+/// An end without its details.
+fn kind_of(end: &End) -> String {
+    match end {
+        End::Fault(Fault::Page(_)) => "Page".to_owned(),
+        End::Fault(fault) => format!("{fault:?}"),
+        end => format!("{end:?}"),
+    }
+}
+
 /// The parts of a state that aren't zero.
 fn describe_state(case: &Case) -> String {
     const NAMES: [&str; 16] =
@@ -243,8 +284,12 @@ fn describe_state(case: &Case) -> String {
     for (name, value) in NAMES.iter().zip(state.gpr).filter(|(_, v)| *v != 0) {
         text += &format!(" {name}={value:#x}");
     }
-    for (n, value) in state.xmm.iter().enumerate().filter(|(_, v)| **v != 0) {
-        text += &format!(" xmm{n}={value:032x}");
+    for (n, value) in state.vec.iter().enumerate().filter(|(_, v)| **v != [0; 8]) {
+        let words: String = value.iter().rev().skip_while(|w| **w == 0).map(|w| format!("_{w:016x}")).collect();
+        text += &format!(" zmm{n}={}", &words[1..]);
+    }
+    for (n, value) in state.k.iter().enumerate().filter(|(_, v)| **v != 0) {
+        text += &format!(" k{n}={value:#x}");
     }
     if state.x87 != X87::INITIAL {
         text += &format!(" {:x?}", state.x87);

@@ -5,6 +5,9 @@ use xlate_abi::state::MXCSR_DEFAULT;
 
 use super::super::case::{Fault, State, X87};
 
+#[path = "xsave.rs"]
+pub mod xsave;
+
 /// Registers by encoding number, as `ucontext_t` numbers them.
 const GPR: [i32; 16] = [
     libc::REG_RAX,
@@ -28,20 +31,22 @@ const GPR: [i32; 16] = [
 /// Offsets in the FXSAVE image (Intel SDM vol. 1, table 10-2) and in Linux's `fpx_sw_bytes` behind it.
 const FX_MXCSR: usize = 24;
 const FX_ST: usize = 32;
-const FX_XMM: usize = 160;
 const FX_LEN: usize = 512;
 const SW_MAGIC: usize = 464;
 const SW_XSTATE_SIZE: usize = 480;
 const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
-/// More than any AVX-512 image.
-const MAX_FRAME: usize = 4096;
+/// More than any image: AVX-512's has 2,696 bytes, AMX adds 8 KiB.
+const MAX_FRAME: usize = 16 << 10;
 
 const ARCH_SET_GS: i32 = 0x1001;
 const ARCH_SET_FS: i32 = 0x1002;
 const ARCH_GET_FS: i32 = 0x1003;
+const ARCH_GET_GS: i32 = 0x1004;
 
 /// The verifier's own FS base, which thread-local data hangs on.
 static mut HOST_FS: u64 = 0;
+/// The FS base that the last signal found.
+static mut FOUND_FS: u64 = 0;
 
 /// The context to come back to.
 pub struct Saved {
@@ -63,11 +68,9 @@ pub struct Captured {
     pub fault: Fault,
 }
 
-const NO_STATE: State =
-    State { gpr: [0; 16], rip: 0, rflags: 0, xmm: [0; 16], mxcsr: 0, x87: X87::INITIAL, fs_base: 0, gs_base: 0 };
-
 /// Remembers what the handler must restore before anything else.
 pub fn prepare() {
+    xsave::prepare();
     let mut base = 0u64;
     // SAFETY: ARCH_GET_FS stores one word; HOST_FS is written here only, before any handler runs.
     unsafe {
@@ -81,13 +84,17 @@ pub fn entry() -> usize {
     on_signal as *const () as usize
 }
 
-/// Restores the FS base, without touching anything that needs it, and goes on in Rust.
+/// Keeps the FS base and restores the verifier's, without touching anything that needs it, and goes on in Rust.
 #[unsafe(naked)]
 unsafe extern "C" fn on_signal(signal: i32, info: *mut siginfo_t, context: *mut ucontext_t) {
     core::arch::naked_asm!(
         "push rdi",
         "push rsi",
         "push rdx",
+        "mov eax, {arch_prctl}",
+        "mov edi, {get_fs}",
+        "lea rsi, [rip + {found_fs}]",
+        "syscall",
         "mov eax, {arch_prctl}",
         "mov edi, {set_fs}",
         "mov rsi, [rip + {host_fs}]",
@@ -97,7 +104,9 @@ unsafe extern "C" fn on_signal(signal: i32, info: *mut siginfo_t, context: *mut 
         "pop rdi",
         "jmp {handler}",
         arch_prctl = const libc::SYS_arch_prctl,
+        get_fs = const ARCH_GET_FS,
         set_fs = const ARCH_SET_FS,
+        found_fs = sym FOUND_FS,
         host_fs = sym HOST_FS,
         handler = sym handler,
     )
@@ -125,6 +134,16 @@ fn set_base(which: i32, base: u64) {
     }
 }
 
+/// The segment bases that the signal found.
+fn bases() -> (u64, u64) {
+    let mut gs = 0u64;
+    // SAFETY: ARCH_GET_GS stores one word; FOUND_FS is written by `on_signal` only, which called this.
+    unsafe {
+        libc::syscall(libc::SYS_arch_prctl, ARCH_GET_GS, &raw mut gs);
+        (FOUND_FS, gs)
+    }
+}
+
 /// The floating-point image of a frame.
 fn fp(context: &mut ucontext_t) -> &mut [u8] {
     let start = context.uc_mcontext.fpregs.cast::<u8>();
@@ -132,7 +151,8 @@ fn fp(context: &mut ucontext_t) -> &mut [u8] {
     unsafe {
         let word = |at: usize| start.add(at).cast::<u32>().read_unaligned();
         let len = if word(SW_MAGIC) == FP_XSTATE_MAGIC1 { word(SW_XSTATE_SIZE) as usize } else { FX_LEN };
-        std::slice::from_raw_parts_mut(start, len.min(MAX_FRAME))
+        assert!(len <= MAX_FRAME, "a signal frame of unknown components");
+        std::slice::from_raw_parts_mut(start, len)
     }
 }
 
@@ -153,7 +173,7 @@ impl Saved {
 }
 
 impl Wanted {
-    pub const EMPTY: Self = Self { state: NO_STATE, guest: false };
+    pub const EMPTY: Self = Self { state: State::EMPTY, guest: false };
 
     pub fn guest(state: &State) -> Self {
         Self { state: state.clone(), guest: true }
@@ -161,7 +181,7 @@ impl Wanted {
 
     /// A call of `f` with one argument on a stack that ends at `top` (a multiple of 16).
     pub fn call<T>(f: extern "C" fn(*mut T) -> !, argument: u64, top: u64) -> Self {
-        let mut state = NO_STATE;
+        let mut state = State::EMPTY;
         state.rip = f as *const () as u64;
         state.gpr[7] = argument;
         // As behind a CALL (psABI 3.2.2).
@@ -192,18 +212,12 @@ impl Wanted {
             image[FX_ST + i * 16..][..16].copy_from_slice(&value.to_le_bytes());
         }
         image[FX_MXCSR..FX_MXCSR + 4].copy_from_slice(&self.state.mxcsr.to_le_bytes());
-        for (i, value) in self.state.xmm.iter().enumerate() {
-            image[FX_XMM + i * 16..][..16].copy_from_slice(&value.to_le_bytes());
-        }
-        // XSTATE_BV: x87 and SSE are as above, everything wider is in its initial state.
-        if image.len() > FX_LEN {
-            image[FX_LEN..FX_LEN + 8].copy_from_slice(&3u64.to_le_bytes());
-        }
+        xsave::store(image, &self.state, self.guest);
     }
 }
 
 impl Captured {
-    pub const EMPTY: Self = Self { state: NO_STATE, fault: Fault::Other(0) };
+    pub const EMPTY: Self = Self { state: State::EMPTY, fault: Fault::Other(0) };
 
     pub fn capture(&mut self, _signal: i32, _info: &siginfo_t, context: &mut ucontext_t) {
         let gregs = context.uc_mcontext.gregs;
@@ -211,14 +225,11 @@ impl Captured {
         self.state.rip = gregs[libc::REG_RIP as usize] as u64;
         self.state.rflags = gregs[libc::REG_EFL as usize] as u64;
         self.fault = fault(gregs[libc::REG_TRAPNO as usize] as u32, gregs[libc::REG_CR2 as usize] as u64);
+        (self.state.fs_base, self.state.gs_base) = bases();
         let image = fp(context);
-        self.state.x87 = if image.len() <= FX_LEN || image[FX_LEN] & 1 != 0 { x87(image) } else { X87::INITIAL };
-        let sse_in_use = image.len() <= FX_LEN || image[FX_LEN] & 2 != 0;
+        self.state.x87 = if xsave::x87_in_use(image) { x87(image) } else { X87::INITIAL };
         self.state.mxcsr = u32::from_le_bytes(image[FX_MXCSR..FX_MXCSR + 4].try_into().expect("four bytes"));
-        self.state.xmm = std::array::from_fn(|i| {
-            let bytes = image[FX_XMM + i * 16..][..16].try_into().expect("sixteen bytes");
-            if sse_in_use { u128::from_le_bytes(bytes) } else { 0 }
-        });
+        xsave::load(image, &mut self.state);
     }
 }
 

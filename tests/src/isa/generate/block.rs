@@ -4,14 +4,17 @@
 //! instruction that writes them is taken. Flags and results that an instruction leaves undefined are never read.
 
 use iced_x86::{
-    Code, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpCodeOperandKind, OpKind, Register,
+    Code, CpuidFeature, EncodingKind, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
+    OpCodeOperandKind, OpKind, Register,
 };
 
-use super::{ATTEMPTS, assemble, displace, random_instruction, set_kind};
+use super::memory::{displace, vector_index};
+use super::{ATTEMPTS, assemble, random_instruction, set_kind};
 use crate::isa::arena;
 use crate::isa::case::Program;
-use crate::isa::compare::undefined_after;
+use crate::isa::compare::{is_approximate_code, undefined_after};
 use crate::isa::values::Rng;
+use crate::isa::x87_states::is_transcendental;
 
 /// Instructions in a block.
 const LENGTHS: std::ops::RangeInclusive<u64> = 5..=30;
@@ -117,16 +120,12 @@ fn suits(code: Code) -> bool {
             | Xlatb
             | Maskmovq
             | Maskmovdqu
-            | Rcpps
-            | Rcpss
-            | Rsqrtps
-            | Rsqrtss
+            | Vmaskmovdqu
+            | Movdir64b
             | Stmxcsr
             | Ldmxcsr
-            | Fxsave
-            | Fxsave64
-            | Fxrstor
-            | Fxrstor64
+            | Vstmxcsr
+            | Vldmxcsr
             | Fnstenv
             | Fldenv
             | Fldcw
@@ -137,11 +136,18 @@ fn suits(code: Code) -> bool {
             | Clflush
             | Clflushopt
             | Clwb
-    );
+    ) || is_transcendental(code.mnemonic());
     let strings = [OpCodeOperandKind::seg_rSI, OpCodeOperandKind::es_rDI, OpCodeOperandKind::mem_offs];
     let bit_string = matches!(code.mnemonic(), Bt | Bts | Btr | Btc);
     let wide_shift = matches!(code.mnemonic(), Shld | Shrd) && info.op_kinds().contains(&OpCodeOperandKind::cl);
+    let indexes = info.op_kinds().iter().any(|k| vector_index(*k).is_some());
+    // Refused without a shadow stack, and nothing but a hint in other cases.
+    let shadow = code.cpuid_features().contains(&CpuidFeature::CET_SS);
     !excluded
+        && !indexes
+        && !shadow
+        && !info.is_save_restore()
+        && !is_approximate_code(code)
         && !bit_string
         && !wide_shift
         && code.flow_control() == FlowControl::Next
@@ -152,13 +158,17 @@ fn suits(code: Code) -> bool {
 /// Points the memory operand near one of the registers.
 fn aim(i: &mut Instruction, pointers: [Register; 2], rng: &mut Rng) {
     let aligned = rng.below(64) * 16;
+    let alignment = (i.memory_size().size() as u64).clamp(16, 64);
+    let aligned = if rng.chance(90) { aligned & !(alignment - 1) } else { aligned };
     let offset = if rng.chance(70) { aligned } else { aligned + rng.below(16) } as i64 - 512;
     // Locked accesses across a cache line aren't tested.
     let offset = if i.has_lock_prefix() { offset & !15 } else { offset };
     i.set_segment_prefix(Register::None);
     i.set_memory_index(Register::None);
     i.set_memory_base(rng.pick(&pointers));
-    displace(i, if (-128..128).contains(&offset) { 1 } else { 8 }, offset as u64);
+    // One byte if it fits: for EVEX the encoder sees to that.
+    let short = (-128..128).contains(&offset) || i.code().op_code().encoding() == EncodingKind::EVEX;
+    displace(i, if short { 1 } else { 8 }, offset as u64);
 }
 
 /// Whether the pointers, and the stack pointer but for pushes and pops, stay as they are.

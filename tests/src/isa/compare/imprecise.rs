@@ -1,0 +1,93 @@
+//! What imprecise tier 2 code leaves open where the CPU faults. It runs only while the guest has no handler for the fault:
+//! nobody but the process that dies of it could see registers or memory then. (Memory that others see makes the code
+//! ordered.)
+//!
+//! - The optimiser leaves out accesses that change nothing: a load whose value nothing uses, and the whole of an
+//!   instruction that stores back what it has loaded. Another access may come first. So the end may be another fault,
+//!   or none if the instruction at fault is of that kind. A store of anything else is never left out.
+//! - Loads and stores of different bytes change places: of the block's stores any may be done.
+
+use std::ops::Range;
+
+use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
+use xlate_abi::state::RSP;
+
+use super::faulting;
+use crate::isa::arena::{DATA, DATA_LEN};
+use crate::isa::case::{Case, End, Fault, Outcome};
+use crate::isa::states::used_address;
+
+/// The stack pointer moves by less than this in a block.
+const STACK: u64 = 0x400;
+
+/// Whether it is a fault of an access.
+pub fn applies(cpu: &Outcome) -> bool {
+    matches!(cpu.end, End::Fault(Fault::Page(_) | Fault::GeneralProtection))
+}
+
+/// Whether an engine may end so where the CPU faulted.
+pub fn may_end(case: &Case, cpu: &Outcome, engine: &End) -> bool {
+    if !applies(cpu) {
+        return false;
+    }
+    match engine {
+        End::Fault(Fault::Page(_) | Fault::GeneralProtection) => case.program.insns.len() > 1,
+        End::Left | End::Fault(_) => faulting(case, cpu).is_some_and(|i| may_change_nothing(i, case)),
+        _ => false,
+    }
+}
+
+/// Whether the optimiser may see that an access changes nothing.
+fn may_change_nothing(i: &Instruction, case: &Case) -> bool {
+    use OpAccess::*;
+    let mut factory = InstructionInfoFactory::new();
+    let accesses = factory.info(i).used_memory().iter().map(|m| m.access());
+    let blocks = case.program.insns.len() > 1;
+    accesses.into_iter().all(|access| match access {
+        Write | CondWrite => false,
+        // In a block it may know the other operand.
+        ReadWrite | ReadCondWrite => blocks || is_neutral(i),
+        _ => true,
+    })
+}
+
+/// Whether an instruction on memory may be known by itself to leave it as it is.
+fn is_neutral(i: &Instruction) -> bool {
+    use Mnemonic::*;
+    let last = i.op_count() - 1;
+    if i.op_kind(last) == OpKind::Register {
+        return false;
+    }
+    match i.mnemonic() {
+        Shl | Sal | Shr | Sar | Shld | Shrd => i.immediate(last) & 31 == 0,
+        // By a multiple of the width.
+        Rol | Ror | Rcl | Rcr => true,
+        _ => matches!(i.try_immediate(last), Ok(0 | u64::MAX)),
+    }
+}
+
+/// The bytes that the block's instructions store.
+pub fn stored(case: &Case) -> Vec<Range<u64>> {
+    case.program.insns.iter().flat_map(|i| stores(i, case)).collect()
+}
+
+fn stores(i: &Instruction, case: &Case) -> Vec<Range<u64>> {
+    use OpAccess::*;
+    let mut factory = InstructionInfoFactory::new();
+    let writes = |m: &&iced_x86::UsedMemory| matches!(m.access(), Write | CondWrite | ReadWrite | ReadCondWrite);
+    let used = factory.info(i).used_memory();
+    let places = used.iter().filter(writes).map(|m| {
+        let size = m.memory_size().size() as u64;
+        // Other registers that blocks address memory by stay as they are.
+        if m.base() == Register::RSP {
+            return case.state.gpr[RSP].wrapping_sub(STACK)..case.state.gpr[RSP].wrapping_add(STACK);
+        }
+        // A scatter's lanes may be anywhere.
+        if m.index().is_vector_register() {
+            return DATA..DATA + DATA_LEN as u64;
+        }
+        let at = used_address(m, &case.state);
+        at..at.wrapping_add(size)
+    });
+    places.collect()
+}
