@@ -45,7 +45,8 @@ pub fn differences(case: &Case, native: (&Outcome, &[u8]), engine: (&Outcome, &[
     }
     let same = same_end(&cpu.end, &ours.end, &case.program);
     let imprecise = kind.at_faults() == AtFaults::Kind;
-    if !same && !(imprecise && imprecise::may_end(case, cpu, &ours.end)) {
+    let is_licensed = imprecise && imprecise::may_end(case, cpu, &ours.end);
+    if !same && !is_licensed {
         found.push(format!("end: native {:?}, engine {:?}", cpu.end, ours.end));
     }
     // What was stored before a fault is there whatever else is, and nothing that comes after it.

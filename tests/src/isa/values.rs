@@ -194,7 +194,7 @@ pub fn half(rng: &mut Rng) -> u16 {
         4..=6 => rng.next_u64() as u16,
         // Near one, and near a half of an integer.
         7 => 0x3c00 | rng.below(1 << 10) as u16 | sign,
-        8 => 0x4800 + ((rng.below(64) as u16) << 5) | sign,
+        8 => (0x4800 + ((rng.below(64) as u16) << 5)) | sign,
         _ => rng.below(0x0800) as u16 | sign,
     }
 }

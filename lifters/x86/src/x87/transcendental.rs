@@ -83,8 +83,9 @@ impl Wide {
     fn mul(self, by: Self) -> Self {
         let (a1, a0) = (self.mantissa >> 64, self.mantissa & u128::from(u64::MAX));
         let (b1, b0) = (by.mantissa >> 64, by.mantissa & u128::from(u64::MAX));
-        let middle = (a0 * b0 >> 64) + (a1 * b0 & u128::from(u64::MAX)) + (a0 * b1 & u128::from(u64::MAX));
-        let high = a1 * b1 + (a1 * b0 >> 64) + (a0 * b1 >> 64) + (middle >> 64);
+        let word = u128::from(u64::MAX);
+        let middle = ((a0 * b0) >> 64) + ((a1 * b0) & word) + ((a0 * b1) & word);
+        let high = a1 * b1 + ((a1 * b0) >> 64) + ((a0 * b1) >> 64) + (middle >> 64);
         let low = middle << 64;
         let negative = self.negative != by.negative;
         // The product of two normal mantissas has at most one leading zero.
