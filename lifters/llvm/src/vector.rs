@@ -193,7 +193,7 @@ impl<'c> Llvm<'c> {
         let ir = &self.ir;
         let (both, lanes) = (VTy { bits: from.bits * 2, ..from }, from.lanes());
         // Each 128 bits by themselves.
-        let block = 128 / from.lane.ty().bits();
+        let block = from.bits.min(128) / from.lane.ty().bits();
         let place = |n: u32| n / (2 * block) * block + n % block + if n % (2 * block) < block { 0 } else { lanes };
         let joined = ir.shuffle(a, b, (0..both.lanes()).map(place));
         let half = from.lane.ty().bits() / 2;
@@ -210,7 +210,8 @@ impl<'c> Llvm<'c> {
         let (has, name) = match bits {
             128 => (true, names[0]),
             256 => (self.has("avx2"), names[1]),
-            _ => (self.has("avx512bw"), names[2]),
+            512 => (self.has("avx512bw"), names[2]),
+            _ => return None,
         };
         (self.arch == Arch::X86_64 && has).then_some(name)
     }
