@@ -78,9 +78,11 @@ fn with_operands(code: Code, in_memory: bool) -> Option<Instruction> {
         let name = format!("{kind:?}");
         if name.starts_with("mem") || name.contains("_or_mem") && in_memory {
             i.set_op_kind(n, OpKind::Memory);
-            i.set_memory_base(Register::RSI);
+            // An operand that is an address itself has the width of this one.
+            let narrow = n > 0 && info.op_kind(0) == OpCodeOperandKind::r32_reg_mem;
+            i.set_memory_base(if narrow { Register::ESI } else { Register::RSI });
             if name.contains("vsib") {
-                let first = match &name[8..9] {
+                let first = match &name[10..11] {
                     "x" => Register::XMM0,
                     "y" => Register::YMM0,
                     _ => Register::ZMM0,
@@ -94,6 +96,9 @@ fn with_operands(code: Code, in_memory: bool) -> Option<Instruction> {
             continue;
         }
         operand(&mut i, n, kind, &name)?;
+    }
+    if info.require_op_mask_register() {
+        i.set_op_mask(Register::K1);
     }
     Some(i)
 }
@@ -120,7 +125,7 @@ fn operand(i: &mut Instruction, n: u32, kind: OpCodeOperandKind, name: &str) -> 
         }
         _ if name.starts_with("imm") => {
             let kind = match kind {
-                K::imm8 if n > 0 && i.op0_kind() == OpKind::Immediate16 => OpKind::Immediate8_2nd,
+                K::imm8 if follows_immediate(i, n) => OpKind::Immediate8_2nd,
                 K::imm8sex16 => OpKind::Immediate8to16,
                 K::imm8sex32 => OpKind::Immediate8to32,
                 K::imm8sex64 => OpKind::Immediate8to64,
@@ -138,6 +143,11 @@ fn operand(i: &mut Instruction, n: u32, kind: OpCodeOperandKind, name: &str) -> 
         }
     }
     Some(())
+}
+
+/// Whether the operand before this one is an immediate, too.
+fn follows_immediate(i: &Instruction, n: u32) -> bool {
+    n > 0 && matches!(i.op_kind(n - 1), OpKind::Immediate16 | OpKind::Immediate8)
 }
 
 fn register(kind: OpCodeOperandKind, name: &str, n: u32) -> Option<Register> {
@@ -163,7 +173,8 @@ fn register(kind: OpCodeOperandKind, name: &str, n: u32) -> Option<Register> {
         (_, "xmm") => nth(Register::XMM0, number),
         (_, "ymm") => nth(Register::YMM0, number),
         (_, "zmm") => nth(Register::ZMM0, number),
-        (_, "k") => nth(Register::K0, 2 + n as usize),
+        // The first of a pair.
+        (_, "k" | "kp1") => nth(Register::K0, 2 + n as usize),
         (_, "seg") => Register::DS,
         (_, "cr") => Register::CR0,
         (_, "dr") => Register::DR0,
@@ -255,6 +266,9 @@ fn reason(i: &Instruction) -> Option<&'static str> {
         Prefetch | Prefetchw | Prefetchwt1 | Prefetchnta | Prefetcht0 | Prefetcht1 | Prefetcht2 | Prefetchit0
         | Prefetchit1 | Cldemote => "a hint does nothing",
         Rdsspd | Rdsspq => "without shadow stacks it does nothing",
+        Vpblendmb | Vpblendmw | Vpblendmd | Vpblendmq | Vblendmps | Vblendmpd if !i.has_op_mask() => {
+            "nothing of the first source is chosen without a mask"
+        }
         _ => return None,
     })
 }
