@@ -80,7 +80,7 @@ fn with_operands(code: Code, in_memory: bool) -> Option<Instruction> {
             i.set_op_kind(n, OpKind::Memory);
             i.set_memory_base(Register::RSI);
             if name.contains("vsib") {
-                let first = match &name[8..9] {
+                let first = match &name[10..11] {
                     "x" => Register::XMM0,
                     "y" => Register::YMM0,
                     _ => Register::ZMM0,
@@ -94,6 +94,9 @@ fn with_operands(code: Code, in_memory: bool) -> Option<Instruction> {
             continue;
         }
         operand(&mut i, n, kind, &name)?;
+    }
+    if info.require_op_mask_register() {
+        i.set_op_mask(Register::K5);
     }
     Some(i)
 }
