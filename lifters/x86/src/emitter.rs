@@ -673,6 +673,8 @@ pub trait Emitter: Sized {
 
     // ---- helpers -----------------------------------------------------------------------------------
 
+    /// The helper that is called next reads or writes a vector register in the state: for whoever asks what an instruction does.
+    fn helper_uses_vector(&mut self, _reg: usize, _bits: u32, _writes: bool) {}
     /// Calls a function of the runtime with up to five I64 arguments; the result is an I64.
     /// For helpers that aren't pure, guest registers are in the CPU state around the call and `rip` is this instruction's.
     fn call_helper(&mut self, helper: Helper, args: &[Self::Val]) -> Self::Val;

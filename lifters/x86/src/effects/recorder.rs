@@ -643,6 +643,17 @@ impl Emitter for Recorder {
         self.pending_exceptions = false;
     }
 
+    fn splits_stores(&self, _bits: u32) -> bool {
+        false
+    }
+
+    fn helper_uses_vector(&mut self, reg: usize, bits: u32, writes: bool) {
+        self.read_bytes(reg, bytes(bits));
+        if writes {
+            self.set_vec(reg, bits, Vector::NEW, Upper::Keep);
+        }
+    }
+
     fn call_helper(&mut self, helper: Helper, args: &[Value]) -> Value {
         self.effects.helpers |= 1 << helper as u32;
         let by_vectors = args.iter().any(|v| v.by_vectors);

@@ -36,6 +36,14 @@ fn transfer<E: Emitter>(l: L<E>, i: I, helper: Helper) {
         Register::GS => l.e.state_load(Ty::I64, offset_of!(CpuState, gs_base)),
         _ => l.imm(Ty::I64, 0),
     };
+    for n in 0..i.op_count() {
+        let r = i.op_register(n);
+        if r.is_vector_register() {
+            l.e.helper_uses_vector(r.number(), r.size() as u32 * 8, helper == Helper::Gather);
+        }
+    }
+    let index = i.memory_index();
+    l.e.helper_uses_vector(index.number(), index.size() as u32 * 8, false);
     l.call_helper(helper, &[request, offset, segment]);
 }
 

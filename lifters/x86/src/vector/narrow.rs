@@ -158,7 +158,8 @@ fn compress<E: Emitter>(l: L<E>, i: I, lane: Lane) {
     let v = l.vreg(i.op1_register());
     let (mask, low) = mask_operand(l, i, ty);
     let in_memory = i.op0_kind() == OpKind::Memory;
-    let rest = if in_memory || i.zeroing_masking() { l.zero(ty.bits) } else { l.vreg(i.op0_register()) };
+    let keeps = !in_memory && !i.zeroing_masking() && i.op_mask() != Register::None;
+    let rest = if keeps { l.vreg(i.op0_register()) } else { l.zero(ty.bits) };
     let r = l.e.wide(Wide::Permute(Op::Compress), ty, &[(ty.bits, v), (128, mask), (ty.bits, rest)], 0);
     if !in_memory {
         return l.set_vreg(i.op0_register(), r, Upper::Zero);

@@ -98,7 +98,7 @@ fn with_operands(code: Code, in_memory: bool) -> Option<Instruction> {
         operand(&mut i, n, kind, &name)?;
     }
     if info.require_op_mask_register() {
-        i.set_op_mask(Register::K1);
+        i.set_op_mask(Register::K5);
     }
     Some(i)
 }
@@ -257,11 +257,13 @@ fn reason(i: &Instruction) -> Option<&'static str> {
         Retf | Iret | Iretd | Iretq | Call if i.mnemonic() != Call || i.is_call_far_indirect() => {
             "iced-x86 counts one of the words on the stack"
         }
-        Enter | Maskmovq | Maskmovdqu => "it tests first whether a byte can be written",
+        Enter | Maskmovq | Maskmovdqu | Vmaskmovdqu => "it tests first whether a byte can be written",
         Neg if i.has_lock_prefix() => "it is an attempt: a load, and an exchange",
         Syscall => "what it writes is written where the system call is made",
         Fxsave | Fxsave64 | Fxrstor | Fxrstor64 => "iced-x86 doesn't count the vector registers",
         Sldt | Str | Smsw => "the kernel's emulation leaves the upper part of the register",
+        Vperm2f128 | Vperm2i128 => "the immediate may leave out a source",
+        Vzeroupper => "iced-x86 counts the parts that stay as read",
         Pop => "of a segment register, the selector is all that is loaded",
         Prefetch | Prefetchw | Prefetchwt1 | Prefetchnta | Prefetcht0 | Prefetcht1 | Prefetcht2 | Prefetchit0
         | Prefetchit1 | Cldemote => "a hint does nothing",
