@@ -623,6 +623,10 @@ impl<'c> Emitter for Llvm<'c> {
         self.float_lanes_sqrt(ty, a)
     }
 
+    fn vfma(&mut self, op: Fma, ty: VTy, operands: [VectorValue<'c>; 3]) -> VectorValue<'c> {
+        self.float_lanes_fma(op, ty, operands)
+    }
+
     fn vfcmp(&mut self, pred: FPred, ty: VTy, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
         self.float_lanes_cmp(pred, ty, a, b)
     }
@@ -672,6 +676,10 @@ impl<'c> Emitter for Llvm<'c> {
 
     fn fcompare(&mut self, signals: bool, read: Read, ty: Fty, a: Val<'c>, b: Val<'c>) -> Compare<IntValue<'c>> {
         self.float_compare(signals, read, ty, a.int, b.int)
+    }
+
+    fn fma(&mut self, op: Fma, ty: Fty, operands: [Val<'c>; 3]) -> Val<'c> {
+        self.float_fma(op, ty, operands.map(|v| v.int)).into()
     }
 
     fn fmask(&mut self, pred: FPred, ty: Fty, a: Val<'c>, b: Val<'c>) -> Val<'c> {

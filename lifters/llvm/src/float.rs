@@ -21,7 +21,9 @@ use inkwell::FloatPredicate;
 use inkwell::values::{BasicValueEnum, FloatValue, InstructionOpcode as Op, IntValue, VectorValue};
 use xlate_abi::protocol::Arch;
 use xlate_abi::state::Helper;
-use xlate_x86::emitter::{Compare, FBin, FPred, Fty, Read, Round, Rounding, Ty, VTy};
+use xlate_x86::emitter::{
+    Compare, FBin, FPred, Fma, Fty, Read, Round, Rounding, Ty, VTy, fma_by_helper, vfma_by_helper,
+};
 use xlate_x86::interpreter::float::Operation;
 
 use crate::emitter::Llvm;
@@ -39,17 +41,15 @@ fn name(op: FBin) -> &'static str {
     }
 }
 
-/// The number of a predicate in CMPSS and its like (SDM vol. 2, table 3-1).
-fn immediate(pred: FPred) -> u32 {
-    match pred {
-        FPred::Oeq => 0,
-        FPred::Olt => 1,
-        FPred::Ole => 2,
-        FPred::Uno => 3,
-        FPred::Une => 4,
-        FPred::Uge => 5,
-        FPred::Ugt => 6,
-        FPred::Ord => 7,
+/// The name of a fused multiplication and addition in x86's instructions.
+fn fused_name(op: Fma) -> &'static str {
+    match op {
+        Fma::Add => "fmadd",
+        Fma::Sub => "fmsub",
+        Fma::NegatedAdd => "fnmadd",
+        Fma::NegatedSub => "fnmsub",
+        Fma::AddSub => "fmaddsub",
+        Fma::SubAdd => "fmsubadd",
     }
 }
 
@@ -144,13 +144,17 @@ impl<'c> Llvm<'c> {
     /// first two raise the invalid flag for any NaN, the last for signalling ones (Arm ARM, FPCompareGT and its like).
     fn arm_mask(&self, pred: FPred, a: BasicValueEnum<'c>, b: BasicValueEnum<'c>) -> (BasicValueEnum<'c>, bool) {
         match pred {
-            FPred::Oeq => (self.arm_instruction("cmeq", &[a, b]), false),
-            FPred::Olt => (self.arm_instruction("cmgt", &[b, a]), false),
-            FPred::Ole => (self.arm_instruction("cmge", &[b, a]), false),
-            FPred::Une => (self.arm_instruction("cmeq", &[a, b]), true),
-            FPred::Uge => (self.arm_instruction("cmgt", &[b, a]), true),
-            FPred::Ugt => (self.arm_instruction("cmge", &[b, a]), true),
-            FPred::Uno | FPred::Ord => unreachable!("made of two comparisons"),
+            FPred::OEQ => (self.arm_instruction("cmeq", &[a, b]), false),
+            FPred::OLT => (self.arm_instruction("cmgt", &[b, a]), false),
+            FPred::OLE => (self.arm_instruction("cmge", &[b, a]), false),
+            FPred::UNE => (self.arm_instruction("cmeq", &[a, b]), true),
+            FPred::UGE => (self.arm_instruction("cmgt", &[b, a]), true),
+            FPred::UGT => (self.arm_instruction("cmge", &[b, a]), true),
+            FPred::OGT => (self.arm_instruction("cmgt", &[a, b]), false),
+            FPred::OGE => (self.arm_instruction("cmge", &[a, b]), false),
+            FPred::ULE => (self.arm_instruction("cmgt", &[a, b]), true),
+            FPred::ULT => (self.arm_instruction("cmge", &[a, b]), true),
+            other => unreachable!("{other:?} is made otherwise"),
         }
     }
 
@@ -189,6 +193,28 @@ impl<'c> Llvm<'c> {
         }
         let r = self.ir.constrained("sqrt", &[x.get_type().into()], &[x.into()]);
         self.ir.float_to_int_bits(r.into_float_value(), ty)
+    }
+
+    /// [`xlate_x86::Emitter::fma`].
+    pub fn float_fma(&mut self, op: Fma, ty: Fty, operands: [IntValue<'c>; 3]) -> IntValue<'c> {
+        if !self.fuses() {
+            return fma_by_helper(self, op, ty, operands.map(Into::into)).int;
+        }
+        let [x, y, z] = operands.map(|v| self.float(ty, v).into());
+        let r = self.x86_fma(op, &[z, x, y]);
+        self.ir.float_to_int_bits(r.into_float_value(), ty)
+    }
+
+    /// Whether the host has the guest's instructions.
+    fn fuses(&self) -> bool {
+        self.arch == Arch::X86_64 && self.has("fma")
+    }
+
+    /// The second operand times the third is added to the first; scalars or vectors that fit into a register. The form of the
+    /// instruction decides between NaNs, so it is the same for all of the guest's.
+    fn x86_fma(&self, op: Fma, operands: &[BasicValueEnum<'c>]) -> BasicValueEnum<'c> {
+        let text = format!("v{}231{} $3, $2, $0", fused_name(op), self.x86_suffix(operands[0]));
+        self.ir.raising_asm(operands[0].get_type(), &text, "=x,0,x,x", operands)
     }
 
     /// The bits of AArch64's result; a NaN as x86 makes it of these operands.
@@ -267,18 +293,31 @@ impl<'c> Llvm<'c> {
         }
     }
 
+    /// Whether the host has instructions for a comparison: before AVX, x86-64 has eight, and AArch64 none for those that
+    /// signal where the others don't.
+    fn compares(&self, pred: FPred) -> bool {
+        let also_arms = [FPred::OGT, FPred::OGE, FPred::ULT, FPred::ULE];
+        match self.arch {
+            Arch::X86_64 => pred.is_legacy() || self.has("avx"),
+            Arch::Aarch64 => pred.is_legacy() || also_arms.contains(&pred),
+        }
+    }
+
     /// [`xlate_x86::Emitter::fmask`].
-    pub fn float_mask(&self, pred: FPred, ty: Fty, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
+    pub fn float_mask(&mut self, pred: FPred, ty: Fty, a: IntValue<'c>, b: IntValue<'c>) -> IntValue<'c> {
+        if !self.compares(pred) {
+            return self.float_helper(Operation::Mask(pred, ty), ty.ty(), [a, b]);
+        }
         let (x, y) = (self.float(ty, a).into(), self.float(ty, b).into());
         let bits = |mask: BasicValueEnum<'c>| self.ir.float_to_int_bits(mask.into_float_value(), ty);
         if self.arch == Arch::X86_64 {
-            let by = format!("$${}, ", immediate(pred));
+            let by = format!("$${}, ", pred.number());
             return bits(self.x86_instruction_by("cmp", &by, &[x, y]));
         }
-        if matches!(pred, FPred::Uno | FPred::Ord) {
-            let [x, y] = [x, y].map(|v| bits(self.arm_mask(FPred::Oeq, v, v).0));
+        if matches!(pred, FPred::UNO | FPred::ORD) {
+            let [x, y] = [x, y].map(|v| bits(self.arm_mask(FPred::OEQ, v, v).0));
             let ordered = self.ir.op(Op::And, x, y);
-            return if pred == FPred::Ord { ordered } else { self.int_inverted(ty, ordered) };
+            return if pred == FPred::ORD { ordered } else { self.int_inverted(ty, ordered) };
         }
         let (mask, inverted) = self.arm_mask(pred, x, y);
         if inverted { self.int_inverted(ty, bits(mask)) } else { bits(mask) }
@@ -362,7 +401,7 @@ impl<'c> Llvm<'c> {
         let r = match self.arch {
             // Without SSE4.1 an x86-64 host has no instruction for it.
             Arch::X86_64 if !self.has("sse4.1") => {
-                return self.float_helper(Operation::Round(mode, inexact, ty), ty.ty(), v);
+                return self.float_helper(Operation::Round(mode, inexact, ty), ty.ty(), [v, v]);
             }
             Arch::X86_64 => {
                 let by = format!("$${}, ", mode as u32 | if inexact { 0 } else { 8 });
@@ -393,10 +432,10 @@ impl<'c> Llvm<'c> {
     }
 
     /// An operation that the runtime performs.
-    fn float_helper(&mut self, operation: Operation, ty: Ty, v: IntValue<'c>) -> IntValue<'c> {
-        let wide = if ty == Ty::I64 { v } else { self.ir.zext(v, Ty::I64) };
-        let (request, zero) = (self.ir.i64(operation.request()), self.ir.i64(0));
-        let r = self.helper(Helper::Float, &[request.into(), wide.into(), zero.into()]).int;
+    fn float_helper(&mut self, operation: Operation, ty: Ty, operands: [IntValue<'c>; 2]) -> IntValue<'c> {
+        let [a, b] = operands.map(|v| if ty == Ty::I64 { v } else { self.ir.zext(v, Ty::I64) });
+        let request = self.ir.i64(operation.request());
+        let r = self.helper(Helper::Float, &[request.into(), a.into(), b.into()]).int;
         if ty == Ty::I64 { r } else { self.ir.trunc(r, ty) }
     }
 
@@ -458,6 +497,16 @@ impl<'c> Llvm<'c> {
         self.ir.constrained("sqrt", &[a.get_type().into()], &[a.into()]).into_vector_value()
     }
 
+    /// [`xlate_x86::Emitter::vfma`].
+    pub fn float_lanes_fma(&mut self, op: Fma, ty: VTy, operands: [VectorValue<'c>; 3]) -> VectorValue<'c> {
+        // Scalars in a vector have a shape of their own, and halves are lanes of integers.
+        if !self.fuses() || ty.bits < 128 || ty.lane.fty().is_none() {
+            return vfma_by_helper(self, op, ty, operands);
+        }
+        let [x, y, z] = operands.map(|v| self.float_lanes(ty, v));
+        self.in_registers(&[z, x, y], &|parts| self.x86_fma(op, parts))
+    }
+
     /// An instruction on vectors of any width, in parts that fit into the host's registers.
     fn in_registers(
         &self,
@@ -484,10 +533,13 @@ impl<'c> Llvm<'c> {
         largest.expect("a float").into_float_value()
     }
 
-    pub fn float_lanes_cmp(&self, pred: FPred, ty: VTy, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
+    pub fn float_lanes_cmp(&mut self, pred: FPred, ty: VTy, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
+        if !self.compares(pred) {
+            return self.float_lanes_cmp_by_helper(pred, ty, a, b);
+        }
         let (a, b) = (self.float_lanes(ty, a), self.float_lanes(ty, b));
         if self.arch == Arch::X86_64 {
-            let by = format!("$${}, ", immediate(pred));
+            let by = format!("$${}, ", pred.number());
             return self.in_registers(&[a, b], &|parts| self.x86_instruction_by("cmp", &by, parts));
         }
         let ints = self.ir.int_vec_type(ty);
@@ -497,11 +549,28 @@ impl<'c> Llvm<'c> {
         };
         let ones = self.ir.splat_const(ty, u64::MAX);
         let r = match pred {
-            FPred::Uno | FPred::Ord => self.ir.vop(Op::And, mask(FPred::Oeq, a, a), mask(FPred::Oeq, b, b)),
+            FPred::UNO | FPred::ORD => self.ir.vop(Op::And, mask(FPred::OEQ, a, a), mask(FPred::OEQ, b, b)),
             _ => mask(pred, a, b),
         };
-        let inverted = matches!(pred, FPred::Uno | FPred::Une | FPred::Uge | FPred::Ugt);
+        let inverted = matches!(pred, FPred::UNO | FPred::UNE | FPred::UGE | FPred::UGT | FPred::ULE | FPred::ULT);
         if inverted { self.ir.vop(Op::Xor, r, ones) } else { r }
+    }
+
+    fn float_lanes_cmp_by_helper(
+        &mut self,
+        pred: FPred,
+        ty: VTy,
+        a: VectorValue<'c>,
+        b: VectorValue<'c>,
+    ) -> VectorValue<'c> {
+        let f = ty.lane.fty().expect("float lanes");
+        let ints = self.ir.int_vec_type(ty);
+        let (a, b) = (self.ir.as_vec(a, ints), self.ir.as_vec(b, ints));
+        (0..ty.lanes()).fold(a, |r, n| {
+            let operands = [a, b].map(|v| self.ir.extract(v, n).into_int_value());
+            let mask = self.float_helper(Operation::Mask(pred, f), f.ty(), operands);
+            self.ir.insert(r, n, BasicValueEnum::from(mask))
+        })
     }
 
     /// As for scalars: when any lane is a NaN, all such lanes are redone.

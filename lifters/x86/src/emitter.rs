@@ -21,7 +21,7 @@
 
 use xlate_abi::state::{ExitReason, Helper, Trap};
 
-use crate::wide::Wide;
+use crate::wide::{Wide, float};
 
 /// Width of a scalar value. `F32`/`F64` bits travel as `I32`/`I64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -206,22 +206,107 @@ pub enum FBin {
     Max,
 }
 
-/// Floating-point comparisons; `U…` are also true when unordered.
+/// A floating-point comparison, by its number in VCMPPS (SDM vol. 2, table 3-1); CMPPS has the first eight. Those whose names
+/// begin with `U` are also true when unordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FPred {
+pub struct FPred(u8);
+
+impl FPred {
     /// Ordered and equal.
-    Oeq,
-    Olt,
-    Ole,
-    /// Unordered or not equal.
-    Une,
-    /// Not less-than (unordered, greater or equal).
-    Uge,
-    Ugt,
+    pub const OEQ: Self = Self(0);
+    pub const OLT: Self = Self(1);
+    pub const OLE: Self = Self(2);
     /// Either is a NaN.
-    Uno,
+    pub const UNO: Self = Self(3);
+    /// Unordered or not equal.
+    pub const UNE: Self = Self(4);
+    /// Not less-than (unordered, greater or equal).
+    pub const UGE: Self = Self(5);
+    pub const UGT: Self = Self(6);
     /// Neither is a NaN.
-    Ord,
+    pub const ORD: Self = Self(7);
+    pub const ULT: Self = Self(9);
+    pub const ULE: Self = Self(10);
+    pub const OGE: Self = Self(13);
+    pub const OGT: Self = Self(14);
+    /// How many there are.
+    pub const COUNT: u8 = 32;
+
+    /// The comparison of a number, modulo their count.
+    pub const fn of_number(n: u8) -> Self {
+        Self(n % Self::COUNT)
+    }
+
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+
+    /// Whether CMPPS has it, too.
+    pub const fn is_legacy(self) -> bool {
+        self.0 < 8
+    }
+
+    /// Whether it raises the invalid flag for any NaN, not only for signalling ones. The upper half of the numbers means what
+    /// the lower half does with this the other way round.
+    pub const fn signals(self) -> bool {
+        matches!(self.0 % 4, 1 | 2) != (self.0 >= 16)
+    }
+
+    /// Whether it holds for two operands, of which at most one of these can be said.
+    pub const fn holds(self, less: bool, equal: bool, unordered: bool) -> bool {
+        let greater = !(less || equal || unordered);
+        // The upper eight of each half: negations that take the unordered case the other way.
+        match self.0 % 16 {
+            0 => equal,
+            1 => less,
+            2 => less || equal,
+            3 => unordered,
+            4 => !equal,
+            5 => !less,
+            6 => !(less || equal),
+            7 => !unordered,
+            8 => equal || unordered,
+            9 => less || unordered,
+            10 => !greater,
+            11 => false,
+            12 => less || greater,
+            13 => equal || greater,
+            14 => greater,
+            _ => true,
+        }
+    }
+}
+
+/// A fused multiplication and addition: which of the product and the third operand are negated, by lane (SDM vol. 1, 14.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fma {
+    Add,
+    Sub,
+    /// The product is negated.
+    NegatedAdd,
+    NegatedSub,
+    /// Adds in odd lanes, subtracts in even ones.
+    AddSub,
+    /// The other way round.
+    SubAdd,
+}
+
+impl Fma {
+    /// In the order of their numbers.
+    pub const ALL: [Self; 6] = [Self::Add, Self::Sub, Self::NegatedAdd, Self::NegatedSub, Self::AddSub, Self::SubAdd];
+
+    /// Whether the product and the third operand are negated in this lane.
+    pub const fn negates(self, lane: u32) -> [bool; 2] {
+        let odd = lane % 2 == 1;
+        match self {
+            Self::Add => [false, false],
+            Self::Sub => [false, true],
+            Self::NegatedAdd => [true, false],
+            Self::NegatedSub => [true, true],
+            Self::AddSub => [false, !odd],
+            Self::SubAdd => [false, odd],
+        }
+    }
 }
 
 /// What COMISS finds out about two operands (SDM vol. 2, COMISS): the flags CF, ZF and PF, and whether neither CF nor ZF
@@ -411,6 +496,26 @@ pub fn store_masked_by_helper<E: Emitter>(e: &mut E, ty: VTy, m: E::Mask, addr: 
 fn masked_access<E: Emitter>(e: &mut E, ty: VTy, m: E::Mask, addr: E::Val) -> [E::Val; 3] {
     let bits = e.mask_bits(ty.lanes(), m);
     [addr, bits, e.iconst(Ty::I64, ty.lane.ty().bytes().into())]
+}
+
+/// [`Emitter::fma`] for a host without an instruction for it.
+pub fn fma_by_helper<E: Emitter>(e: &mut E, op: Fma, ty: Fty, operands: [E::Val; 3]) -> E::Val {
+    let lane = match ty {
+        Fty::F32 => Lane::F32,
+        Fty::F64 => Lane::F64,
+    };
+    let operands = operands.map(|v| {
+        let zero = e.vconst(&[0; 16]);
+        e.insert(VTy::x128(lane), zero, 0, v)
+    });
+    let r = vfma_by_helper(e, op, VTy { lane, bits: ty.ty().bits() }, operands);
+    e.extract(VTy::x128(lane), r, 0)
+}
+
+/// [`Emitter::vfma`] likewise.
+pub fn vfma_by_helper<E: Emitter>(e: &mut E, op: Fma, ty: VTy, operands: [E::Vec; 3]) -> E::Vec {
+    let operands = operands.map(|v| (ty.bits.max(128), v));
+    e.wide(Wide::Float(float::Op::MultiplyAdd), ty, &operands, op as u8)
 }
 
 /// Has the runtime perform an operation on vectors.
@@ -607,6 +712,10 @@ pub trait Emitter: Sized {
     /// Lanewise floating-point operation; every lane by the rules of [`Emitter::fbin`].
     fn vfbin(&mut self, op: FBin, ty: VTy, a: Self::Vec, b: Self::Vec) -> Self::Vec;
     fn vfsqrt(&mut self, ty: VTy, a: Self::Vec) -> Self::Vec;
+    /// Every lane by the rules of [`Emitter::fma`].
+    fn vfma(&mut self, op: Fma, ty: VTy, operands: [Self::Vec; 3]) -> Self::Vec {
+        vfma_by_helper(self, op, ty, operands)
+    }
     /// CMPPS; every lane by the rules of [`Emitter::fmask`].
     fn vfcmp(&mut self, pred: FPred, ty: VTy, a: Self::Vec, b: Self::Vec) -> Self::Vec;
 
@@ -652,11 +761,15 @@ pub trait Emitter: Sized {
 
     fn fbin(&mut self, op: FBin, ty: Fty, a: Self::Val, b: Self::Val) -> Self::Val;
     fn fsqrt(&mut self, ty: Fty, a: Self::Val) -> Self::Val;
+    /// The first operand times the second, plus the third, rounded once. Of several NaNs the first comes through, with its own
+    /// sign. To be overridden where the host has an instruction for it.
+    fn fma(&mut self, op: Fma, ty: Fty, operands: [Self::Val; 3]) -> Self::Val {
+        fma_by_helper(self, op, ty, operands)
+    }
     /// COMISS, which raises the invalid flag for any NaN, or UCOMISS, which does so for signalling ones only.
     /// `read` is what a later instruction probably reads.
     fn fcompare(&mut self, signals: bool, read: Read, ty: Fty, a: Self::Val, b: Self::Val) -> Compare<Self::Cond>;
-    /// CMPSS: all ones if the comparison holds, else zero. `Olt`, `Ole`, `Uge` and `Ugt` raise the invalid flag for any NaN,
-    /// the others for signalling ones only (SDM vol. 2, table 3-1).
+    /// CMPSS: all ones if the comparison holds, else zero.
     fn fmask(&mut self, pred: FPred, ty: Fty, a: Self::Val, b: Self::Val) -> Self::Val;
     /// Rounds to an integral value; NaNs are quieted. `inexact`: raises the inexact flag.
     fn fround(&mut self, mode: Rounding, inexact: bool, ty: Fty, v: Self::Val) -> Self::Val;
@@ -670,6 +783,8 @@ pub trait Emitter: Sized {
     /// What the instruction does from here on comes after the exceptions of what it has done so far: one of them that isn't
     /// masked ends it. Only tier 0 runs where one isn't.
     fn raise_exceptions(&mut self) {}
+    /// The exceptions of what the instruction has done so far are never raised, only their flags are.
+    fn keep_exceptions(&mut self) {}
 
     // ---- helpers -----------------------------------------------------------------------------------
 

@@ -314,16 +314,18 @@ struct Registers {
     flags: FlagBytes,
     origin: FlagOrigin,
     vec: [VecReg; 32],
+    k: [u64; 8],
     x87: [X87Reg; 8],
 }
 
 impl Registers {
     fn of(s: &CpuState) -> Self {
-        Self { gpr: s.gpr, flags: s.flags, origin: s.origin, vec: s.vec, x87: s.x87.reg }
+        Self { gpr: s.gpr, flags: s.flags, origin: s.origin, vec: s.vec, k: s.k, x87: s.x87.reg }
     }
 
     fn restore(&self, s: &mut CpuState) {
-        (s.gpr, s.flags, s.origin, s.vec) = (self.gpr, self.flags, self.origin, self.vec);
+        (s.gpr, s.flags, s.origin) = (self.gpr, self.flags, self.origin);
+        (s.vec, s.k) = (self.vec, self.k);
         s.x87.reg = self.x87;
     }
 }
@@ -850,6 +852,16 @@ impl Emitter for Interpreter {
 
     fn fsqrt(&mut self, ty: Fty, a: u64) -> u64 {
         float::sqrt(self.state.mxcsr, ty, a)
+    }
+
+    fn fma(&mut self, op: Fma, ty: Fty, operands: [u64; 3]) -> u64 {
+        float::fma(self.state.mxcsr, op, 0, ty, operands)
+    }
+
+    fn keep_exceptions(&mut self) {
+        if self.state.mxcsr & mxcsr::MASKS != mxcsr::MASKS {
+            self.state.mxcsr |= float::take_flags(self.state.mxcsr);
+        }
     }
 
     fn raise_exceptions(&mut self) {

@@ -551,8 +551,10 @@ fn vectors() {
 }
 
 const FBINS: [FBin; 6] = [FBin::Add, FBin::Sub, FBin::Mul, FBin::Div, FBin::Min, FBin::Max];
-const FPREDS: [FPred; 8] =
-    [FPred::Oeq, FPred::Olt, FPred::Ole, FPred::Une, FPred::Uge, FPred::Ugt, FPred::Uno, FPred::Ord];
+
+fn predicates() -> impl Iterator<Item = FPred> {
+    (0..FPred::COUNT).map(FPred::of_number)
+}
 
 struct Floats<'a>(Fty, &'a [FBin]);
 
@@ -568,7 +570,11 @@ impl Program for Floats<'_> {
         }
         let r = e.fsqrt(f, a);
         out.int(e, ty, r);
-        for pred in FPREDS {
+        for op in &Fma::ALL[..4] {
+            let r = e.fma(*op, f, [a, b, a]);
+            out.int(e, ty, r);
+        }
+        for pred in predicates() {
             let r = e.fmask(pred, f, a, b);
             out.int(e, ty, r);
         }
@@ -613,7 +619,11 @@ impl Program for FloatLanes<'_> {
         }
         let r = e.vfsqrt(ty, a);
         out.vec(e, ty.bits, r);
-        for pred in FPREDS {
+        for op in Fma::ALL {
+            let r = e.vfma(op, ty, [a, b, a]);
+            out.vec(e, ty.bits, r);
+        }
+        for pred in predicates() {
             let r = e.vfcmp(pred, ty, a, b);
             out.vec(e, ty.bits, r);
         }
@@ -755,6 +765,10 @@ impl Constants {
         }
         let r = e.vfsqrt(ty, a);
         out.vec(e, ty.bits, r);
+        for op in Fma::ALL {
+            let r = e.vfma(op, ty, [a, b, a]);
+            out.vec(e, ty.bits, r);
+        }
     }
 }
 

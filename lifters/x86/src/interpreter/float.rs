@@ -10,15 +10,17 @@
 #[cfg_attr(target_arch = "aarch64", path = "float/aarch64.rs")]
 mod host;
 mod operation;
+pub mod soft;
 
 use xlate_abi::state::mxcsr::{OE, OM, PE, UE, UM};
 
 #[cfg(target_arch = "aarch64")]
 pub use host::flags;
-pub use host::{compare, from_int, mask, round, sqrt, take_flags, to_int};
+pub use host::{compare, from_int, mask, raise, round, sqrt, take_flags, to_int};
 pub use operation::Operation;
 
-use crate::emitter::{FBin, Fty};
+use crate::emitter::{FBin, Fma, Fty};
+use soft::{Format, Unit};
 
 /// [`crate::Emitter::fbin`].
 pub fn bin(mxcsr: u32, op: FBin, ty: Fty, a: u64, b: u64) -> u64 {
@@ -27,6 +29,19 @@ pub fn bin(mxcsr: u32, op: FBin, ty: Fty, a: u64, b: u64) -> u64 {
         return calculate();
     }
     out_of_range(mxcsr, ty, calculate, |r| is_inexact(mxcsr, op, ty, [a, b, r]))
+}
+
+/// [`crate::Emitter::fma`], in a lane of this number.
+pub fn fma(mxcsr: u32, op: Fma, lane: u32, ty: Fty, operands: [u64; 3]) -> u64 {
+    if mxcsr & RANGE_MASKS == RANGE_MASKS
+        && let Some(r) = host::fma(op.negates(lane), ty, operands)
+    {
+        return r;
+    }
+    let mut unit = Unit::new(mxcsr);
+    let r = unit.multiply_add(Format::of(ty), op, lane, operands);
+    raise(unit.raised);
+    r
 }
 
 /// [`crate::Emitter::float_to_float`].
@@ -169,14 +184,23 @@ mod tests {
         // Less, equal, greater, unordered.
         let pairs = [(one, two), (one, one), (two, one), (nan, one)];
         let expected = [
-            (FPred::Oeq, [false, true, false, false]),
-            (FPred::Olt, [true, false, false, false]),
-            (FPred::Ole, [true, true, false, false]),
-            (FPred::Une, [true, false, true, true]),
-            (FPred::Uge, [false, true, true, true]),
-            (FPred::Ugt, [false, false, true, true]),
-            (FPred::Uno, [false, false, false, true]),
-            (FPred::Ord, [true, true, true, false]),
+            (FPred::of_number(8), [false, true, false, true]),
+            (FPred::ULT, [true, false, false, true]),
+            (FPred::ULE, [true, true, false, true]),
+            (FPred::of_number(11), [false; 4]),
+            (FPred::of_number(12), [true, false, true, false]),
+            (FPred::OGE, [false, true, true, false]),
+            (FPred::OGT, [false, false, true, false]),
+            (FPred::of_number(15), [true; 4]),
+            (FPred::of_number(17), [true, false, false, false]),
+            (FPred::OEQ, [false, true, false, false]),
+            (FPred::OLT, [true, false, false, false]),
+            (FPred::OLE, [true, true, false, false]),
+            (FPred::UNE, [true, false, true, true]),
+            (FPred::UGE, [false, true, true, true]),
+            (FPred::UGT, [false, false, true, true]),
+            (FPred::UNO, [false, false, false, true]),
+            (FPred::ORD, [true, true, true, false]),
         ];
         for (pred, want) in expected {
             assert_eq!(pairs.map(|(a, b)| mask(MASKED, pred, Fty::F64, a, b) == u64::MAX), want, "{pred:?}");
@@ -227,5 +251,82 @@ mod tests {
         assert_eq!(at(Rounding::Zero, -1.5), -1.0);
         assert_eq!(round(MASKED, Rounding::Up, true, Fty::F32, (-0.5f32).to_bits().into()) as u32, 0x8000_0000);
         assert_eq!(round(MASKED, Rounding::Down, true, Fty::F32, SNAN.into()) as u32, QUIETED);
+    }
+
+    #[test]
+    fn products_and_sums_are_rounded_once() {
+        let f = |v: f32| u64::from(v.to_bits());
+        let fused = |op, operands: [f32; 3]| f32::from_bits(fma(MASKED, op, 0, Fty::F32, operands.map(f)) as u32);
+        let epsilon = f32::EPSILON;
+        assert_eq!(fused(Fma::Add, [1.0 + epsilon, 1.0 - epsilon, -1.0]), -epsilon * epsilon);
+        assert_eq!(fused(Fma::Sub, [2.0, 3.0, 1.0]), 5.0);
+        assert_eq!(fused(Fma::NegatedAdd, [2.0, 3.0, 1.0]), -5.0);
+        assert_eq!(fused(Fma::NegatedSub, [2.0, 3.0, 1.0]), -7.0);
+        assert_eq!(fused(Fma::AddSub, [2.0, 3.0, 1.0]), 5.0);
+        let nan = |operands: [u32; 3]| fma(MASKED, Fma::Add, 0, Fty::F32, operands.map(u64::from)) as u32;
+        assert_eq!(nan([1f32.to_bits(), QNAN, SNAN]), QNAN);
+        assert_eq!(nan([SNAN, QNAN, QNAN]), QUIETED);
+        assert_eq!(nan([0, f32::INFINITY.to_bits(), 0]), INDEFINITE);
+        assert_eq!(nan([0, f32::INFINITY.to_bits(), QNAN]), QNAN);
+    }
+
+    /// Numbers of all kinds, special ones often.
+    #[cfg(target_arch = "x86_64")]
+    fn numbers(f: Format, seed: u64) -> impl Iterator<Item = u64> {
+        let mut state = seed;
+        core::iter::repeat_with(move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let random = state >> 7 ^ state >> 31 ^ state << 29;
+            let middle = f.one() & !(f.quiet() * 2 - 1) | random & (f.quiet() * 2 - 1);
+            let sign = if state >> 63 == 1 { f.sign() } else { 0 };
+            sign | match state >> 40 & 15 {
+                0 => 0,
+                1 => f.infinity(),
+                2 => f.infinity() | random & (f.quiet() * 2 - 1) | 1,
+                3 | 4 => random & (f.quiet() * 2 - 1),
+                5 => f.largest(),
+                6..10 => middle + ((state >> 44 & 3) << f.fraction()),
+                10..12 => f.magnitude(middle & !(f.quiet() - 1)),
+                _ => f.magnitude(random),
+            }
+        })
+    }
+
+    /// What the integer arithmetic gives, in every mode, is what the host's instruction does.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn software_agrees_with_the_host() {
+        let modes = [0, 1, 2, 3].map(|rounding| MASKED | rounding << 13);
+        for ty in [Fty::F32, Fty::F64] {
+            let f = Format::of(ty);
+            let mut numbers = numbers(f, 1);
+            let mut next = || numbers.next().expect("they never end");
+            for n in 0..20_000 {
+                let (operands, op) = ([next(), next(), next()], Fma::ALL[n % 4]);
+                for mxcsr in
+                    modes.into_iter().flat_map(|m| [m, m | xlate_abi::state::mxcsr::DAZ | xlate_abi::state::mxcsr::FTZ])
+                {
+                    agree(
+                        mxcsr,
+                        |unit| unit.multiply_add(f, op, 0, operands),
+                        || host::fma(op.negates(0), ty, operands),
+                    );
+                    let [a, b, _] = operands;
+                    agree(mxcsr, |unit| unit.root(f, a), || Some(host::sqrt(mxcsr, ty, a)));
+                    for op in [FBin::Add, FBin::Sub, FBin::Mul, FBin::Div, FBin::Min, FBin::Max] {
+                        agree(mxcsr, |unit| unit.binary(f, op, [a, b]), || Some(host::bin(mxcsr, op, ty, a, b)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs both in these modes.
+    #[cfg(target_arch = "x86_64")]
+    fn agree(mxcsr: u32, soft: impl FnOnce(&mut Unit) -> u64, own: impl FnOnce() -> Option<u64>) {
+        let mut unit = Unit::new(mxcsr);
+        let expected = soft(&mut unit);
+        let Some((r, raised)) = host::in_mode(mxcsr, own) else { return };
+        assert_eq!((expected, unit.raised), (r, raised), "in mode {mxcsr:#x}");
     }
 }

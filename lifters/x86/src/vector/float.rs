@@ -18,30 +18,30 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
 fn arithmetic<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     use Mnemonic::*;
     let f: Semantics<E> = match code.mnemonic() {
-        Addps => |l, i| packed(l, i, FBin::Add, Lane::F32),
-        Addpd => |l, i| packed(l, i, FBin::Add, Lane::F64),
-        Addss => |l, i| scalar(l, i, FBin::Add, Lane::F32),
-        Addsd => |l, i| scalar(l, i, FBin::Add, Lane::F64),
-        Subps => |l, i| packed(l, i, FBin::Sub, Lane::F32),
-        Subpd => |l, i| packed(l, i, FBin::Sub, Lane::F64),
-        Subss => |l, i| scalar(l, i, FBin::Sub, Lane::F32),
-        Subsd => |l, i| scalar(l, i, FBin::Sub, Lane::F64),
-        Mulps => |l, i| packed(l, i, FBin::Mul, Lane::F32),
-        Mulpd => |l, i| packed(l, i, FBin::Mul, Lane::F64),
-        Mulss => |l, i| scalar(l, i, FBin::Mul, Lane::F32),
-        Mulsd => |l, i| scalar(l, i, FBin::Mul, Lane::F64),
-        Divps => |l, i| packed(l, i, FBin::Div, Lane::F32),
-        Divpd => |l, i| packed(l, i, FBin::Div, Lane::F64),
-        Divss => |l, i| scalar(l, i, FBin::Div, Lane::F32),
-        Divsd => |l, i| scalar(l, i, FBin::Div, Lane::F64),
-        Minps => |l, i| packed(l, i, FBin::Min, Lane::F32),
-        Minpd => |l, i| packed(l, i, FBin::Min, Lane::F64),
-        Minss => |l, i| scalar(l, i, FBin::Min, Lane::F32),
-        Minsd => |l, i| scalar(l, i, FBin::Min, Lane::F64),
-        Maxps => |l, i| packed(l, i, FBin::Max, Lane::F32),
-        Maxpd => |l, i| packed(l, i, FBin::Max, Lane::F64),
-        Maxss => |l, i| scalar(l, i, FBin::Max, Lane::F32),
-        Maxsd => |l, i| scalar(l, i, FBin::Max, Lane::F64),
+        Addps | Vaddps => |l, i| packed(l, i, FBin::Add, Lane::F32),
+        Addpd | Vaddpd => |l, i| packed(l, i, FBin::Add, Lane::F64),
+        Addss | Vaddss => |l, i| scalar(l, i, FBin::Add, Lane::F32),
+        Addsd | Vaddsd => |l, i| scalar(l, i, FBin::Add, Lane::F64),
+        Subps | Vsubps => |l, i| packed(l, i, FBin::Sub, Lane::F32),
+        Subpd | Vsubpd => |l, i| packed(l, i, FBin::Sub, Lane::F64),
+        Subss | Vsubss => |l, i| scalar(l, i, FBin::Sub, Lane::F32),
+        Subsd | Vsubsd => |l, i| scalar(l, i, FBin::Sub, Lane::F64),
+        Mulps | Vmulps => |l, i| packed(l, i, FBin::Mul, Lane::F32),
+        Mulpd | Vmulpd => |l, i| packed(l, i, FBin::Mul, Lane::F64),
+        Mulss | Vmulss => |l, i| scalar(l, i, FBin::Mul, Lane::F32),
+        Mulsd | Vmulsd => |l, i| scalar(l, i, FBin::Mul, Lane::F64),
+        Divps | Vdivps => |l, i| packed(l, i, FBin::Div, Lane::F32),
+        Divpd | Vdivpd => |l, i| packed(l, i, FBin::Div, Lane::F64),
+        Divss | Vdivss => |l, i| scalar(l, i, FBin::Div, Lane::F32),
+        Divsd | Vdivsd => |l, i| scalar(l, i, FBin::Div, Lane::F64),
+        Minps | Vminps => |l, i| packed(l, i, FBin::Min, Lane::F32),
+        Minpd | Vminpd => |l, i| packed(l, i, FBin::Min, Lane::F64),
+        Minss | Vminss => |l, i| scalar(l, i, FBin::Min, Lane::F32),
+        Minsd | Vminsd => |l, i| scalar(l, i, FBin::Min, Lane::F64),
+        Maxps | Vmaxps => |l, i| packed(l, i, FBin::Max, Lane::F32),
+        Maxpd | Vmaxpd => |l, i| packed(l, i, FBin::Max, Lane::F64),
+        Maxss | Vmaxss => |l, i| scalar(l, i, FBin::Max, Lane::F32),
+        Maxsd | Vmaxsd => |l, i| scalar(l, i, FBin::Max, Lane::F64),
         _ => return None,
     };
     Some(f)
@@ -50,31 +50,38 @@ fn arithmetic<E: Emitter>(code: Code) -> Option<Semantics<E>> {
 fn unary<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     use Mnemonic::*;
     let f: Semantics<E> = match code.mnemonic() {
-        Sqrtps => |l, i| packed_sqrt(l, i, Lane::F32),
-        Sqrtpd => |l, i| packed_sqrt(l, i, Lane::F64),
-        Sqrtss => |l, i| scalar_sqrt(l, i, Fty::F32),
-        Sqrtsd => |l, i| scalar_sqrt(l, i, Fty::F64),
-        Rcpps => |l, i| packed_estimate(l, i, reciprocal),
-        Rcpss => |l, i| scalar_estimate(l, i, reciprocal),
-        Rsqrtps => |l, i| packed_estimate(l, i, reciprocal_root),
-        Rsqrtss => |l, i| scalar_estimate(l, i, reciprocal_root),
+        Sqrtps | Vsqrtps => |l, i| packed_sqrt(l, i, Lane::F32),
+        Sqrtpd | Vsqrtpd => |l, i| packed_sqrt(l, i, Lane::F64),
+        Sqrtss | Vsqrtss => |l, i| scalar_sqrt(l, i, Fty::F32),
+        Sqrtsd | Vsqrtsd => |l, i| scalar_sqrt(l, i, Fty::F64),
+        Rcpps | Vrcpps => |l, i| packed_estimate(l, i, reciprocal),
+        Rcpss | Vrcpss => |l, i| scalar_estimate(l, i, reciprocal),
+        Rsqrtps | Vrsqrtps => |l, i| packed_estimate(l, i, reciprocal_root),
+        Rsqrtss | Vrsqrtss => |l, i| scalar_estimate(l, i, reciprocal_root),
         _ => return None,
     };
     Some(f)
 }
 
 fn packed<E: Emitter>(l: L<E>, i: I, op: FBin, lane: Lane) {
-    let (a, b) = l.two_vectors(i);
+    let (a, b) = l.two_float_vectors(i, lane);
     let r = l.e.vfbin(op, shape(i, lane), a, b);
     l.set_vector(i, lane, r);
 }
 
 fn scalar<E: Emitter>(l: L<E>, i: I, op: FBin, lane: Lane) {
     let (a, b) = sources(i);
-    let b = l.scalar(i, b, lane);
-    let a = l.scalar(i, a, lane);
+    let b = l.calm_scalar(i, b, lane);
+    let a = l.calm_scalar(i, a, lane);
     let r = l.e.fbin(op, float_type(lane), a, b);
     l.set_scalar(i, lane, r);
+}
+
+/// The only floating-point source of a packed instruction.
+pub(super) fn one_float_vector<E: Emitter>(l: L<E>, i: I, lane: Lane) -> E::Vec {
+    let ty = shape(i, lane);
+    let v = l.masked_vector(i, last_source(i), ty.lanes());
+    l.calm(i, ty, v)
 }
 
 fn float_type(lane: Lane) -> Fty {
@@ -82,14 +89,14 @@ fn float_type(lane: Lane) -> Fty {
 }
 
 fn packed_sqrt<E: Emitter>(l: L<E>, i: I, lane: Lane) {
-    let v = l.vector(i, last_source(i));
+    let v = one_float_vector(l, i, lane);
     let r = l.e.vfsqrt(shape(i, lane), v);
     l.set_vector(i, lane, r);
 }
 
 fn scalar_sqrt<E: Emitter>(l: L<E>, i: I, ty: Fty) {
     let lane = float_lane(ty);
-    let v = l.scalar(i, last_source(i), lane);
+    let v = l.calm_scalar(i, last_source(i), lane);
     let r = l.e.fsqrt(ty, v);
     l.set_scalar(i, lane, r);
 }

@@ -9,7 +9,9 @@ mod convert;
 mod crypto;
 mod data_movement;
 mod float;
+mod fma;
 pub mod gather;
+mod half;
 mod integer;
 pub mod memory;
 mod narrow;
@@ -18,8 +20,10 @@ mod opmask;
 mod parts;
 mod permute;
 mod products;
+mod round;
 mod shifts;
 mod shuffle;
+mod special;
 mod sse3;
 mod sse4;
 mod sse4a;
@@ -49,6 +53,10 @@ pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
         gather::lookup::<E>,
         crypto::lookup::<E>,
         float::lookup::<E>,
+        fma::lookup::<E>,
+        half::lookup::<E>,
+        round::lookup::<E>,
+        special::lookup::<E>,
         compare::lookup::<E>,
         convert::lookup::<E>,
         state::lookup::<E>,

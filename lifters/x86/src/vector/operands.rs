@@ -88,6 +88,25 @@ fn broadcast_bits(i: &Instruction) -> u32 {
     }
 }
 
+/// The width in which an operand, a vector register or memory, is worked on.
+pub fn operand_bits(i: &Instruction, op: u32) -> u32 {
+    match i.op_kind(op) {
+        OpKind::Register => bits_of(i.op_register(op)),
+        _ if i.is_broadcast() => broadcast_bits(i),
+        _ => (i.memory_size().size() as u32 * 8).max(128),
+    }
+}
+
+/// One, or a number that is as harmless: lanes of 16 bits may be halves.
+fn calm_number(lane: Lane) -> u64 {
+    match lane {
+        Lane::F32 => u64::from(1f32.to_bits()),
+        Lane::F64 => 1f64.to_bits(),
+        Lane::I16 => 0x3c00,
+        _ => 1,
+    }
+}
+
 const fn x87_field(offset: usize) -> usize {
     offset_of!(CpuState, x87) + offset
 }
@@ -205,12 +224,7 @@ impl<E: Emitter> Lifter<'_, E> {
     /// A floating-point source with ones where the write mask isn't set: of them no operation raises an exception.
     pub(super) fn calm(&mut self, i: &Instruction, ty: VTy, v: E::Vec) -> E::Vec {
         let Some(m) = self.write_mask(i, ty.lanes()) else { return v };
-        let one = match ty.lane {
-            Lane::F32 => u64::from(1f32.to_bits()),
-            Lane::F64 => 1f64.to_bits(),
-            _ => 1,
-        };
-        let one = self.imm(ty.lane.ty(), one);
+        let one = self.imm(ty.lane.ty(), calm_number(ty.lane));
         let ones = self.e.splat(ty, one);
         self.e.vselect(ty, m, v, ones)
     }
@@ -336,8 +350,7 @@ impl<E: Emitter> Lifter<'_, E> {
     pub(super) fn calm_scalar(&mut self, i: &Instruction, op: u32, lane: Lane) -> E::Val {
         let v = self.scalar(i, op, lane);
         let Some(named) = self.writes_low(i) else { return v };
-        let one = if lane == Lane::F32 { u64::from(1f32.to_bits()) } else { 1f64.to_bits() };
-        let one = self.imm(lane.ty(), one);
+        let one = self.imm(lane.ty(), calm_number(lane));
         self.e.select(lane.ty(), named, v, one)
     }
 

@@ -12,12 +12,12 @@ use crate::isa::Semantics;
 pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     use Mnemonic::*;
     let f: Semantics<E> = match code.mnemonic() {
-        Haddps => |l, i| horizontal(l, i, FBin::Add, Lane::F32),
-        Haddpd => |l, i| horizontal(l, i, FBin::Add, Lane::F64),
-        Hsubps => |l, i| horizontal(l, i, FBin::Sub, Lane::F32),
-        Hsubpd => |l, i| horizontal(l, i, FBin::Sub, Lane::F64),
-        Addsubps => |l, i| add_and_subtract(l, i, Lane::F32),
-        Addsubpd => |l, i| add_and_subtract(l, i, Lane::F64),
+        Haddps | Vhaddps => |l, i| horizontal(l, i, FBin::Add, Lane::F32),
+        Haddpd | Vhaddpd => |l, i| horizontal(l, i, FBin::Add, Lane::F64),
+        Hsubps | Vhsubps => |l, i| horizontal(l, i, FBin::Sub, Lane::F32),
+        Hsubpd | Vhsubpd => |l, i| horizontal(l, i, FBin::Sub, Lane::F64),
+        Addsubps | Vaddsubps => |l, i| add_and_subtract(l, i, Lane::F32),
+        Addsubpd | Vaddsubpd => |l, i| add_and_subtract(l, i, Lane::F64),
         _ => return None,
     };
     Some(f)

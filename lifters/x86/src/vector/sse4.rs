@@ -1,11 +1,12 @@
 //! SSE4.1 and SSE4.2 but for the string comparisons (SDM vol. 1, 5.9 and 5.10), with their instructions' later forms. Element
-//! extraction and insertion by byte, doubleword and quadword are with the shuffles, comparisons and extrema with the integers.
+//! extraction and insertion by byte, doubleword and quadword are with the shuffles, comparisons and extrema with the integers, rounding
+//! and dot products in a file of their own.
 
 use iced_x86::{Code, Mnemonic, OpKind, Register};
 
-use super::operands::{bits_of, float_lane, is_legacy, lanes, last_source, shape, width};
+use super::operands::{bits_of, is_legacy, lanes, last_source, shape, width};
 use super::{I, L};
-use crate::emitter::{Bin, Emitter, FBin, Flag, Fty, Lane, Pred, Rounding, Ty, VBin, VTy};
+use crate::emitter::{Bin, Emitter, Flag, Lane, Pred, Ty, VBin, VTy};
 use crate::isa::Semantics;
 
 /// The chapter's instructions, one line each.
@@ -54,12 +55,6 @@ fn extension<E: Emitter>(code: Code) -> Option<Semantics<E>> {
 fn arithmetic<E: Emitter>(code: Code) -> Option<Semantics<E>> {
     use Mnemonic::*;
     let f: Semantics<E> = match code.mnemonic() {
-        Roundps => |l, i| round_packed(l, i, Fty::F32),
-        Roundpd => |l, i| round_packed(l, i, Fty::F64),
-        Roundss => |l, i| round_scalar(l, i, Fty::F32),
-        Roundsd => |l, i| round_scalar(l, i, Fty::F64),
-        Dpps => |l, i| dot_product(l, i, Fty::F32),
-        Dppd => |l, i| dot_product(l, i, Fty::F64),
         Mpsadbw | Vmpsadbw => mpsadbw,
         Phminposuw | Vphminposuw => phminposuw,
         _ => return None,
@@ -194,72 +189,6 @@ fn sign_extend<E: Emitter>(l: L<E>, i: I, from: Lane, to: Lane) {
     let negative = signs(l, shape(i, from), v);
     let r = spread(l, i, [from, to], v, negative);
     l.set_vector(i, to, r);
-}
-
-/// ROUNDPS's immediate: bit 2 selects MXCSR's mode, bits 0 and 1 another one.
-fn rounding(i: I) -> Rounding {
-    match immediate(i) & 7 {
-        0 => Rounding::Nearest,
-        1 => Rounding::Down,
-        2 => Rounding::Up,
-        3 => Rounding::Zero,
-        _ => Rounding::Current,
-    }
-}
-
-fn raises_inexact(i: I) -> bool {
-    immediate(i) & 8 == 0
-}
-
-fn round_packed<E: Emitter>(l: L<E>, i: I, f: Fty) {
-    let v = l.vector(i, last_source(i));
-    let ty = shape(i, float_lane(f));
-    let mut r = l.zero(ty.bits);
-    for n in 0..ty.lanes() {
-        let x = l.e.extract(ty, v, n);
-        let x = l.e.fround(rounding(i), raises_inexact(i), f, x);
-        r = l.e.insert(ty, r, n, x);
-    }
-    l.set_vector(i, float_lane(f), r);
-}
-
-fn round_scalar<E: Emitter>(l: L<E>, i: I, f: Fty) {
-    let lane = float_lane(f);
-    let v = l.scalar(i, last_source(i), lane);
-    let r = l.e.fround(rounding(i), raises_inexact(i), f, v);
-    l.set_scalar(i, lane, r);
-}
-
-/// The immediate's high bits tell which products are summed up, pairwise, its low bits where the sum goes; each 128 bits by
-/// themselves. Which of several NaNs comes through isn't specified: the order of the sums is that of Intel's processors.
-fn dot_product<E: Emitter>(l: L<E>, i: I, f: Fty) {
-    let (a, b) = l.two_vectors(i);
-    let ty = shape(i, float_lane(f));
-    // Zeros are multiplied instead of what isn't wanted, which raises no flag.
-    let wanted = lanes_of_bits(l, ty, immediate(i) >> 4);
-    let [a, b] = [a, b].map(|v| l.e.vbin(VBin::And, ty, v, wanted));
-    let terms = l.e.vfbin(FBin::Mul, ty, a, b);
-    l.e.raise_exceptions();
-    let others = l.shuffle_blocks(ty, terms, terms, |_, j| j ^ 1);
-    let sums = if f == Fty::F64 {
-        l.e.vfbin(FBin::Add, ty, terms, others)
-    } else {
-        let pairs = l.e.vfbin(FBin::Add, ty, others, terms);
-        l.e.raise_exceptions();
-        let others = l.shuffle_blocks(ty, pairs, pairs, |_, j| j ^ 2);
-        l.e.vfbin(FBin::Add, ty, pairs, others)
-    };
-    let target = lanes_of_bits(l, ty, immediate(i));
-    let r = l.e.vbin(VBin::And, ty, sums, target);
-    l.set_vector(i, float_lane(f), r);
-}
-
-/// All ones in the lanes of each 128 bits whose bit is set.
-fn lanes_of_bits<E: Emitter>(l: L<E>, ty: VTy, bits: u32) -> E::Vec {
-    let (width, per_block) = (ty.lane.ty().bytes(), 128 / ty.lane.ty().bits());
-    let byte = |n: u32| if bits >> (n / width % per_block) & 1 == 1 { 0xff } else { 0 };
-    let bytes: [u8; 64] = core::array::from_fn(|n| byte(n as u32));
-    l.e.vconst(&bytes[..ty.bits as usize / 8])
 }
 
 /// Sums of absolute differences of four bytes of the second source and each four adjacent ones of the first.

@@ -476,7 +476,6 @@ fn vector_lanes() {
 #[test]
 fn scalar_floats() {
     use FBin::*;
-    use FPred::*;
     let mut bench = Bench::new();
     for ty in [Fty::F32, Fty::F64] {
         for op in [Add, Sub, Mul, Div, Min, Max] {
@@ -486,7 +485,7 @@ fn scalar_floats() {
                 result(e, ty.ty(), 4, r);
             }, op: FBin, ty: Fty);
         }
-        for pred in [Oeq, Olt, Ole, Une, Uge, Ugt, Uno, Ord] {
+        for pred in (0..FPred::COUNT).map(FPred::of_number) {
             case!(bench, "fmask", |e| {
                 let (a, b) = (operand(e, ty.ty(), 0), operand(e, ty.ty(), 1));
                 let r = e.fmask(pred, ty, a, b);
@@ -538,7 +537,6 @@ fn scalar_floats() {
 #[test]
 fn vector_floats() {
     use FBin::*;
-    use FPred::*;
     let mut bench = Bench::new();
     for lane in [Lane::F32, Lane::F64] {
         for op in [Add, Sub, Mul, Div, Min, Max] {
@@ -548,7 +546,7 @@ fn vector_floats() {
                 e.set_vec(4, 128, r, Upper::Keep);
             }, op: FBin, lane: Lane);
         }
-        for pred in [Oeq, Olt, Ole, Une, Uge, Ugt, Uno, Ord] {
+        for pred in (0..FPred::COUNT).map(FPred::of_number) {
             case!(bench, "vfcmp", |e| {
                 let (a, b) = (e.vec(0, 128), e.vec(1, 128));
                 let r = e.vfcmp(pred, VTy::x128(lane), a, b);

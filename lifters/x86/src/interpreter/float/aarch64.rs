@@ -205,8 +205,8 @@ fn settle_sum(mxcsr: u32, ty: Fty, r: u64) -> u64 {
 pub fn bin(mxcsr: u32, op: FBin, ty: Fty, a: u64, b: u64) -> u64 {
     let (a, b) = (flushed(mxcsr, ty, a), flushed(mxcsr, ty, b));
     match op {
-        FBin::Min => return if mask(mxcsr, FPred::Olt, ty, a, b) != 0 { a } else { b },
-        FBin::Max => return if mask(mxcsr, FPred::Olt, ty, b, a) != 0 { a } else { b },
+        FBin::Min => return if mask(mxcsr, FPred::OLT, ty, a, b) != 0 { a } else { b },
+        FBin::Max => return if mask(mxcsr, FPred::OLT, ty, b, a) != 0 { a } else { b },
         _ => {}
     }
     let before = status();
@@ -257,6 +257,11 @@ fn scaled(op: FBin, ty: Fty, a: u64, b: u64) -> u64 {
     calculate(op, ty, up(a), b)
 }
 
+/// A fused multiplication and addition is left to integer arithmetic, which has x86's NaNs and flags.
+pub fn fma(_negates: [bool; 2], _ty: Fty, _operands: [u64; 3]) -> Option<u64> {
+    None
+}
+
 /// [`crate::Emitter::fsqrt`].
 pub fn sqrt(mxcsr: u32, ty: Fty, a: u64) -> u64 {
     let a = flushed(mxcsr, ty, a);
@@ -304,18 +309,8 @@ pub fn compare(mxcsr: u32, signals: bool, ty: Fty, a: u64, b: u64) -> Compare<bo
 
 /// [`crate::Emitter::fmask`].
 pub fn mask(mxcsr: u32, pred: FPred, ty: Fty, a: u64, b: u64) -> u64 {
-    let signals = matches!(pred, FPred::Olt | FPred::Ole | FPred::Uge | FPred::Ugt);
-    let [less, equal, unordered] = order(mxcsr, signals, ty, a, b);
-    let holds = match pred {
-        FPred::Oeq => equal,
-        FPred::Olt => less,
-        FPred::Ole => less || equal,
-        FPred::Une => !equal,
-        FPred::Uge => !less,
-        FPred::Ugt => !(less || equal),
-        FPred::Uno => unordered,
-        FPred::Ord => !unordered,
-    };
+    let [less, equal, unordered] = order(mxcsr, pred.signals(), ty, a, b);
+    let holds = pred.holds(less, equal, unordered);
     if holds { ty.ty().mask() } else { 0 }
 }
 

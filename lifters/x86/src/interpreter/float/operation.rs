@@ -19,8 +19,6 @@ pub enum Operation {
 }
 
 const BIN: [FBin; 6] = [FBin::Add, FBin::Sub, FBin::Mul, FBin::Div, FBin::Min, FBin::Max];
-const PREDICATES: [FPred; 8] =
-    [FPred::Oeq, FPred::Olt, FPred::Ole, FPred::Une, FPred::Uge, FPred::Ugt, FPred::Uno, FPred::Ord];
 const FORMATS: [Fty; 2] = [Fty::F32, Fty::F64];
 const INTEGERS: [Ty; 4] = [Ty::I8, Ty::I16, Ty::I32, Ty::I64];
 const ROUND: [Round; 2] = [Round::Current, Round::Truncate];
@@ -33,7 +31,7 @@ impl Operation {
             Self::Bin(op, ty) => [0, op as u8, ty as u8, 0],
             Self::Sqrt(ty) => [1, ty as u8, 0, 0],
             Self::Compare(signals, ty) => [2, signals.into(), ty as u8, 0],
-            Self::Mask(pred, ty) => [3, pred as u8, ty as u8, 0],
+            Self::Mask(pred, ty) => [3, pred.number(), ty as u8, 0],
             Self::Round(mode, inexact, ty) => [4, mode as u8, inexact.into(), ty as u8],
             Self::ToInt(round, from, to) => [5, round as u8, from as u8, to as u8],
             Self::FromInt(from, to) => [6, from as u8, to as u8, 0],
@@ -52,7 +50,7 @@ impl Operation {
             0 => Self::Bin(of(&BIN, a)?, of(&FORMATS, b)?),
             1 => Self::Sqrt(of(&FORMATS, a)?),
             2 => Self::Compare(of(&BOOLS, a)?, of(&FORMATS, b)?),
-            3 => Self::Mask(of(&PREDICATES, a)?, of(&FORMATS, b)?),
+            3 => Self::Mask((a < FPred::COUNT).then(|| FPred::of_number(a))?, of(&FORMATS, b)?),
             4 => Self::Round(of(&Rounding::ALL, a)?, of(&BOOLS, b)?, of(&FORMATS, c)?),
             5 => Self::ToInt(of(&ROUND, a)?, of(&FORMATS, b)?, of(&INTEGERS, c)?),
             6 => Self::FromInt(of(&INTEGERS, a)?, of(&FORMATS, b)?),
@@ -92,7 +90,7 @@ mod tests {
             all.push(Operation::Sqrt(ty));
             all.extend(BIN.map(|op| Operation::Bin(op, ty)));
             all.extend(BOOLS.map(|signals| Operation::Compare(signals, ty)));
-            all.extend(PREDICATES.map(|pred| Operation::Mask(pred, ty)));
+            all.extend((0..FPred::COUNT).map(|n| Operation::Mask(FPred::of_number(n), ty)));
             all.extend(Rounding::ALL.into_iter().flat_map(|mode| BOOLS.map(|b| Operation::Round(mode, b, ty))));
             all.extend(INTEGERS.into_iter().flat_map(|to| ROUND.map(|round| Operation::ToInt(round, ty, to))));
             all.extend(INTEGERS.map(|from| Operation::FromInt(from, ty)));

@@ -47,17 +47,53 @@ pub fn sqrt(_mxcsr: u32, ty: Fty, a: u64) -> u64 {
 }
 
 /// [`crate::Emitter::fmask`].
-pub fn mask(_mxcsr: u32, pred: FPred, ty: Fty, a: u64, b: u64) -> u64 {
+pub fn mask(mxcsr: u32, pred: FPred, ty: Fty, a: u64, b: u64) -> u64 {
     match pred {
-        FPred::Oeq => by_format!(ty, "cmpeqss", "cmpeqsd", a, b),
-        FPred::Olt => by_format!(ty, "cmpltss", "cmpltsd", a, b),
-        FPred::Ole => by_format!(ty, "cmpless", "cmplesd", a, b),
-        FPred::Une => by_format!(ty, "cmpneqss", "cmpneqsd", a, b),
-        FPred::Uge => by_format!(ty, "cmpnltss", "cmpnltsd", a, b),
-        FPred::Ugt => by_format!(ty, "cmpnless", "cmpnlesd", a, b),
-        FPred::Uno => by_format!(ty, "cmpunordss", "cmpunordsd", a, b),
-        FPred::Ord => by_format!(ty, "cmpordss", "cmpordsd", a, b),
+        FPred::OEQ => by_format!(ty, "cmpeqss", "cmpeqsd", a, b),
+        FPred::OLT => by_format!(ty, "cmpltss", "cmpltsd", a, b),
+        FPred::OLE => by_format!(ty, "cmpless", "cmplesd", a, b),
+        FPred::UNE => by_format!(ty, "cmpneqss", "cmpneqsd", a, b),
+        FPred::UGE => by_format!(ty, "cmpnltss", "cmpnltsd", a, b),
+        FPred::UGT => by_format!(ty, "cmpnless", "cmpnlesd", a, b),
+        FPred::UNO => by_format!(ty, "cmpunordss", "cmpunordsd", a, b),
+        FPred::ORD => by_format!(ty, "cmpordss", "cmpordsd", a, b),
+        // The host may have these eight only.
+        _ => {
+            let c = compare(mxcsr, pred.signals(), ty, a, b);
+            if pred.holds(c.carry && !c.zero, c.zero && !c.unordered, c.unordered) { ty.ty().mask() } else { 0 }
+        }
     }
+}
+
+/// `$instruction r, x, y` with r = x * y + r, in its own signs.
+macro_rules! three_operands {
+    ($instruction:literal, $x:expr, $y:expr, $z:expr) => {{
+        let mut r = f64::from_bits($z);
+        // SAFETY: FMA, which the caller has found, on registers.
+        unsafe {
+            asm!(concat!($instruction, " {r}, {x}, {y}"), r = inout(xmm_reg) r, x = in(xmm_reg) f64::from_bits($x),
+                y = in(xmm_reg) f64::from_bits($y), options(nomem, nostack, preserves_flags));
+        }
+        r.to_bits()
+    }};
+}
+
+/// A fused multiplication and addition, with the product and the third operand negated or not, if the host has it.
+pub fn fma(negates: [bool; 2], ty: Fty, [x, y, z]: [u64; 3]) -> Option<u64> {
+    if !std::arch::is_x86_feature_detected!("fma") {
+        return None;
+    }
+    let r = match (ty, negates) {
+        (Fty::F32, [false, false]) => three_operands!("vfmadd231ss", x, y, z),
+        (Fty::F32, [false, true]) => three_operands!("vfmsub231ss", x, y, z),
+        (Fty::F32, [true, false]) => three_operands!("vfnmadd231ss", x, y, z),
+        (Fty::F32, [true, true]) => three_operands!("vfnmsub231ss", x, y, z),
+        (Fty::F64, [false, false]) => three_operands!("vfmadd231sd", x, y, z),
+        (Fty::F64, [false, true]) => three_operands!("vfmsub231sd", x, y, z),
+        (Fty::F64, [true, false]) => three_operands!("vfnmadd231sd", x, y, z),
+        (Fty::F64, [true, true]) => three_operands!("vfnmsub231sd", x, y, z),
+    };
+    Some(r & ty.ty().mask())
 }
 
 /// CF, ZF and PF as `$instruction` leaves them.
@@ -202,4 +238,15 @@ pub fn take_flags(_mxcsr: u32) -> u32 {
         set_status(held & !FLAGS);
     }
     held & FLAGS
+}
+
+/// Runs something in the modes of an MXCSR; gives the exception flags that it raised, too.
+#[cfg(test)]
+pub fn in_mode(mxcsr: u32, f: impl FnOnce() -> Option<u64>) -> Option<(u64, u32)> {
+    let before = status();
+    set_status(mxcsr & !FLAGS);
+    let r = f();
+    let raised = status() & FLAGS;
+    set_status(before);
+    r.map(|r| (r, raised))
 }
