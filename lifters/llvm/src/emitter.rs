@@ -95,6 +95,8 @@ pub struct Llvm<'c> {
     pub options: CodeOptions,
     /// The guest's stores may change the region's instructions.
     pub mutable: bool,
+    /// Some of them round by modes of their own.
+    pub static_rounding: bool,
     pub scopes: Scopes<'c>,
     /// The CPU state's address.
     pub state: PointerValue<'c>,

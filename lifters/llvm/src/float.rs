@@ -13,6 +13,10 @@
 //! gives a NaN `b` the other sign, and zero minus zero a positive zero, which is negative in round-down mode. Only conversions
 //! that are always exact are left for folding.
 //!
+//! Nor are they enough where an instruction rounds by a mode of its own: LLVM 22 makes one instruction of such an operation and
+//! the insertion of its result into a vector, at the insertion's place, which may be behind the change of the mode. So a region
+//! that has such instructions has none of these operations.
+//!
 //! What LLVM may still do on x86-64: commute a multiplication of two NaNs. As assembly it would have no operand in memory,
 //! which made a matrix product a seventh slower. So only its first operand goes through an empty piece of assembly, and it
 //! is the second, as in the guest's code, that may stay in memory.
@@ -83,7 +87,7 @@ impl<'c> Llvm<'c> {
             return self.with_x86_nan(ty, r, &[x, y]);
         }
         let r = match op {
-            FBin::Mul | FBin::Div => {
+            FBin::Mul | FBin::Div if !self.static_rounding => {
                 let x = self.ir.empty_asm(x, VECTOR_REGISTER);
                 self.ir.constrained(&format!("f{name}"), &[x.get_type()], &[x, y.into()])
             }
@@ -105,6 +109,13 @@ impl<'c> Llvm<'c> {
     /// LLVM's assembler swaps the operands of what commutes but for NaNs if that saves a byte.
     fn x86_instruction(&self, name: &str, operands: &[BasicValueEnum<'c>]) -> BasicValueEnum<'c> {
         self.x86_instruction_by(name, "", operands)
+    }
+
+    /// The root of a vector's lanes, by an instruction that stays in its place.
+    fn x86_root(&self, operand: BasicValueEnum<'c>) -> BasicValueEnum<'c> {
+        let v = if self.has("avx") { "v" } else { "" };
+        let text = format!("{v}sqrt{} $1, $0", self.x86_suffix(operand));
+        self.ir.raising_asm(operand.get_type(), &text, "=x,x", &[operand])
     }
 
     /// The same with an immediate before the operands, as in `$$3, `.
@@ -190,6 +201,9 @@ impl<'c> Llvm<'c> {
         if self.arch == Arch::Aarch64 {
             let r = self.arm_instruction("sqrt", &[x.into()]).into_float_value();
             return self.with_x86_nan(ty, r, &[x]);
+        }
+        if self.static_rounding {
+            return self.float_helper(Operation::Sqrt(ty), ty.ty(), [a, a]);
         }
         let r = self.ir.constrained("sqrt", &[x.get_type().into()], &[x.into()]);
         self.ir.float_to_int_bits(r.into_float_value(), ty)
@@ -327,7 +341,10 @@ impl<'c> Llvm<'c> {
         self.ir.op(Op::Xor, v, self.ir.int(ty.ty(), u64::MAX))
     }
 
-    pub fn float_resize(&self, from: Fty, to: Fty, v: IntValue<'c>) -> IntValue<'c> {
+    pub fn float_resize(&mut self, from: Fty, to: Fty, v: IntValue<'c>) -> IntValue<'c> {
+        if self.static_rounding && from != to {
+            return self.float_helper(Operation::Convert(from, to), to.ty(), [v, v]);
+        }
         let x = self.float(from, v);
         let wanted = self.ir.float_type(to);
         let r = match (from, to) {
@@ -339,7 +356,10 @@ impl<'c> Llvm<'c> {
     }
 
     /// Only 32 bits in a double are always exact.
-    pub fn float_from_int(&self, from: Ty, to: Fty, v: IntValue<'c>) -> IntValue<'c> {
+    pub fn float_from_int(&mut self, from: Ty, to: Fty, v: IntValue<'c>) -> IntValue<'c> {
+        if self.static_rounding && (from, to) != (Ty::I32, Fty::F64) {
+            return self.float_helper(Operation::FromInt(from, to), to.ty(), [v, v]);
+        }
         let wanted = self.ir.float_type(to);
         let r = match (from, to) {
             (Ty::I32, Fty::F64) => self.ir.cast(Op::SIToFP, v, wanted),
@@ -433,7 +453,8 @@ impl<'c> Llvm<'c> {
 
     /// An operation that the runtime performs.
     fn float_helper(&mut self, operation: Operation, ty: Ty, operands: [IntValue<'c>; 2]) -> IntValue<'c> {
-        let [a, b] = operands.map(|v| if ty == Ty::I64 { v } else { self.ir.zext(v, Ty::I64) });
+        let wide = |v: IntValue<'c>| if v.get_type().get_bit_width() == 64 { v } else { self.ir.zext(v, Ty::I64) };
+        let [a, b] = operands.map(wide);
         let request = self.ir.i64(operation.request());
         let r = self.helper(Helper::Float, &[request.into(), a.into(), b.into()]).int;
         if ty == Ty::I64 { r } else { self.ir.trunc(r, ty) }
@@ -479,7 +500,7 @@ impl<'c> Llvm<'c> {
                 let r = self.in_registers(&[a, b], &|parts| self.arm_instruction(name, parts));
                 self.lanes_with_x86_nan(ty, r, &[a, b])
             }
-            FBin::Mul | FBin::Div => {
+            FBin::Mul | FBin::Div if !self.static_rounding => {
                 let a = self.in_registers(&[a], &|parts| self.ir.empty_asm(parts[0], VECTOR_REGISTER));
                 let r = self.ir.constrained(&format!("f{name}"), &[a.get_type().into()], &[a.into(), b.into()]);
                 r.into_vector_value()
@@ -493,6 +514,9 @@ impl<'c> Llvm<'c> {
         if self.arch == Arch::Aarch64 {
             let r = self.in_registers(&[a], &|parts| self.arm_instruction("sqrt", parts));
             return self.lanes_with_x86_nan(ty, r, &[a]);
+        }
+        if self.static_rounding {
+            return self.in_registers(&[a], &|parts| self.x86_root(parts[0]));
         }
         self.ir.constrained("sqrt", &[a.get_type().into()], &[a.into()]).into_vector_value()
     }

@@ -14,6 +14,7 @@ use xlate_abi::state::{CpuState, PASSED, RSP};
 use xlate_x86::decode::{ALL_FLAGS, Flags, Insn, calls_directly, falls_through, flags_killed};
 use xlate_x86::effects::Lanes;
 use xlate_x86::lifter::STATUS;
+use xlate_x86::vector::rounds_statically;
 use xlate_x86::{Block, BlockEnd, Effects};
 
 use crate::abi;
@@ -145,6 +146,7 @@ fn emitter<'c>(cx: &'c Context, region: &Region, facets: Facets, target: &Target
         features: target.features.clone(),
         options,
         mutable: region.blocks.iter().any(|b| b.block.mutable),
+        static_rounding: region.blocks.iter().flat_map(|b| &b.block.insns).any(|i| rounds_statically(&i.raw)),
         scopes: Scopes::new(cx),
         state,
         slots_global: slots_global.as_pointer_value(),
