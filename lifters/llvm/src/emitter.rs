@@ -522,7 +522,12 @@ impl<'c> Emitter for Llvm<'c> {
 
     fn splits_stores(&self, bits: u32) -> bool {
         // A store of a register's width is one, on x86-64; who dies of the fault doesn't see what the others did.
-        let whole = self.arch == Arch::X86_64 && self.has(if bits == 256 { "avx" } else { "avx512f" });
+        let whole = self.arch == Arch::X86_64
+            && match bits {
+                128 => true,
+                256 => self.has("avx"),
+                _ => self.has("avx512f"),
+            };
         !whole && (self.options.precise || self.options.tso)
     }
 

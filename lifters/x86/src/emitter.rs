@@ -663,9 +663,10 @@ pub trait Emitter: Sized {
     /// A vector of `bits` bits (64, 128, 256, 512), at any alignment.
     fn vload(&mut self, bits: u32, addr: Self::Val) -> Self::Vec;
     fn vstore(&mut self, bits: u32, addr: Self::Val, v: Self::Vec);
-    /// Whether a store of so many bits, more than 128, may have been done in part when it faults, and somebody may see that.
-    fn splits_stores(&self, _bits: u32) -> bool {
-        true
+    /// Whether a store of so many bits, 128 or more, may have been done in part when it faults, and somebody may see that. On
+    /// x86-64 one of 128 bits is all or nothing; elsewhere not even that.
+    fn splits_stores(&self, bits: u32) -> bool {
+        bits > 128 || !cfg!(target_arch = "x86_64")
     }
     /// Sequentially consistent read-modify-write at any alignment; gives the old value.
     fn atomic_rmw(&mut self, op: Rmw, ty: Ty, addr: Self::Val, v: Self::Val) -> Self::Val;

@@ -430,7 +430,7 @@ impl<'e, E: Emitter> Lifter<'e, E> {
     }
 
     pub fn vstore(&mut self, bits: u32, addr: E::Val, v: E::Vec) {
-        if bits > 128 && self.e.splits_stores(bits) {
+        if bits >= 128 && self.e.splits_stores(bits) {
             self.require_pages(addr, u64::from(bits / 8));
         }
         self.fault_point();

@@ -142,6 +142,7 @@ pub fn helpers() -> [u64; HELPER_COUNT] {
     table[Helper::Crc32c as usize] = crc32c as *const () as u64;
     table[Helper::Float as usize] = float as *const () as u64;
     table[Helper::Cpuid as usize] = cpuid as *const () as u64;
+    table[Helper::Wide as usize] = xlate_x86::wide::execute as *const () as u64;
     table[Helper::SettleFlags as usize] = settle_flags as *const () as u64;
     table[Helper::StatusBits as usize] = status_bits as *const () as u64;
     table

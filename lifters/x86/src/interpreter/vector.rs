@@ -164,7 +164,7 @@ pub fn pack(from: VTy, to_signed: bool, a: &V, b: &V) -> V {
     } else {
         (0, half.mask() as i64)
     };
-    let per_block = 128 / from.lane.ty().bits();
+    let per_block = from.bits.min(128) / from.lane.ty().bits();
     V::from_lanes(to, |i| {
         let (block, j) = (i / (2 * per_block), i % (2 * per_block));
         let at = block * per_block + j % per_block;

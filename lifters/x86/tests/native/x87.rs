@@ -6,6 +6,13 @@ use xlate_x86::{Interpreter, isa};
 
 const CASES: u32 = 1500;
 
+/// Whether results may be wrong in the last place, and flags where they are at a limit of the format: the verifier compares
+/// these.
+fn is_approximate(m: Mnemonic) -> bool {
+    use Mnemonic::*;
+    matches!(m, F2xm1 | Fyl2x | Fyl2xp1 | Fpatan | Fptan | Fsin | Fcos | Fsincos)
+}
+
 /// Control instructions are tested where their memory layouts are known.
 fn is_data(m: Mnemonic) -> bool {
     use Mnemonic::*;
@@ -25,6 +32,7 @@ fn every_form_does_what_the_cpu_does() {
                 && c.cpuid_features().iter().any(|f| x87.contains(f) || *f == CpuidFeature::CMOV)
                 && isa::lookup::<Interpreter>(*c).is_some()
                 && is_data(c.mnemonic())
+                && !is_approximate(c.mnemonic())
         })
         .collect();
     let wrong: Vec<String> = codes

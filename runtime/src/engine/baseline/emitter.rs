@@ -908,6 +908,10 @@ impl Emitter for Baseline<'_> {
         vector::store(self, bits, v, addr, 0, GUEST);
     }
 
+    fn splits_stores(&self, bits: u32) -> bool {
+        bits > 128 || !self.host.x86
+    }
+
     fn atomic_rmw(&mut self, op: Rmw, ty: Ty, addr: Value, v: Value) -> Value {
         let v = self.int(ty, v);
         self.any_alignment(

@@ -263,6 +263,13 @@ fn reason(i: &Instruction) -> Option<&'static str> {
         Fxsave | Fxsave64 | Fxrstor | Fxrstor64 => "iced-x86 doesn't count the vector registers",
         Sldt | Str | Smsw => "the kernel's emulation leaves the upper part of the register",
         Vperm2f128 | Vperm2i128 => "the immediate may leave out a source",
+        Xsave | Xsave64 | Xsaveopt | Xsaveopt64 | Xsavec | Xsavec64 | Xrstor | Xrstor64 => {
+            "what is accessed depends on edx:eax, which iced-x86 counts otherwise"
+        }
+        Insertq => "a part of the destination stays, which iced-x86 doesn't count as read",
+        Vfmulcph | Vfcmulcph | Vfmulcsh | Vfcmulcsh => {
+            "the body takes the destination for a third operand and leaves it"
+        }
         Vzeroupper => "iced-x86 counts the parts that stay as read",
         Pop => "of a segment register, the selector is all that is loaded",
         Prefetch | Prefetchw | Prefetchwt1 | Prefetchnta | Prefetcht0 | Prefetcht1 | Prefetcht2 | Prefetchit0
