@@ -27,9 +27,7 @@ mv "$out" "$work/undisturbed.txt"
 tail -n 2 "$work/undisturbed.txt"
 
 say 'the same again, checkpointed in the middle and ended'
-# The C library picks its string functions when it is loaded; these are the ones for plain SSE2.
-GLIBC_TUNABLES=glibc.cpu.hwcaps=-XSAVE,-XSAVEC,-AVX512F,-AVX2,-AVX,-FMA,-FMA4,-SSE4_2,-SSE4_1,-SSSE3,-AVX_Fast_Unaligned_Load \
-  "$work/migrate" $STEPS "$out" &
+"$work/migrate" $STEPS "$out" &
 pid=$!
 # Else the shell reports its death.
 disown "$pid"

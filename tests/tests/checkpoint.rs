@@ -15,10 +15,6 @@ use serde_json::Value;
 use tempfile::TempDir;
 use xlate_tests::guest::{ARM_MODES, LIMIT, MODES, Mode, OPTIMIZED, compile, run, xlate};
 
-/// Keeps the process's libc to code that every engine has so far.
-const TUNABLES: &str = "glibc.cpu.hwcaps=-XSAVE,-XSAVEC,-AVX512F,-AVX2,-AVX,-FMA,-FMA4,-SSE4_2,-SSE4_1,-SSSE3,\
-                        -AVX_Fast_Unaligned_Load";
-
 /// A guest that runs natively, in a folder of its own; killed when dropped.
 struct Native {
     dir: TempDir,
@@ -40,7 +36,6 @@ impl Native {
         }
         let child = command
             .args(args)
-            .env("GLIBC_TUNABLES", TUNABLES)
             .current_dir(dir.path())
             .stdin(Stdio::null())
             .stdout(stdout)
