@@ -417,10 +417,16 @@ fn part_shift(e: &mut Baseline, op: VShift, lane: Lane, v: Value, count: Value) 
 /// Each 128 bits by themselves.
 pub(super) fn pack(e: &mut Baseline, from: VTy, to_signed: bool, a: Wide, b: Wide) -> Wide {
     let t = part_type(from.lane);
-    a.zip(b, |a, b| {
+    let packed = a.zip(b, |a, b| {
         let (a, b) = (cast(e, t, a), cast(e, t, b));
         if to_signed { e.b.ins().snarrow(a, b) } else { e.b.ins().unarrow(a, b) }
-    })
+    });
+    if from.bits >= 128 {
+        return packed;
+    }
+    // The useful quarters are bytes 0 to 3 of each half.
+    let order = core::array::from_fn(|n| if n < 4 { n as u8 } else { 4 + n as u8 % 8 });
+    packed.map(|v| part_shuffle(e, v, v, order))
 }
 
 pub(super) fn mul_even(e: &mut Baseline, signed: bool, bits: u32, a: Wide, b: Wide) -> Wide {
