@@ -114,8 +114,8 @@ fn extract<E: Emitter>(l: L<E>, i: I, lane: Lane) {
     if i.op0_kind() == OpKind::Memory && i.op_mask() != Register::None {
         // All of it has to be there, whatever the write mask names.
         let addr = l.ea(i);
-        l.require_writable(addr);
         l.require_pages(addr, u64::from(bits / 8));
+        l.require_writable(addr);
     }
     l.put_vector(i, lane, r);
 }
