@@ -191,8 +191,11 @@ unsafe fn probe_write(state: &CpuState, addr: u64) {
 extern "C" fn do_fxsave(state: &mut CpuState, addr: u64, rex_w: u64) -> u64 {
     state.mxcsr = fpmode::store(state.mxcsr);
     // SAFETY: guest accesses; faults are the guest's (see the module). The last byte first, because nothing may be written
-    // if the operand's second page can't be.
-    unsafe { probe_write(state, addr.wrapping_add(FXSAVE_AREA - 1)) };
+    // if the operand's second page can't be; then the first one, which a fault in the first page names.
+    unsafe {
+        probe_write(state, addr.wrapping_add(FXSAVE_AREA - 1));
+        probe_write(state, addr);
+    }
     // SAFETY: as above.
     let put = |at: usize, bytes: &[u8]| unsafe { put_guest(addr.wrapping_add(at as u64), bytes) };
     xstate::write(state, LEGACY, Places::Compacted(0), rex_w != 0, put);
