@@ -572,13 +572,16 @@ impl Emitter for Recorder {
         Truth { by_vectors: true }
     }
 
+    /// Where the host has no instruction, the runtime does it.
     fn load_masked(&mut self, ty: VTy, m: Truth, addr: Value) -> Vector {
+        self.effects.helpers |= 1 << Helper::LoadMasked as u32;
         self.masked_access(AccessKind::Load, ty, m, addr);
         Vector::NEW
     }
 
     fn store_masked(&mut self, ty: VTy, m: Truth, addr: Value, v: Vector) {
         self.look(v, bytes(ty.bits));
+        self.effects.helpers |= 1 << Helper::StoreMasked as u32;
         self.masked_access(AccessKind::Store, ty, m, addr);
     }
 
