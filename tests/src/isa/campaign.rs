@@ -89,6 +89,14 @@ fn decodable(code: Code) -> bool {
         && !code.op_code().op_kinds().iter().any(|k| matches!(k, K::br16_1 | K::br16_2 | K::brdisp_2 | K::brdisp_4))
 }
 
+/// Whether a name has all parts of a filter, which commas separate, but for those that begin with `!`: none of these.
+fn is_wanted(name: &str, filter: &str) -> bool {
+    filter.split(',').all(|part| match part.strip_prefix('!') {
+        Some(unwanted) => !name.contains(unwanted),
+        None => name.contains(part),
+    })
+}
+
 /// The implemented instructions, sorted into those that are compared and those that can't be.
 pub struct Plan {
     pub codes: Vec<Code>,
@@ -104,7 +112,7 @@ impl Plan {
         let filter = options.filter.as_deref();
         let mut plan = Self { codes: Vec::new(), excluded: Vec::new(), lacking: Vec::new(), singles: 0, blocks: 0 };
         for (code, implemented) in isa::codes() {
-            let wanted = filter.is_none_or(|f| format!("{code:?}").to_lowercase().contains(&f.to_lowercase()));
+            let wanted = filter.is_none_or(|f| is_wanted(&format!("{code:?}").to_lowercase(), &f.to_lowercase()));
             if !wanted || !implemented && !options.native_only || !decodable(code) {
                 continue;
             }
