@@ -9,7 +9,7 @@ use clap::ValueEnum;
 /// What `--engines` chooses from; native is always there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Choice {
-    /// Natively, but the C library keeps to the instruction sets that guests are offered, without AVX.
+    /// Natively, but the C library keeps to functions without AVX.
     #[value(name = "sse")]
     Sse,
     /// Every installed version of qemu-x86_64.
@@ -30,8 +30,7 @@ pub enum Choice {
 /// Programs of QEMU's user mode that may be installed.
 const EMULATORS: [&str; 2] = ["qemu-x86_64", "qemu-x86_64-static"];
 
-/// Has glibc (its manual, "Hardware Capability Tunables") choose its functions as for a guest, whose CPUID tells of an
-/// Intel processor without AVX.
+/// Has glibc (its manual, "Hardware Capability Tunables") choose its functions as for an Intel processor without AVX.
 const WITHOUT_AVX: &str = "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX512BW,-AVX2,-AVX,-AVX_Fast_Unaligned_Load,Fast_Unaligned_Load";
 
 /// What the persistent cache holds when a run begins.

@@ -88,9 +88,6 @@ pub fn run(args: Args) -> CommandResult {
         return Ok(Status::Failed.into());
     }
     let missed = args.check && !print_targets(&report, args.json == Some(None));
-    if missed && args.from.is_none() && native_has_avx() {
-        eprintln!("xlate: native runs used AVX, which guests aren't offered; --engines=sse,warm tells what that makes");
-    }
     Ok(if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -134,16 +131,6 @@ fn print_targets(report: &Report, to_stderr: bool) -> bool {
         }
     }
     targets.iter().all(|t| t.verdict != Verdict::Missed)
-}
-
-#[cfg(target_arch = "x86_64")]
-fn native_has_avx() -> bool {
-    is_x86_feature_detected!("avx")
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn native_has_avx() -> bool {
-    false
 }
 
 /// One run of the benchmarks.

@@ -14,6 +14,7 @@ use xlate_abi::protocol::Arch;
 use xlate_x86::decode::Insn;
 use xlate_x86::effects;
 use xlate_x86::emitter::{Fty, Host};
+use xlate_x86::lifter::STATUS;
 use xlate_x86::{Block, Effects, Lifter, lift_block};
 
 use crate::emitter::Llvm;
@@ -69,7 +70,11 @@ pub fn lift<'c>(e: &mut Llvm<'c>, block: &Block) {
 }
 
 fn lift_twice<'e, 'c>(l: &mut Lifter<'e, Llvm<'c>>, insns: &'e [Insn], stretch: Stretch) {
+    // An exception leaves the first version for the second one, and only there it settles flags that are pending. Both must
+    // find them settled, because what follows knows one place of theirs.
+    l.flush_flags();
     let e = l.emitter();
+    e.settle_single_flags(STATUS);
     let before = e.held(stretch.written);
     let (redo, next) = (e.ir.block("redo"), e.ir.block(""));
     e.unmended = Some(Unmended { ends: stretch.ends, results: Vec::new(), redo });
