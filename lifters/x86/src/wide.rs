@@ -1,6 +1,6 @@
-//! Operations on whole vectors that have a body in Rust: what an engine has no instruction for it has done here.
+//! Operations on whole vectors with a body in Rust. An engine calls it where it has no instruction of its own.
 //!
-//! The interpreter performs them on the spot. Translated code puts the operands into [`xlate_abi::state::CpuState::scratch`]
+//! The interpreter calls it directly. Translated code puts the operands into [`xlate_abi::state::CpuState::scratch`]
 //! and calls the helper [`xlate_abi::state::Helper::Wide`] with a [`Wide::request`]; an emitter that has better overrides
 //! [`crate::Emitter::wide`]. An operation of one lane (a scalar one) has a shape of one lane, such as 32 bits of F32: only
 //! that lane of the operands is looked at, and the result is zero above it.

@@ -221,7 +221,7 @@ impl<E: Emitter> Lifter<'_, E> {
         self.e.set_mask_register(i.op0_register().number(), bits);
     }
 
-    /// A floating-point source with ones where the write mask isn't set: of them no operation raises an exception.
+    /// A floating-point source with the number one where the write mask isn't set: no operation raises an exception for it.
     pub(super) fn calm(&mut self, i: &Instruction, ty: VTy, v: E::Vec) -> E::Vec {
         let Some(m) = self.write_mask(i, ty.lanes()) else { return v };
         let one = self.imm(ty.lane.ty(), calm_number(ty.lane));
