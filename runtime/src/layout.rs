@@ -254,9 +254,10 @@ mod x86_64 {
         fd: i32,
         offset: i64,
     ) -> *mut libc::c_void {
-        // SAFETY: the caller's contract.
-        let system =
-            |at: u64, flags: i32| unsafe { libc::syscall(libc::SYS_mmap, at, len, prot, flags, fd, offset) as u64 };
+        let system = |at: u64, flags: i32| {
+            // SAFETY: the caller's contract.
+            unsafe { libc::syscall(libc::SYS_mmap, at, len, prot, flags, fd, offset) as u64 }
+        };
         let fixed = flags & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) != 0;
         let area = own_area();
         let place = if fixed || area.contains(&(at as u64)) {

@@ -106,10 +106,12 @@ fn position_of(fd: i32) -> Option<u64> {
 /// The process whose memory a descriptor is, if it is one's.
 fn memory_of(fd: i32) -> Option<MemoryOf> {
     let mut system = std::mem::MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: the place is valid for the result, which is looked at only if the call succeeded.
-    let in_proc =
-        unsafe { libc::fstatfs(fd, system.as_mut_ptr()) == 0 && system.assume_init().f_type == libc::PROC_SUPER_MAGIC };
-    if !in_proc {
+    // SAFETY: the place is valid for the result.
+    if unsafe { libc::fstatfs(fd, system.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: the call succeeded.
+    if unsafe { system.assume_init() }.f_type != libc::PROC_SUPER_MAGIC {
         return None;
     }
     let name = std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
