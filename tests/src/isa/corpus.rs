@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 
 use anyhow::{Context, Result, bail, ensure};
+use crc::Crc;
 use serde::{Deserialize, Serialize};
 
 use super::case::{Case, Program};
@@ -13,6 +14,9 @@ use super::values::Rng;
 
 /// Changes whenever the form of the file does.
 const FORM: u32 = 1;
+
+/// Stands at the end of the file: not every damage would show as another outcome.
+const CHECKSUM: Crc<u32> = Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
 
 /// Programs of one instruction each, with what the CPU made of them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -91,13 +95,13 @@ fn cases_of(program: &Program, seed: u32, count: u64) -> impl Iterator<Item = Ca
 
 impl Corpus {
     pub fn write_to(&self, to: &mut dyn Write) -> Result<()> {
-        to.write_all(&postcard::to_stdvec(self)?).context("can't write the corpus")
+        to.write_all(&postcard::to_stdvec_crc32(self, CHECKSUM.digest())?).context("can't write the corpus")
     }
 
     pub fn read_from(from: &mut dyn Read) -> Result<Self> {
         let mut bytes = Vec::new();
         from.read_to_end(&mut bytes).context("can't read the corpus")?;
-        let corpus: Self = postcard::from_bytes(&bytes).context("this is no corpus, or a damaged one")?;
+        let corpus: Self = postcard::from_bytes_crc32(&bytes, CHECKSUM.digest()).context("this is no corpus, or a damaged one")?;
         ensure!(corpus.form == FORM, "the corpus has form {}, this program reads {FORM}", corpus.form);
         Ok(corpus)
     }
