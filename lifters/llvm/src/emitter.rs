@@ -14,6 +14,7 @@ use xlate_x86::Emitter;
 use xlate_x86::decode::Flags;
 use xlate_x86::emitter::*;
 use xlate_x86::lifter::STATUS;
+use xlate_x86::wide::Wide;
 
 use crate::exits::{Dispatch, Shared, Site};
 use crate::ir::{Ir, Likely};
@@ -669,6 +670,22 @@ impl<'c> Emitter for Llvm<'c> {
 
     fn scratch(&mut self, place: usize, bits: u32) -> VectorValue<'c> {
         self.read_scratch(place, bits)
+    }
+
+    fn wide(&mut self, op: Wide, ty: VTy, operands: &[(u32, VectorValue<'c>)], immediate: u8) -> VectorValue<'c> {
+        let vectors: Vec<_> = operands.iter().map(|(_, v)| *v).collect();
+        self.wide_natively(op, ty, &vectors, immediate).unwrap_or_else(|| {
+            wide_by_helper(self, op, ty, operands, immediate);
+            self.scratch(0, op.result_bits(ty))
+        })
+    }
+
+    fn wide_bits(&mut self, op: Wide, ty: VTy, operands: &[(u32, VectorValue<'c>)], immediate: u8) -> Val<'c> {
+        let vectors: Vec<_> = operands.iter().map(|(_, v)| *v).collect();
+        match self.wide_bits_natively(op, ty, &vectors) {
+            Some(bits) => bits.into(),
+            None => wide_by_helper(self, op, ty, operands, immediate),
+        }
     }
 
     // ---- scalar floating point ---------------------------------------------------------------------

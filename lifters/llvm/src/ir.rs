@@ -317,11 +317,33 @@ impl<'c> Ir<'c> {
         overloads: &[BasicTypeEnum<'c>],
         args: &[BasicMetadataValueEnum<'c>],
     ) -> CallSiteValue<'c> {
+        self.b.build_call(self.declaration(name, overloads), args, "").expect(BUILT)
+    }
+
+    /// One that takes vectors of any lanes, and perhaps an immediate at last, and gives a vector.
+    ///
+    /// # Panics
+    /// If it takes vectors of other widths.
+    pub fn intrinsic_on_bits(
+        &self,
+        name: &str,
+        overloads: &[BasicTypeEnum<'c>],
+        operands: &[VectorValue<'c>],
+        immediate: u8,
+    ) -> VectorValue<'c> {
+        let parameters = self.declaration(name, overloads).get_type().get_param_types();
+        let mut operands = operands.iter();
+        let arguments = parameters.into_iter().map(|t| match t {
+            BasicMetadataTypeEnum::VectorType(t) => self.as_vec(*operands.next().expect("an operand each"), t).into(),
+            other => other.into_int_type().const_int(immediate.into(), false).into(),
+        });
+        let arguments: Vec<BasicMetadataValueEnum<'c>> = arguments.collect();
+        self.intrinsic(name, overloads, &arguments).expect("it gives a vector").into_vector_value()
+    }
+
+    fn declaration(&self, name: &str, overloads: &[BasicTypeEnum<'c>]) -> FunctionValue<'c> {
         let intrinsic = Intrinsic::find(name).unwrap_or_else(|| panic!("LLVM has no intrinsic {name}"));
-        let declaration = intrinsic
-            .get_declaration(&self.module, overloads)
-            .unwrap_or_else(|| panic!("{name} needs its types named"));
-        self.b.build_call(declaration, args, "").expect(BUILT)
+        intrinsic.get_declaration(&self.module, overloads).unwrap_or_else(|| panic!("{name} needs its types named"))
     }
 
     /// A floating-point operation that LLVM folds, or takes another one for, only where no rounding mode and no NaN

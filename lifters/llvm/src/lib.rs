@@ -22,6 +22,7 @@ mod region;
 mod state;
 mod stretch;
 mod vector;
+mod wide;
 
 #[cfg(test)]
 mod tests;

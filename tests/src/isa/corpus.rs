@@ -101,7 +101,8 @@ impl Corpus {
     pub fn read_from(from: &mut dyn Read) -> Result<Self> {
         let mut bytes = Vec::new();
         from.read_to_end(&mut bytes).context("can't read the corpus")?;
-        let corpus: Self = postcard::from_bytes_crc32(&bytes, CHECKSUM.digest()).context("this is no corpus, or a damaged one")?;
+        let corpus: Self =
+            postcard::from_bytes_crc32(&bytes, CHECKSUM.digest()).context("this is no corpus, or a damaged one")?;
         ensure!(corpus.form == FORM, "the corpus has form {}, this program reads {FORM}", corpus.form);
         Ok(corpus)
     }
