@@ -36,7 +36,7 @@ use workload::Prepared;
 /// Measures programs natively, under QEMU and at xlate's levels, in turn, as ratios to native.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Groups (compute, programs, startup, published, all) and single benchmarks; the published table by default.
+    /// Groups (compute, vectors, programs, startup, published, all) and single benchmarks; the published table by default.
     #[arg(value_name = "GROUP|NAME")]
     what: Vec<String>,
     /// The engines beside native.
@@ -169,7 +169,7 @@ fn rounds(benchmark: &Benchmark, runs: u32) -> u32 {
 fn program_name(benchmark: &Benchmark) -> String {
     match benchmark.program {
         set::Program::Installed(name) => format!("{name} ({})", benchmark.name),
-        set::Program::Compiled => benchmark.name.to_owned(),
+        set::Program::Compiled | set::Program::CompiledFor(..) => benchmark.name.to_owned(),
     }
 }
 

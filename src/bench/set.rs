@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum Group {
     /// C programs of the sources folder, one kind of computation each.
     Compute,
+    /// C programs of vector code, each built for several levels of x86-64.
+    Vectors,
     /// Whole programs as the distribution ships them, each with real work.
     Programs,
     /// Programs that end at once.
@@ -16,11 +18,12 @@ pub enum Group {
 }
 
 impl Group {
-    pub const ALL: [Self; 3] = [Self::Compute, Self::Programs, Self::Startup];
+    pub const ALL: [Self; 4] = [Self::Compute, Self::Vectors, Self::Programs, Self::Startup];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Compute => "compute",
+            Self::Vectors => "vectors",
             Self::Programs => "programs",
             Self::Startup => "startup",
         }
@@ -53,6 +56,8 @@ pub enum Word {
 pub enum Program {
     /// Compiled from `NAME.c` of the sources folder.
     Compiled,
+    /// Compiled from this file of the sources folder with these options of GCC's.
+    CompiledFor(&'static str, &'static [&'static str]),
     /// An installed one of this name.
     Installed(&'static str),
 }
@@ -105,6 +110,24 @@ const fn startup(name: &'static str, program: &'static str, arguments: &'static 
     Benchmark { group: Group::Startup, ..whole(name, program, arguments, 0, 0) }
 }
 
+/// Vector code, built by these options.
+const fn vectors(
+    name: &'static str,
+    source: &'static str,
+    options: &'static [&'static str],
+    full: u64,
+    small: u64,
+) -> Benchmark {
+    Benchmark { group: Group::Vectors, program: Program::CompiledFor(source, options), ..compute(name, full, small) }
+}
+
+const V2: &[&str] = &["-march=x86-64-v2"];
+const V3: &[&str] = &["-march=x86-64-v3"];
+const V4: &[&str] = &["-march=x86-64-v4"];
+const V2_AES: &[&str] = &["-march=x86-64-v2", "-maes", "-mpclmul"];
+const V3_AES: &[&str] = &["-march=x86-64-v3", "-maes", "-mpclmul"];
+const V4_AES: &[&str] = &["-march=x86-64-v4", "-maes", "-mpclmul", "-mvaes", "-mvpclmulqdq"];
+
 use Word::{Is, Source, Text};
 
 /// All benchmarks, group by group. Full sizes take half a second to two natively (string functions a tenth where the C
@@ -126,6 +149,24 @@ pub const BENCHMARKS: &[Benchmark] = &[
     compute("crc", 900, 10),
     compute("strings", 300_000, 1_000),
     compute("chase", 100_000_000, 1_000_000),
+    vectors("dot-v2", "vectors/dot.c", V2, 1_500_000, 15_000),
+    vectors("dot-v3", "vectors/dot.c", V3, 3_000_000, 30_000),
+    vectors("dot-v4", "vectors/dot.c", V4, 4_000_000, 40_000),
+    vectors("product-v2", "vectors/product.c", V2, 4_000, 40),
+    vectors("product-v3", "vectors/product.c", V3, 7_000, 70),
+    vectors("product-v4", "vectors/product.c", V4, 12_000, 120),
+    vectors("sha256-v2", "sha256.c", V2, 1_800_000, 18_000),
+    vectors("sha256-v3", "sha256.c", V3, 1_800_000, 18_000),
+    vectors("sha256-v4", "sha256.c", V4, 1_800_000, 18_000),
+    vectors("gcm-v2", "vectors/gcm.c", V2_AES, 60_000, 600),
+    vectors("gcm-v3", "vectors/gcm.c", V3_AES, 60_000, 600),
+    vectors("gcm-v4", "vectors/gcm.c", V4_AES, 90_000, 900),
+    vectors("copy-v2", "vectors/copy.c", V2, 30_000_000, 300_000),
+    vectors("copy-v3", "vectors/copy.c", V3, 35_000_000, 350_000),
+    vectors("copy-v4", "vectors/copy.c", V4, 40_000_000, 400_000),
+    vectors("length-v2", "vectors/length.c", V2, 15_000_000, 150_000),
+    vectors("length-v3", "vectors/length.c", V3, 25_000_000, 250_000),
+    vectors("length-v4", "vectors/length.c", V4, 30_000_000, 300_000),
     whole("gzip", "gzip", &[Is("-9"), Is("-n"), Is("-c"), Text], 12 << 20, 200 << 10),
     whole("xz", "xz", &[Is("-6"), Is("-T1"), Is("-c"), Text], 3 << 20, 100 << 10),
     whole(
@@ -152,7 +193,7 @@ pub fn choose(words: &[String]) -> anyhow::Result<Vec<&'static Benchmark>> {
     if let Some(unknown) = words.iter().find(|w| !BENCHMARKS.iter().any(|b| b.is_meant(w))) {
         let names: Vec<&str> = BENCHMARKS.iter().map(|b| b.name).collect();
         bail!(
-            "{unknown}: no such benchmark; there are the groups compute, programs, startup, published and all, and {}",
+            "{unknown}: no such benchmark; there are the groups compute, vectors, programs, startup, published and all, and {}",
             names.join(" ")
         );
     }
@@ -192,7 +233,7 @@ mod tests {
     #[test]
     fn names_are_unique_and_no_group() {
         let mut all: Vec<&str> = BENCHMARKS.iter().map(|b| b.name).collect();
-        all.extend(["compute", "programs", "startup", "published", "all"]);
+        all.extend(["compute", "vectors", "programs", "startup", "published", "all"]);
         let count = all.len();
         all.sort_unstable();
         all.dedup();

@@ -23,7 +23,8 @@ pub struct Prepared {
 /// Makes the benchmark's program and input in `folder`; `None` if its program isn't installed.
 pub fn prepare(benchmark: &Benchmark, small: bool, sources: &Path, folder: &Path) -> anyhow::Result<Option<Prepared>> {
     let program = match benchmark.program {
-        Program::Compiled => compile(sources, benchmark.name, folder)?,
+        Program::Compiled => compile(sources, &format!("{}.c", benchmark.name), &[], folder.join(benchmark.name))?,
+        Program::CompiledFor(name, options) => compile(sources, name, options, folder.join(benchmark.name))?,
         Program::Installed(name) => match installed(name) {
             Some(path) => path,
             None => return Ok(None),
@@ -56,10 +57,10 @@ fn source(sources: &Path, name: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-fn compile(sources: &Path, name: &str, into: &Path) -> anyhow::Result<PathBuf> {
-    let source = source(sources, &format!("{name}.c"))?;
-    let program = into.join(name);
-    let status = Command::new("gcc").args(["-O2", "-o"]).arg(&program).arg(&source).arg("-lm").status();
+fn compile(sources: &Path, name: &str, options: &[&str], program: PathBuf) -> anyhow::Result<PathBuf> {
+    let source = source(sources, name)?;
+    let mut gcc = Command::new("gcc");
+    let status = gcc.arg("-O2").args(options).arg("-o").arg(&program).arg(&source).arg("-lm").status();
     match status {
         Ok(s) if s.success() => Ok(program),
         Ok(s) => bail!("gcc can't compile {}: {s}", source.display()),
