@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Counts the AArch64 instructions that the compute programs of tests/guests execute, compiled for AArch64 and
-# translated from x86-64, and prints the ratio once warm: scripts/arm-cost.sh [--json[=FILE]] [--opt=LEVEL] [PROGRAM…]
+# Counts the AArch64 instructions that the compute programs and the vector code of tests/guests execute, compiled for
+# AArch64 and translated from x86-64, and prints the ratio once warm:
+#   scripts/arm-cost.sh [--json[=FILE]] [--opt=LEVEL] [PROGRAM|compute|v2|v3|v4…]
 #
 # Both kinds run under qemu-aarch64 with a plugin that counts instructions by block (tests/arm-cost/count.c): no ARM
 # processor is needed, and the figures repeat. A program's cost is the difference between two problem sizes, over the

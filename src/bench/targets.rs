@@ -12,6 +12,8 @@ pub const WARM: &str = "xlate O2 warm";
 
 const COMPUTE_MEAN: f64 = 1.25;
 const COMPUTE_WORST: f64 = 1.8;
+const VECTORS_MEAN: f64 = 1.15;
+const VECTORS_WORST: f64 = 1.6;
 const OVER_EMULATOR: f64 = 5.0;
 /// The published table: memory access, integer division, file output.
 const PUBLISHED: [(&str, f64); 3] = [("memory", 1.1), ("division", 1.1), ("fileout", 1.3)];
@@ -60,7 +62,8 @@ impl Target {
 
 /// All targets.
 pub fn check(report: &Report) -> Vec<Target> {
-    let mut targets = compute(report);
+    let mut targets = own(report, Group::Compute, [COMPUTE_MEAN, COMPUTE_WORST]);
+    targets.extend(own(report, Group::Vectors, [VECTORS_MEAN, VECTORS_WORST]));
     for emulator in report.engines.iter().filter(|e| e.starts_with("qemu")) {
         targets.extend(against_emulator(report, emulator));
     }
@@ -78,21 +81,23 @@ fn whole(report: &Report, group: Group, engine: &str) -> Option<Vec<f64>> {
     (ratios.len() == BENCHMARKS.iter().filter(|b| b.group == group).count()).then_some(ratios)
 }
 
-fn compute(report: &Report) -> Vec<Target> {
-    let warm = whole(report, Group::Compute, WARM);
+/// A group's own ratios, warm: the mean and the worst.
+fn own(report: &Report, group: Group, [mean_limit, worst_limit]: [f64; 2]) -> [Target; 2] {
+    let name = group.name();
+    let warm = whole(report, group, WARM);
     let mean = warm.as_deref().and_then(geometric_mean);
     let ratio = |row: &&Row| row.ratio(WARM).unwrap_or(f64::INFINITY);
-    let worst = report.in_group(Group::Compute).max_by(|a, b| ratio(a).total_cmp(&ratio(b)));
+    let worst = report.in_group(group).max_by(|a, b| ratio(a).total_cmp(&ratio(b)));
     let mut worst_target = Target::at_most(
-        format!("compute, worst at most {COMPUTE_WORST}, warm"),
-        COMPUTE_WORST,
+        format!("{name}, worst at most {worst_limit}, warm"),
+        worst_limit,
         warm.and_then(|_| worst.and_then(|w| w.ratio(WARM))),
     );
     if let (Some(row), true) = (worst, worst_target.verdict != Verdict::Unknown) {
         worst_target.found = format!("{} ({})", worst_target.found, row.name);
     }
-    let wanted = format!("compute, geometric mean at most {COMPUTE_MEAN}, warm");
-    vec![Target::at_most(wanted, COMPUTE_MEAN, mean), worst_target]
+    let wanted = format!("{name}, geometric mean at most {mean_limit}, warm");
+    [Target::at_most(wanted, mean_limit, mean), worst_target]
 }
 
 /// Speed-ups over one emulator: emulator's ratio over ours.

@@ -115,6 +115,8 @@ pub fn classify(counts: &str, map: &CodeMap) -> Result<Counts, FormatError> {
 #[derive(Clone, Debug, Serialize)]
 pub struct Cost {
     pub program: String,
+    /// The programs that it has a mean with.
+    pub group: String,
     pub arguments: [String; 2],
     pub native: [u64; 2],
     pub translated: [Counts; 2],
@@ -125,13 +127,14 @@ pub struct Cost {
 }
 
 impl Cost {
-    pub fn of(program: &str, arguments: [String; 2], native: [u64; 2], translated: [Counts; 2]) -> Self {
+    pub fn of([program, group]: [&str; 2], arguments: [String; 2], native: [u64; 2], translated: [Counts; 2]) -> Self {
         let [small, large] = translated;
         let native_slope = native[1].saturating_sub(native[0]);
         // By totals: what moves from one owner to another between the runs must not count twice.
         let slope = large.total().saturating_sub(small.total());
         Self {
             program: program.to_owned(),
+            group: group.to_owned(),
             arguments,
             native,
             translated,
@@ -146,10 +149,12 @@ impl Cost {
     }
 }
 
-/// The geometric mean of the ratios; `None` of none.
-pub fn mean(costs: &[Cost]) -> Option<f64> {
-    let sum: f64 = costs.iter().map(|c| c.ratio.ln()).sum();
-    (!costs.is_empty()).then(|| (sum / costs.len() as f64).exp())
+/// The geometric mean of the ratios, by group.
+pub fn means(costs: &[Cost]) -> BTreeMap<&str, f64> {
+    let mut groups: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    costs.iter().for_each(|c| groups.entry(&c.group).or_default().push(c.ratio.ln()));
+    let mean = |logs: Vec<f64>| (logs.iter().sum::<f64>() / logs.len() as f64).exp();
+    groups.into_iter().map(|(group, logs)| (group, mean(logs))).collect()
 }
 
 /// Millions of instructions, ratios and shares.
@@ -179,8 +184,8 @@ pub fn table(costs: &[Cost]) -> String {
             millions(c.translated[1].total() as f64),
         );
     }
-    if let Some(mean) = mean(costs) {
-        let _ = writeln!(out, "{:<44}{mean:>8.2}", "geom. mean");
+    for (group, mean) in means(costs) {
+        let _ = writeln!(out, "{:<44}{mean:>8.2}", format!("geom. mean of {group}"));
     }
     out
 }
@@ -218,17 +223,19 @@ mod tests {
 
     #[test]
     fn the_ratio_is_of_the_differences_and_the_rest_is_fixed() {
-        let cost = Cost::of("p", ["1".into(), "2".into()], [100, 200], [counts(150, 10, 500), counts(300, 10, 500)]);
+        let cost =
+            Cost::of(["p", "a"], ["1".into(), "2".into()], [100, 200], [counts(150, 10, 500), counts(300, 10, 500)]);
         assert_eq!((cost.ratio, cost.slope, cost.fixed()), (1.5, counts(150, 0, 0), 510.0));
-        let other = Cost::of("q", ["1".into(), "2".into()], [100, 200], [counts(600, 0, 0), counts(1200, 0, 0)]);
-        let both = mean(&[cost, other]).unwrap();
-        assert!((both - 3.0).abs() < 1e-9, "{both}");
-        assert_eq!(mean(&[]), None);
+        let other = Cost::of(["q", "a"], ["1".into(), "2".into()], [100, 200], [counts(600, 0, 0), counts(1200, 0, 0)]);
+        let alone = Cost { group: "b".to_owned(), ..cost.clone() };
+        let costs = [cost, other, alone];
+        let means = means(&costs);
+        assert!((means["a"] - 3.0).abs() < 1e-9 && (means["b"] - 1.5).abs() < 1e-9, "{means:?}");
     }
 
     #[test]
     fn a_part_that_shrinks_counts_as_none_but_not_in_the_total() {
-        let cost = Cost::of("p", ["1".into(), "2".into()], [0, 100], [counts(0, 100, 0), counts(250, 50, 0)]);
+        let cost = Cost::of(["p", "a"], ["1".into(), "2".into()], [0, 100], [counts(0, 100, 0), counts(250, 50, 0)]);
         assert_eq!((cost.slope, cost.ratio), (counts(250, 0, 0), 2.0));
     }
 }

@@ -1,6 +1,7 @@
-//! Counts the AArch64 instructions that the compute programs execute: compiled for AArch64, and translated. See
+//! Counts the AArch64 instructions that compute programs and vector code execute: compiled for AArch64, and translated. See
 //! `xlate_tests::arm_cost` and `scripts/arm-cost.sh`.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,13 +10,13 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use serde::Serialize;
-use xlate_tests::arm_cost::{CodeMap, Cost, Counts, classify, mean, table};
+use xlate_tests::arm_cost::{CodeMap, Cost, Counts, classify, means, table};
 use xlate_tests::guest::root;
 
 /// Executed AArch64 instructions, translated over native, once warm.
 #[derive(Parser)]
 struct Arguments {
-    /// Programs (default: all of them).
+    /// Programs and groups of them: compute, v2, v3, v4 (default: all of them).
     programs: Vec<String>,
     /// Prints JSON instead of the table, or writes it to FILE beside it.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
@@ -28,24 +29,76 @@ struct Arguments {
     bin: PathBuf,
 }
 
-/// The compute programs with two problem sizes each: some hundred million instructions between them, so that warming
-/// up weighs little.
-const PROGRAMS: [(&str, [&str; 2]); 15] = [
-    ("memory", ["4", "8"]),
-    ("division", ["5000000", "10000000"]),
-    ("fileout", ["150000", "300000"]),
-    ("sieve", ["10", "20"]),
-    ("matmul", ["6", "12"]),
-    ("nbody", ["250000", "500000"]),
-    ("qsort", ["2", "4"]),
-    ("hashmap", ["4000000", "8000000"]),
-    ("fib", ["33", "35"]),
-    ("bytecode", ["1200000", "2400000"]),
-    ("mandelbrot", ["400", "560"]),
-    ("sha256", ["50000", "100000"]),
-    ("crc", ["30", "60"]),
-    ("strings", ["5000", "10000"]),
-    ("chase", ["20000000", "40000000"]),
+/// A program and how both kinds of it are built.
+#[derive(Clone, Copy)]
+struct Program {
+    name: &'static str,
+    group: &'static str,
+    source: Option<&'static str>,
+    /// Options of the compiler for x86-64.
+    options: &'static [&'static str],
+    /// Two problem sizes: some hundred million instructions between them, so that warming up weighs little.
+    sizes: [&'static str; 2],
+}
+
+/// Vector code is built by these options; the native kind has the instructions of AArch64's for ciphers.
+const V2: &[&str] = &["-march=x86-64-v2"];
+const V3: &[&str] = &["-march=x86-64-v3"];
+const V4: &[&str] = &["-march=x86-64-v4"];
+const V2_AES: &[&str] = &["-march=x86-64-v2", "-maes", "-mpclmul"];
+const V3_AES: &[&str] = &["-march=x86-64-v3", "-maes", "-mpclmul"];
+const V4_AES: &[&str] = &["-march=x86-64-v4", "-maes", "-mpclmul", "-mvaes", "-mvpclmulqdq"];
+const NATIVE: &[&str] = &["-O2", "-static", "-march=armv8-a+crypto"];
+
+const fn compute(name: &'static str, sizes: [&'static str; 2]) -> Program {
+    Program { name, group: "compute", source: None, options: &[], sizes }
+}
+
+/// The name ends in the level, which is the group.
+const fn vectors(
+    name: &'static str,
+    source: &'static str,
+    options: &'static [&'static str],
+    sizes: [&'static str; 2],
+) -> Program {
+    let group = name.split_at(name.len() - 2).1;
+    Program { name, group, source: Some(source), options, sizes }
+}
+
+const PROGRAMS: [Program; 33] = [
+    compute("memory", ["4", "8"]),
+    compute("division", ["5000000", "10000000"]),
+    compute("fileout", ["150000", "300000"]),
+    compute("sieve", ["10", "20"]),
+    compute("matmul", ["6", "12"]),
+    compute("nbody", ["250000", "500000"]),
+    compute("qsort", ["2", "4"]),
+    compute("hashmap", ["4000000", "8000000"]),
+    compute("fib", ["33", "35"]),
+    compute("bytecode", ["1200000", "2400000"]),
+    compute("mandelbrot", ["400", "560"]),
+    compute("sha256", ["50000", "100000"]),
+    compute("crc", ["30", "60"]),
+    compute("strings", ["5000", "10000"]),
+    compute("chase", ["20000000", "40000000"]),
+    vectors("dot-v2", "vectors/dot.c", V2, ["20000", "40000"]),
+    vectors("dot-v3", "vectors/dot.c", V3, ["40000", "80000"]),
+    vectors("dot-v4", "vectors/dot.c", V4, ["60000", "120000"]),
+    vectors("product-v2", "vectors/product.c", V2, ["100", "200"]),
+    vectors("product-v3", "vectors/product.c", V3, ["200", "400"]),
+    vectors("product-v4", "vectors/product.c", V4, ["300", "600"]),
+    vectors("sha256-v2", "sha256.c", V2, ["50000", "100000"]),
+    vectors("sha256-v3", "sha256.c", V3, ["50000", "100000"]),
+    vectors("sha256-v4", "sha256.c", V4, ["50000", "100000"]),
+    vectors("gcm-v2", "vectors/gcm.c", V2_AES, ["1500", "3000"]),
+    vectors("gcm-v3", "vectors/gcm.c", V3_AES, ["1500", "3000"]),
+    vectors("gcm-v4", "vectors/gcm.c", V4_AES, ["2000", "4000"]),
+    vectors("copy-v2", "vectors/copy.c", V2, ["1000000", "2000000"]),
+    vectors("copy-v3", "vectors/copy.c", V3, ["1500000", "3000000"]),
+    vectors("copy-v4", "vectors/copy.c", V4, ["2000000", "4000000"]),
+    vectors("length-v2", "vectors/length.c", V2, ["1000000", "2000000"]),
+    vectors("length-v3", "vectors/length.c", V3, ["1500000", "3000000"]),
+    vectors("length-v4", "vectors/length.c", V4, ["2000000", "4000000"]),
 ];
 
 /// The processor that `xlate run --target=aarch64` has emulated.
@@ -54,8 +107,8 @@ const EMULATOR: [&str; 3] = ["qemu-aarch64", "-cpu", "max"];
 #[derive(Serialize)]
 struct Report<'a> {
     programs: &'a [Cost],
-    /// Over the programs that didn't fail.
-    mean: Option<f64>,
+    /// By group, over the programs that didn't fail.
+    means: BTreeMap<&'a str, f64>,
     failed: &'a [String],
 }
 
@@ -65,14 +118,14 @@ fn main() -> Result<ExitCode> {
     let bench = Bench::new(&arguments, work.path())?;
     let mut costs = Vec::new();
     let mut failed = Vec::new();
-    for (name, sizes) in choose(&arguments.programs)? {
-        eprintln!("arm-cost: {name}");
-        match bench.cost(name, sizes) {
+    for program in choose(&arguments.programs)? {
+        eprintln!("arm-cost: {}", program.name);
+        match bench.cost(&program) {
             Ok(cost) => costs.push(cost),
-            Err(error) => failed.push(format!("{name}: {error:#}")),
+            Err(error) => failed.push(format!("{}: {error:#}", program.name)),
         }
     }
-    let json = serde_json::to_string_pretty(&Report { programs: &costs, mean: mean(&costs), failed: &failed })?;
+    let json = serde_json::to_string_pretty(&Report { programs: &costs, means: means(&costs), failed: &failed })?;
     match &arguments.json {
         Some(None) => println!("{json}"),
         Some(Some(path)) => {
@@ -85,11 +138,13 @@ fn main() -> Result<ExitCode> {
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn choose(names: &[String]) -> Result<Vec<(&'static str, [&'static str; 2])>> {
-    if let Some(unknown) = names.iter().find(|n| !PROGRAMS.iter().any(|(p, _)| p == n)) {
-        bail!("{unknown}: no such program; there are: {}", PROGRAMS.map(|(p, _)| p).join(" "));
+fn choose(names: &[String]) -> Result<Vec<Program>> {
+    let is_meant = |p: &Program, name: &str| name == p.name || name == p.group;
+    if let Some(unknown) = names.iter().find(|n| !PROGRAMS.iter().any(|p| is_meant(p, n))) {
+        let known = PROGRAMS.map(|p| p.name).join(" ");
+        bail!("{unknown}: no such program; there are the groups compute, v2, v3 and v4, and {known}");
     }
-    Ok(PROGRAMS.into_iter().filter(|(p, _)| names.is_empty() || names.iter().any(|n| n == p)).collect())
+    Ok(PROGRAMS.into_iter().filter(|p| names.is_empty() || names.iter().any(|n| is_meant(p, n))).collect())
 }
 
 struct Bench<'a> {
@@ -110,11 +165,13 @@ impl<'a> Bench<'a> {
         Ok(Self { xlate, opt: &arguments.opt, plugin, work })
     }
 
-    fn cost(&self, name: &str, sizes: [&str; 2]) -> Result<Cost> {
-        let source = root().join("tests/guests").join(format!("{name}.c"));
+    fn cost(&self, program: &Program) -> Result<Cost> {
+        let Program { name, group, sizes, .. } = *program;
+        let source = program.source.map_or_else(|| format!("{name}.c"), str::to_owned);
+        let source = root().join("tests/guests").join(source);
         let (arm, x86) = (self.work.join(format!("{name}.arm")), self.work.join(format!("{name}.x86")));
-        compile("aarch64-linux-gnu-gcc", &["-O2", "-static"], &source, &arm)?;
-        compile("gcc", &["-O2", "-static"], &source, &x86)?;
+        compile("aarch64-linux-gnu-gcc", NATIVE, &source, &arm)?;
+        compile("gcc", &[&["-O2", "-static"], program.options].concat(), &source, &x86)?;
         fs::create_dir_all(self.maps()).context("a folder for the map of translated code")?;
         self.warm_up(&x86, sizes[1])?;
         let mut native = [0; 2];
@@ -124,7 +181,7 @@ impl<'a> Bench<'a> {
             translated[i] = self.translated(&x86, size)?;
         }
         ensure!(native[0] < native[1], "the larger problem takes no more instructions natively");
-        Ok(Cost::of(name, sizes.map(str::to_owned), native, translated))
+        Ok(Cost::of([name, group], sizes.map(str::to_owned), native, translated))
     }
 
     /// The program compiled for AArch64.
