@@ -62,7 +62,7 @@ impl Target {
 
 /// All targets.
 pub fn check(report: &Report) -> Vec<Target> {
-    let mut targets = own(report, Group::Compute, [COMPUTE_MEAN, COMPUTE_WORST]);
+    let mut targets = own(report, Group::Compute, [COMPUTE_MEAN, COMPUTE_WORST]).to_vec();
     targets.extend(own(report, Group::Vectors, [VECTORS_MEAN, VECTORS_WORST]));
     for emulator in report.engines.iter().filter(|e| e.starts_with("qemu")) {
         targets.extend(against_emulator(report, emulator));

@@ -76,9 +76,12 @@ impl<'c> Llvm<'c> {
         let ir = &self.ir;
         let bits = self.bits_of_lanes(m);
         let any = ir.icmp(IntPredicate::NE, bits, ir.i64(0));
-        let within = ir.op(Op::And, addr, ir.i64(PAGE - 1));
-        let one_page = ir.icmp(IntPredicate::ULE, within, ir.i64(PAGE - u64::from(ty.bits / 8)));
-        ir.op(Op::And, any, one_page)
+        ir.op(Op::And, any, self.is_in_one_page(ty, addr))
+    }
+
+    fn is_in_one_page(&self, ty: VTy, addr: IntValue<'c>) -> IntValue<'c> {
+        let within = self.ir.op(Op::And, addr, self.ir.i64(PAGE - 1));
+        self.ir.icmp(IntPredicate::ULE, within, self.ir.i64(PAGE - u64::from(ty.bits / 8)))
     }
 
     /// The whole vector, with zeros in the lanes that aren't named.
@@ -105,7 +108,24 @@ impl<'c> Llvm<'c> {
             self.masked_move(ty, m, addr, Some(v));
             return;
         }
+        // Those of one lane have no vector of the host's as wide.
+        if ty.bits < 128 {
+            return store_masked_by_helper(self, ty, m, addr, v);
+        }
+        // Code without a tail names all lanes.
+        let ir = &self.ir;
+        let (whole, lanes, join) = (ir.block("whole"), ir.block("lanes"), ir.block(""));
+        let bits = self.bits_of_lanes(m);
+        let all = ir.icmp(IntPredicate::EQ, bits, ir.i64(u64::MAX >> (64 - ty.lanes())));
+        let can = ir.op(Op::And, all, self.is_in_one_page(ty, addr.int));
+        ir.cond_br(can, whole, lanes, Likely::Unknown);
+        ir.at_end(whole);
+        self.guest_vstore(addr, self.ir.as_vec(v, self.ir.vec_type(quads(ty.bits))));
+        self.ir.br(join);
+        self.ir.at_end(lanes);
         store_masked_by_helper(self, ty, m, addr, v);
+        self.ir.br(join);
+        self.ir.at_end(join);
     }
 
     /// A load (of zeros where the mask isn't set) or store by the host's instruction.

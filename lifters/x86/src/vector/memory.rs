@@ -20,11 +20,13 @@ pub unsafe fn load_lanes(ty: VTy, mask: u64, addr: u64) -> V {
         // SAFETY: the caller's contract.
         unsafe { require_canonical(last) };
     }
-    V::from_lanes(ty, |n| match mask >> n & 1 {
-        0 => 0,
+    let mut v = V::ZERO;
+    for piece in pieces(size, mask & u64::MAX >> (64 - ty.lanes())) {
         // SAFETY: the caller's contract.
-        _ => unsafe { load(addr.wrapping_add(u64::from(n) * size), size) },
-    })
+        let bytes = unsafe { load(addr.wrapping_add(piece.start), piece.size) }.to_le_bytes();
+        v.0[piece.start as usize..][..piece.size as usize].copy_from_slice(&bytes[..piece.size as usize]);
+    }
+    v
 }
 
 /// Stores lanes, all or none.
@@ -33,12 +35,35 @@ pub unsafe fn load_lanes(ty: VTy, mask: u64, addr: u64) -> V {
 /// As for [`load_lanes`].
 pub unsafe fn store_lanes(ty: VTy, mask: u64, addr: u64, v: &V) {
     let size = u64::from(ty.lane.ty().bytes());
+    let mask = mask & u64::MAX >> (64 - ty.lanes());
     // SAFETY: the caller's contract.
-    unsafe { require_pages(addr, size, mask & u64::MAX >> (64 - ty.lanes())) };
-    for n in (0..ty.lanes()).filter(|n| mask >> n & 1 == 1) {
+    unsafe { require_pages(addr, size, mask) };
+    for piece in pieces(size, mask) {
+        let mut bytes = [0; 8];
+        bytes[..piece.size as usize].copy_from_slice(&v.0[piece.start as usize..][..piece.size as usize]);
         // SAFETY: the caller's contract.
-        unsafe { store(addr.wrapping_add(u64::from(n) * size), size, v.lane(ty, n)) };
+        unsafe { store(addr.wrapping_add(piece.start), piece.size, u64::from_le_bytes(bytes)) };
     }
+}
+
+/// Bytes of a vector that are accessed at once: whole lanes, at most eight bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Piece {
+    start: u64,
+    size: u64,
+}
+
+/// The named lanes in order, neighbours together.
+fn pieces(lane: u64, mut mask: u64) -> impl Iterator<Item = Piece> {
+    const LARGEST: u64 = 8;
+    std::iter::from_fn(move || {
+        let first = u64::from(mask.trailing_zeros());
+        let run = u64::from((mask.checked_shr(first as u32)?).trailing_ones()) * lane;
+        // The largest power of two that the run has.
+        let size = 1 << run.min(LARGEST).ilog2();
+        mask &= !(u64::MAX >> (64 - size / lane) << first);
+        Some(Piece { start: first * lane, size })
+    })
 }
 
 /// The first and the last byte that a mask names.
@@ -136,4 +161,20 @@ pub extern "C" fn store_masked(state: &mut CpuState, addr: u64, mask: u64, bytes
     // SAFETY: as above.
     unsafe { store_lanes(shape(bytes), mask, addr, &v) };
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_lanes_are_accessed_together() {
+        let of = |lane, mask| pieces(lane, mask).map(|p| (p.start, p.size)).collect::<Vec<_>>();
+        assert_eq!(of(1, 0), []);
+        assert_eq!(of(1, 0x7fff), [(0, 8), (8, 4), (12, 2), (14, 1)]);
+        assert_eq!(of(1, 1 << 63 | 0b110), [(1, 2), (63, 1)]);
+        assert_eq!(of(1, u64::MAX).len(), 8);
+        assert_eq!(of(4, 0b1011), [(0, 8), (12, 4)]);
+        assert_eq!(of(8, 0b101), [(0, 8), (16, 8)]);
+    }
 }
