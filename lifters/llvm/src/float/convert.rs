@@ -1,9 +1,9 @@
 //! Conversions, and rounding to integral values.
 
 use inkwell::FloatPredicate;
-use inkwell::values::{BasicValueEnum, FloatValue, InstructionOpcode as Op, IntValue};
+use inkwell::values::{BasicValueEnum, FloatValue, InstructionOpcode as Op, IntValue, VectorValue};
 use xlate_abi::protocol::Arch;
-use xlate_x86::emitter::{Fty, Round, Rounding, Ty};
+use xlate_x86::emitter::{Fty, Round, Rounding, Ty, VTy, round_by_lanes};
 use xlate_x86::interpreter::float::Operation;
 
 use crate::emitter::Llvm;
@@ -85,26 +85,50 @@ impl<'c> Llvm<'c> {
     }
 
     pub fn float_round(&mut self, mode: Rounding, inexact: bool, ty: Fty, v: IntValue<'c>) -> IntValue<'c> {
-        let x = self.float(ty, v);
-        let r = match self.arch {
-            // Without SSE4.1 an x86-64 host has no instruction for it.
-            Arch::X86_64 if !self.has("sse4.1") => {
-                return self.float_helper(Operation::Round(mode, inexact, ty), ty.ty(), [v, v]);
-            }
-            Arch::X86_64 => {
-                let by = format!("$${}, ", mode as u32 | if inexact { 0 } else { 8 });
-                let (text, suffix) = (if self.has("avx") { "v" } else { "" }, self.x86_suffix(x.into()));
-                let operands = if self.has("avx") { "$1, $1, $0" } else { "$1, $0" };
-                let text = format!("{text}round{suffix} {by}{operands}");
-                self.ir.raising_asm(x.get_type(), &text, "=x,x", &[x.into()])
-            }
-            Arch::Aarch64 => self.arm_round(mode, inexact, x),
-        };
+        if !self.rounds() {
+            return self.float_helper(Operation::Round(mode, inexact, ty), ty.ty(), [v, v]);
+        }
+        let r = self.rounded(mode, inexact, self.float(ty, v).into());
         self.ir.float_to_int_bits(r.into_float_value(), ty)
     }
 
+    /// [`xlate_x86::Emitter::vfround`].
+    pub fn float_lanes_round(&mut self, mode: Rounding, inexact: bool, ty: VTy, v: VectorValue<'c>) -> VectorValue<'c> {
+        if !self.rounds() {
+            return round_by_lanes(self, mode, inexact, ty, v);
+        }
+        let v = self.float_lanes(ty, v);
+        self.in_registers(&[v], &|parts| self.rounded(mode, inexact, parts[0]))
+    }
+
+    /// Whether the host has instructions for it: x86-64 has them since SSE4.1.
+    fn rounds(&self) -> bool {
+        self.arch == Arch::Aarch64 || self.has("sse4.1")
+    }
+
+    /// A scalar, or a vector that fits into a register.
+    fn rounded(&self, mode: Rounding, inexact: bool, x: BasicValueEnum<'c>) -> BasicValueEnum<'c> {
+        match self.arch {
+            Arch::X86_64 => self.x86_round(mode, inexact, x),
+            Arch::Aarch64 => self.arm_round(mode, inexact, x),
+        }
+    }
+
+    /// VRNDSCALEPS without digits behind the point is VROUNDPS for EVEX.
+    fn x86_round(&self, mode: Rounding, inexact: bool, x: BasicValueEnum<'c>) -> BasicValueEnum<'c> {
+        let by = mode as u32 | if inexact { 0 } else { 8 };
+        let scalar = if matches!(x, BasicValueEnum::VectorValue(_)) { "" } else { "$1, " };
+        let (name, scalar, constraints) = match () {
+            () if self.has_avx512("avx512f", self.bits(x)) => ("vrndscale", scalar, "=v,v"),
+            () if self.has("avx") => ("vround", scalar, "=x,x"),
+            () => ("round", "", "=x,x"),
+        };
+        let text = format!("{name}{} $${by}, {scalar}$1, $0", self.x86_suffix(x));
+        self.ir.raising_asm(x.get_type(), &text, constraints, &[x])
+    }
+
     /// Only FRINTX raises the inexact flag, and it does so in every mode.
-    pub(super) fn arm_round(&self, mode: Rounding, inexact: bool, x: FloatValue<'c>) -> BasicValueEnum<'c> {
+    pub(super) fn arm_round(&self, mode: Rounding, inexact: bool, x: BasicValueEnum<'c>) -> BasicValueEnum<'c> {
         let name = match mode {
             Rounding::Current if inexact => "rintx",
             Rounding::Current => "rinti",
@@ -114,8 +138,8 @@ impl<'c> Llvm<'c> {
             Rounding::Zero => "rintz",
         };
         if inexact && mode != Rounding::Current {
-            self.arm_instruction("rintx", &[x.into()]);
+            self.arm_instruction("rintx", &[x]);
         }
-        self.arm_instruction(name, &[x.into()])
+        self.arm_instruction(name, &[x])
     }
 }

@@ -1,5 +1,6 @@
 //! Operations on all lanes of a vector.
 
+use inkwell::IntPredicate;
 use inkwell::values::{BasicValueEnum, InstructionOpcode as Op, VectorValue};
 use xlate_abi::protocol::Arch;
 use xlate_x86::emitter::{FBin, FPred, VTy};
@@ -48,7 +49,8 @@ impl<'c> Llvm<'c> {
         let (a, b) = (self.float_lanes(ty, a), self.float_lanes(ty, b));
         if self.arch == Arch::X86_64 {
             let by = format!("$${}, ", pred.number());
-            return self.in_registers(&[a, b], &|parts| self.x86_instruction_by("cmp", &by, parts));
+            let register = self.register_bits().min(256);
+            return self.in_parts(register, &[a, b], &|parts| self.vex_instruction("cmp", &by, parts));
         }
         let ints = self.ir.int_vec_type(ty);
         let mask = |pred, a, b| {
@@ -62,6 +64,24 @@ impl<'c> Llvm<'c> {
         };
         let inverted = matches!(pred, FPred::UNO | FPred::UNE | FPred::UGE | FPred::UGT | FPred::ULE | FPred::ULT);
         if inverted { self.ir.vop(Op::Xor, r, ones) } else { r }
+    }
+
+    /// [`xlate_x86::Emitter::vfcompare`].
+    pub fn float_lanes_compare(
+        &mut self,
+        pred: FPred,
+        ty: VTy,
+        a: VectorValue<'c>,
+        b: VectorValue<'c>,
+    ) -> VectorValue<'c> {
+        if self.has_avx512("avx512f", ty.bits) {
+            let operands = [a, b].map(|v| self.float_lanes(ty, v).into());
+            let text = format!("vcmp{} $${}, $2, $1, $0", self.x86_suffix(operands[0]), pred.number());
+            return self.x86_mask(ty.lanes(), &text, "v,v", &operands);
+        }
+        let mask = self.float_lanes_cmp(pred, ty, a, b);
+        let mask = self.ir.as_vec(mask, self.ir.int_vec_type(ty));
+        self.ir.vicmp(IntPredicate::SLT, mask, mask.get_type().const_zero())
     }
 
     pub(super) fn float_lanes_cmp_by_helper(

@@ -47,8 +47,9 @@ fn name(op: FBin) -> &'static str {
     }
 }
 
-/// Constraints of assembly for a value that stays in x86-64's vector register.
-const VECTOR_REGISTER: &str = "=x,0";
+/// Constraints of assembly for a value that stays in x86-64's vector register. LLVM takes `v` for the registers that the host
+/// has for this width, and `x` for the first sixteen, which are all that VEX can name.
+const VECTOR_REGISTER: &str = "=v,0";
 
 impl<'c> Llvm<'c> {
     /// The bits as a number.
@@ -65,21 +66,20 @@ impl<'c> Llvm<'c> {
         format!("{shape}{}", if bits == 32 { 's' } else { 'd' })
     }
 
-    /// An instruction of x86's with two operands, scalars or vectors that fit into a register. VEX of three bytes, for
-    /// LLVM's assembler swaps the operands of what commutes but for NaNs if that saves a byte.
+    /// An instruction of x86's with two operands, scalars or vectors that fit into a register. By EVEX where it may name more
+    /// registers, otherwise VEX of three bytes: LLVM's assembler would swap the operands of what commutes but for NaNs if that
+    /// saves a byte.
     fn x86_instruction(&self, name: &str, operands: &[BasicValueEnum<'c>]) -> BasicValueEnum<'c> {
-        self.x86_instruction_by(name, "", operands)
+        let operand = operands[0];
+        if !self.has_avx512("avx512f", self.bits(operand)) {
+            return self.vex_instruction(name, "", operands);
+        }
+        let text = format!("{{evex}} v{name}{} $2, $1, $0", self.x86_suffix(operand));
+        self.ir.raising_asm(operand.get_type(), &text, "=v,v,v", operands)
     }
 
-    /// The root of a vector's lanes, by an instruction that stays in its place.
-    fn x86_root(&self, operand: BasicValueEnum<'c>) -> BasicValueEnum<'c> {
-        let v = if self.has("avx") { "v" } else { "" };
-        let text = format!("{v}sqrt{} $1, $0", self.x86_suffix(operand));
-        self.ir.raising_asm(operand.get_type(), &text, "=x,x", &[operand])
-    }
-
-    /// The same with an immediate before the operands, as in `$$3, `.
-    fn x86_instruction_by(&self, name: &str, by: &str, operands: &[BasicValueEnum<'c>]) -> BasicValueEnum<'c> {
+    /// One that has no EVEX form of the kind, with an immediate before the operands, as in `$$3, `.
+    fn vex_instruction(&self, name: &str, by: &str, operands: &[BasicValueEnum<'c>]) -> BasicValueEnum<'c> {
         let suffix = self.x86_suffix(operands[0]);
         let (text, constraints) = if self.has("avx") {
             (format!("{{vex3}} v{name}{suffix} {by}$2, $1, $0"), "=x,x,x")
@@ -87,6 +87,33 @@ impl<'c> Llvm<'c> {
             (format!("{name}{suffix} {by}$2, $0"), "=x,0,x")
         };
         self.ir.raising_asm(operands[0].get_type(), &text, constraints, operands)
+    }
+
+    /// The root of a vector's lanes, by an instruction that stays in its place.
+    fn x86_root(&self, operand: BasicValueEnum<'c>) -> BasicValueEnum<'c> {
+        let v = if self.has("avx") { "v" } else { "" };
+        let text = format!("{v}sqrt{} $1, $0", self.x86_suffix(operand));
+        self.ir.raising_asm(operand.get_type(), &text, "=v,v", &[operand])
+    }
+
+    fn bits(&self, operand: BasicValueEnum<'c>) -> u32 {
+        match operand {
+            BasicValueEnum::VectorValue(v) => self.vec_bits(v),
+            scalar => scalar.into_float_value().get_type().get_bit_width(),
+        }
+    }
+
+    /// An instruction of AVX-512's that gives a bit for each lane, in a mask register, which has eight bits or more.
+    pub fn x86_mask(
+        &self,
+        lanes: u32,
+        text: &str,
+        constraints: &str,
+        operands: &[BasicValueEnum<'c>],
+    ) -> VectorValue<'c> {
+        let t = self.ir.cx.bool_type().vec_type(lanes.max(8));
+        let mask = self.ir.raising_asm(t, text, &format!("=k,{constraints}"), operands).into_vector_value();
+        if lanes < 8 { self.ir.shuffle(mask, mask, 0..lanes) } else { mask }
     }
 
     /// An instruction of AArch64's on scalars or on vectors that fit into a register.
@@ -179,21 +206,39 @@ impl<'c> Llvm<'c> {
         self.ir.as_vec(v, self.ir.vec_type(ty))
     }
 
+    /// The width of the host's widest vector registers.
+    fn register_bits(&self) -> u32 {
+        match self.arch {
+            Arch::X86_64 if self.has("avx512f") => 512,
+            Arch::X86_64 if self.has("avx") => 256,
+            _ => 128,
+        }
+    }
+
     /// An instruction on vectors of any width, in parts that fit into the host's registers.
     fn in_registers(
         &self,
         operands: &[VectorValue<'c>],
         instruction: &dyn Fn(&[BasicValueEnum<'c>]) -> BasicValueEnum<'c>,
     ) -> VectorValue<'c> {
-        let register = if self.arch == Arch::X86_64 && self.has("avx") { 256 } else { 128 };
-        if self.vec_bits(operands[0]) <= register {
+        self.in_parts(self.register_bits(), operands, instruction)
+    }
+
+    /// The same in parts of at most so many bits.
+    fn in_parts(
+        &self,
+        most: u32,
+        operands: &[VectorValue<'c>],
+        instruction: &dyn Fn(&[BasicValueEnum<'c>]) -> BasicValueEnum<'c>,
+    ) -> VectorValue<'c> {
+        if self.vec_bits(operands[0]) <= most {
             let operands: Vec<_> = operands.iter().map(|v| (*v).into()).collect();
             return instruction(&operands).into_vector_value();
         }
         let lanes = operands[0].get_type().get_size();
         let half = |from| {
             let parts: Vec<_> = operands.iter().map(|v| self.ir.shuffle(*v, *v, from..from + lanes / 2)).collect();
-            self.in_registers(&parts, instruction)
+            self.in_parts(most, &parts, instruction)
         };
         let (low, high) = (half(0), half(lanes / 2));
         self.ir.shuffle(low, high, 0..lanes)

@@ -108,7 +108,7 @@ impl<'c> Llvm<'c> {
         let bits = |mask: BasicValueEnum<'c>| self.ir.float_to_int_bits(mask.into_float_value(), ty);
         if self.arch == Arch::X86_64 {
             let by = format!("$${}, ", pred.number());
-            return bits(self.x86_instruction_by("cmp", &by, &[x, y]));
+            return bits(self.vex_instruction("cmp", &by, &[x, y]));
         }
         if matches!(pred, FPred::UNO | FPred::ORD) {
             let [x, y] = [x, y].map(|v| bits(self.arm_mask(FPred::OEQ, v, v).0));
