@@ -639,6 +639,14 @@ impl<'c> Emitter for Llvm<'c> {
         self.float_lanes_cmp(pred, ty, a, b)
     }
 
+    fn vfcompare(&mut self, pred: FPred, ty: VTy, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {
+        self.float_lanes_compare(pred, ty, a, b)
+    }
+
+    fn vfround(&mut self, mode: Rounding, inexact: bool, ty: VTy, v: VectorValue<'c>) -> VectorValue<'c> {
+        self.float_lanes_round(mode, inexact, ty, v)
+    }
+
     // ---- masks, and operations on whole vectors -------------------------------------------------------
 
     fn mask_of_bits(&mut self, lanes: u32, bits: Val<'c>) -> VectorValue<'c> {

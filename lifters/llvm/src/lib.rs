@@ -14,6 +14,7 @@ mod frames;
 mod host_instructions;
 mod ir;
 mod machine;
+mod mask_registers;
 mod masked;
 mod memory;
 mod perfect;

@@ -11,7 +11,7 @@ use inkwell::passes::PassBuilderOptions;
 use inkwell::targets::{FileType, InitializationConfig, Target as LlvmTarget, TargetMachine, TargetTriple};
 use xlate_abi::protocol::{Arch, OptLevel, Target};
 
-use crate::CompileError;
+use crate::{CompileError, mask_registers};
 
 /// inkwell's `TargetMachine` lacks the code model "tiny", so it is made through LLVM's C interface.
 use inkwell::llvm_sys::target_machine::{LLVMCodeGenOptLevel, LLVMCodeModel, LLVMCreateTargetMachine, LLVMRelocMode};
@@ -148,18 +148,22 @@ fn passes(opt: OptLevel) -> &'static str {
     }
 }
 
-fn optimise(module: &Module<'_>, machine: &TargetMachine, opt: OptLevel) -> Result<(), CompileError> {
+fn optimise(module: &Module<'_>, target: &Target, machine: &TargetMachine, opt: OptLevel) -> Result<(), CompileError> {
     module.set_triple(&machine.get_triple());
     module.set_data_layout(&machine.get_target_data().get_data_layout());
     module
         .run_passes(passes(opt), machine, PassBuilderOptions::create())
-        .map_err(|e| CompileError::Passes(e.to_string()))
+        .map_err(|e| CompileError::Passes(e.to_string()))?;
+    if target.arch == Arch::Aarch64 {
+        mask_registers::spread(module);
+    }
+    Ok(())
 }
 
 /// Optimises the module and gives its object file.
 pub fn generate(module: &Module<'_>, target: &Target, opt: OptLevel) -> Result<MemoryBuffer<'static>, CompileError> {
     with_machine(target, opt, |machine| {
-        optimise(module, machine, opt)?;
+        optimise(module, target, machine, opt)?;
         machine.write_to_memory_buffer(module, FileType::Object).map_err(|e| CompileError::CodeGen(e.to_string()))
     })
 }
@@ -167,7 +171,7 @@ pub fn generate(module: &Module<'_>, target: &Target, opt: OptLevel) -> Result<M
 /// Optimised IR and assembly.
 pub fn explain(module: &Module<'_>, target: &Target, opt: OptLevel) -> Result<(String, String), CompileError> {
     with_machine(target, opt, |machine| {
-        optimise(module, machine, opt)?;
+        optimise(module, target, machine, opt)?;
         let ir = module.print_to_string().to_string();
         let assembly = machine
             .write_to_memory_buffer(module, FileType::Assembly)

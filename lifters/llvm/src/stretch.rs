@@ -238,6 +238,17 @@ mod tests {
     }
 
     #[test]
+    fn fused_operations_are_part_of_chains() {
+        let (found, _) = of(|a| {
+            a.vfmadd231pd(ymm0, ymm1, ymmword_ptr(rdi))?;
+            a.vfnmsub132pd(ymm0, ymm2, ymm3)?;
+            a.vmulpd(ymm4, ymm0, ymm0)?;
+            a.vfmadd213sd(xmm4, xmm5, xmm6)
+        });
+        assert_eq!(found, [(0, 4, vec![2, 3])], "each operand may be a result, but a scalar is no whole vector");
+    }
+
+    #[test]
     fn every_chain_has_its_end() {
         let (found, _) = of(|a| {
             a.mulsd(xmm0, xmm1)?;

@@ -160,13 +160,15 @@ pub struct FloatOperation {
     pub format: Fty,
     /// The format's width for a scalar operation, the vector's for a packed one.
     pub bits: u32,
-    pub operands: [Origin; 2],
+    pub operands: [Origin; 3],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FloatKind {
     Binary(FBin),
     Root,
+    /// A fused multiplication and addition.
+    Fused,
     /// With flags or a mask as the result.
     Compare,
     Round,
@@ -182,7 +184,7 @@ impl FloatOperation {
     pub fn keeps_nans(&self) -> bool {
         match self.kind {
             FloatKind::Binary(op) => !matches!(op, FBin::Min | FBin::Max),
-            FloatKind::Root => true,
+            FloatKind::Root | FloatKind::Fused => true,
             _ => false,
         }
     }

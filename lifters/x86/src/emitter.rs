@@ -518,6 +518,16 @@ pub fn vfma_by_helper<E: Emitter>(e: &mut E, op: Fma, ty: VTy, operands: [E::Vec
     e.wide(Wide::Float(float::Op::MultiplyAdd), ty, &operands, op as u8)
 }
 
+/// [`Emitter::vfround`] out of operations on scalars.
+pub fn round_by_lanes<E: Emitter>(e: &mut E, mode: Rounding, inexact: bool, ty: VTy, v: E::Vec) -> E::Vec {
+    let f = ty.lane.fty().expect("float lanes");
+    (0..ty.lanes()).fold(v, |r, n| {
+        let x = e.extract(ty, v, n);
+        let x = e.fround(mode, inexact, f, x);
+        e.insert(ty, r, n, x)
+    })
+}
+
 /// Has the runtime perform an operation on vectors.
 pub fn wide_by_helper<E: Emitter>(e: &mut E, op: Wide, ty: VTy, operands: &[(u32, E::Vec)], immediate: u8) -> E::Val {
     for (place, (bits, v)) in operands.iter().enumerate() {
@@ -719,6 +729,16 @@ pub trait Emitter: Sized {
     }
     /// CMPPS; every lane by the rules of [`Emitter::fmask`].
     fn vfcmp(&mut self, pred: FPred, ty: VTy, a: Self::Vec, b: Self::Vec) -> Self::Vec;
+    /// The same as a mask. To be overridden where the host has an instruction for it.
+    fn vfcompare(&mut self, pred: FPred, ty: VTy, a: Self::Vec, b: Self::Vec) -> Self::Mask {
+        let r = self.vfcmp(pred, ty, a, b);
+        let bits = self.movmask(ty, r);
+        self.mask_of_bits(ty.lanes(), bits)
+    }
+    /// Every lane by the rules of [`Emitter::fround`]. To be overridden where the host has an instruction for it.
+    fn vfround(&mut self, mode: Rounding, inexact: bool, ty: VTy, v: Self::Vec) -> Self::Vec {
+        round_by_lanes(self, mode, inexact, ty, v)
+    }
 
     // ---- masks -------------------------------------------------------------------------------------
 

@@ -82,8 +82,8 @@ impl Kind {
         }
     }
 
-    /// May lack the flag for denormal operands, and have the one for underflow if a result is tiny before it is rounded:
-    /// tier 2's licence on AArch64.
+    /// May lack the flag for denormal operands, and have the one for underflow if a result is tiny before it is rounded, and
+    /// that for an invalid operation if zero times infinity is added to a quiet NaN: tier 2's licence on AArch64.
     pub fn adds_and_misses_flags(self) -> bool {
         cfg!(target_arch = "aarch64") && matches!(self, Kind::Optimized | Kind::OptimizedPrecise)
     }

@@ -626,6 +626,13 @@ impl Program for FloatLanes<'_> {
         for pred in predicates() {
             let r = e.vfcmp(pred, ty, a, b);
             out.vec(e, ty.bits, r);
+            let m = e.vfcompare(pred, ty, a, b);
+            let bits = e.mask_bits(ty.lanes(), m);
+            out.int(e, Ty::I64, bits);
+        }
+        for mode in Rounding::ALL {
+            let r = e.vfround(mode, true, ty, a);
+            out.vec(e, ty.bits, r);
         }
         let x = e.extract(ty, a, 1);
         out.int(e, ty.lane.ty(), x);

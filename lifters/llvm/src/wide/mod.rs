@@ -44,7 +44,7 @@ impl<'c> Llvm<'c> {
     }
 
     /// Whether the host has the instructions of an AVX-512 extension for this width.
-    fn has_avx512(&self, extension: &str, bits: u32) -> bool {
+    pub fn has_avx512(&self, extension: &str, bits: u32) -> bool {
         self.arch == Arch::X86_64 && self.has(extension) && (bits == 512 || self.has("avx512vl"))
     }
 

@@ -153,11 +153,11 @@ impl Recorder {
         }
         self.lanes(Lanes::Whole);
         if matches!(op, Wide::Float(_)) {
-            self.float(FloatKind::Wide, ty.lane.fty().unwrap_or(Fty::F64), ty.bits, [Origin::Other; 2]);
+            self.float(FloatKind::Wide, ty.lane.fty().unwrap_or(Fty::F64), ty.bits, [Origin::Other; 3]);
         }
     }
 
-    fn float(&mut self, kind: FloatKind, format: Fty, bits: u32, operands: [Origin; 2]) -> Origin {
+    fn float(&mut self, kind: FloatKind, format: Fty, bits: u32, operands: [Origin; 3]) -> Origin {
         let operation = FloatOperation { kind, format, bits, operands };
         self.pending_exceptions |= operation.may_raise();
         self.effects.floats.push(operation);
@@ -165,14 +165,14 @@ impl Recorder {
     }
 
     fn scalar_float<const N: usize>(&mut self, kind: FloatKind, format: Fty, values: [Value; N]) -> Value {
-        let mut operands = [Origin::Other; 2];
+        let mut operands = [Origin::Other; 3];
         operands.iter_mut().zip(values).for_each(|(to, v)| *to = v.origin);
         let origin = self.float(kind, format, format.ty().bits(), operands);
         Value { origin, ..from_scalars(values) }
     }
 
     fn packed_float<const N: usize>(&mut self, kind: FloatKind, ty: VTy, vectors: [Vector; N]) -> Vector {
-        let mut operands = [Origin::Other; 2];
+        let mut operands = [Origin::Other; 3];
         let whole = |v: Vector| if v.low.bits >= ty.bits { v.low.origin } else { Origin::Other };
         operands.iter_mut().zip(vectors).for_each(|(to, v)| *to = whole(v));
         self.calculated(vectors, Lanes::Whole);
@@ -551,6 +551,13 @@ impl Emitter for Recorder {
         self.packed_float(FloatKind::Root, ty, [a])
     }
 
+    fn vfma(&mut self, op: Fma, ty: VTy, operands: [Vector; 3]) -> Vector {
+        if ty.lane.fty().is_none() {
+            return vfma_by_helper(self, op, ty, operands);
+        }
+        self.packed_float(FloatKind::Fused, ty, operands)
+    }
+
     fn vfcmp(&mut self, _pred: FPred, ty: VTy, a: Vector, b: Vector) -> Vector {
         self.packed_float(FloatKind::Compare, ty, [a, b])
     }
@@ -614,6 +621,10 @@ impl Emitter for Recorder {
 
     fn fsqrt(&mut self, ty: Fty, a: Value) -> Value {
         self.scalar_float(FloatKind::Root, ty, [a])
+    }
+
+    fn fma(&mut self, _op: Fma, ty: Fty, operands: [Value; 3]) -> Value {
+        self.scalar_float(FloatKind::Fused, ty, operands)
     }
 
     fn fcompare(&mut self, _signals: bool, _read: Read, ty: Fty, a: Value, b: Value) -> Compare<Truth> {

@@ -80,7 +80,7 @@ fn modes_and_helpers() {
 #[test]
 fn scalar_floats_leave_the_rest_of_their_register() {
     let e = effects(|a| a.mulsd(xmm3, xmm5));
-    let operands = [Origin::Vector(3), Origin::Vector(5)];
+    let operands = [Origin::Vector(3), Origin::Vector(5), Origin::Other];
     let kind = FloatKind::Binary(FBin::Mul);
     assert_eq!(e.floats.as_slice(), [FloatOperation { kind, format: Fty::F64, bits: 64, operands }]);
     let v = vector(&e, 3);
@@ -97,13 +97,17 @@ fn scalar_floats_leave_the_rest_of_their_register() {
 #[test]
 fn packed_floats() {
     let e = effects(|a| a.addps(xmm2, xmm4));
-    let operands = [Origin::Vector(2), Origin::Vector(4)];
+    let operands = [Origin::Vector(2), Origin::Vector(4), Origin::Other];
     assert_eq!((e.floats[0].operands, e.floats[0].bits, e.floats[0].format), (operands, 128, Fty::F32));
     assert_eq!(vector(&e, 2).low, Content { origin: Origin::Float(0), bits: 128 });
     assert!(e.floats[0].keeps_nans() && !effects(|a| a.minps(xmm2, xmm4)).floats[0].keeps_nans());
+    let e = effects(|a| a.vfmadd231pd(ymm1, ymm3, ymm5));
+    let operands = [Origin::Vector(3), Origin::Vector(5), Origin::Vector(1)];
+    let fused = FloatOperation { kind: FloatKind::Fused, format: Fty::F64, bits: 256, operands };
+    assert_eq!((e.floats.as_slice(), fused.keeps_nans()), ([fused].as_slice(), true));
     // Of lanes in another order.
     let e = effects(|a| a.haddps(xmm2, xmm4));
-    assert_eq!((e.floats.len(), e.floats[0].operands), (1, [Origin::Other; 2]));
+    assert_eq!((e.floats.len(), e.floats[0].operands), (1, [Origin::Other; 3]));
     let e = effects(|a| a.addsubpd(xmm2, xmm4));
     assert_eq!(e.floats.len(), 2);
     assert!(vector(&e, 2).low.bits < 128);

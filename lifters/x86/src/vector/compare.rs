@@ -58,9 +58,8 @@ fn packed_to_mask<E: Emitter>(l: L<E>, i: I, lane: Lane) {
     let ty = VTy { lane, bits: bits_of(i.op1_register()) };
     let (a, b) = l.two_masked_vectors(i, ty.lanes());
     let (a, b) = (l.calm(i, ty, a), l.calm(i, ty, b));
-    let r = l.e.vfcmp(predicate(i), ty, a, b);
-    let bits = l.e.movmask(ty, r);
-    l.set_mask_bits(i, bits);
+    let m = l.e.vfcompare(predicate(i), ty, a, b);
+    l.set_mask(i, ty.lanes(), m);
 }
 
 fn scalar_to_mask<E: Emitter>(l: L<E>, i: I, ty: Fty) {

@@ -55,13 +55,7 @@ fn packed<E: Emitter>(l: L<E>, i: I, f: Fty) {
         return special::packed(l, i, Op::RoundScaled, lane);
     }
     let v = one_float_vector(l, i, lane);
-    let ty = shape(i, lane);
-    let mut r = l.zero(ty.bits);
-    for n in 0..ty.lanes() {
-        let x = l.e.extract(ty, v, n);
-        let x = l.e.fround(rounding(i), raises_inexact(i), f, x);
-        r = l.e.insert(ty, r, n, x);
-    }
+    let r = l.e.vfround(rounding(i), raises_inexact(i), shape(i, lane), v);
     l.set_vector(i, lane, r);
 }
 
