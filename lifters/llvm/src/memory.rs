@@ -163,7 +163,15 @@ impl<'c> Llvm<'c> {
         if self.barriers() {
             self.barrier(ISHLD);
         }
+        if self.arch == Arch::Aarch64 && self.ordered(v.as_instruction().expect("a load")) && bits >= 128 {
+            return self.whole_load(bits, v);
+        }
         self.opaque_load(v)
+    }
+
+    /// LLVM 22 loads only the first lane of a volatile vector where a shuffle repeats it (LD1R).
+    fn whole_load(&self, bits: u32, v: VectorValue<'c>) -> VectorValue<'c> {
+        self.by_blocks(bits, &[v], |block| self.ir.empty_asm(block[0], "=w,0").into_vector_value())
     }
 
     pub fn guest_vstore(&self, addr: Val<'c>, v: VectorValue<'c>) {

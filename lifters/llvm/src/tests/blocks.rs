@@ -1,14 +1,14 @@
 //! Guest code through decoding, lifting and compilation, against the interpreter.
 
 use iced_x86::code_asm::*;
-use xlate_abi::protocol::OptLevel;
+use xlate_abi::protocol::{CodeOptions, OptLevel};
 use xlate_abi::state::{CpuState, ExitReason, RAX, RBX, RCX, RDI, RDX, RSP};
 use xlate_x86::decode::{SliceSource, decode_mutable};
 use xlate_x86::interpreter::{DecodedBlock, run_block};
 use xlate_x86::{Block, decode_block};
 
 use super::harness::*;
-use crate::{Frames, Region, compile_region};
+use crate::{Frames, Region, compile_region, explain_region};
 
 const BASE: u64 = 0x40_0000;
 
@@ -261,4 +261,16 @@ fn what_a_store_makes_wait_is_seen_behind_it() {
         }
     }
     compile_region(&region, &arm_target(), options(OptLevel::O2)).unwrap();
+}
+
+/// Bytes that nothing uses may lie in a page that can't be read.
+#[test]
+fn a_precise_load_is_as_wide_as_the_instructions() {
+    let code = assemble(|a| {
+        a.vpermilps(ymm0, ymmword_ptr(rdi), 0).unwrap();
+        a.ret().unwrap();
+    });
+    let options = CodeOptions { precise: true, ..options(OptLevel::O2) };
+    let (_, assembly) = explain_region(&region_of(&code, &[], true), &arm_target(), options).unwrap();
+    assert!(!assembly.contains("ld1r"), "{assembly}");
 }
