@@ -298,6 +298,26 @@ polynomial:
         mulsd xmm1, xmm0
         addsd xmm1, xmm3
         ret
+polynomial_fma:
+        vfmadd213pd ymm1, ymm0, ymm2
+        vfmadd213pd ymm1, ymm0, ymm3
+        ret
+add_where_less:
+        vcmppd k1, zmm0, zmm1, 1
+        vaddpd zmm2{k1}, zmm2, zmm3
+        ret
+convert_vector:
+        vcvttps2dq ymm0, ymm0
+        vcvtdq2pd ymm1, xmm0
+        vcvtpd2ps xmm1, ymm1
+        ret
+round_vector:
+        vroundpd ymm0, ymm0, 1
+        ret
+exponents:
+        vgetexppd zmm1, zmm0
+        vscalefpd zmm0, zmm0, zmm1
+        ret
 
 # ---- vectors ------------------------------------------------------------------------------------
 add_bytes:

@@ -22,6 +22,7 @@
 //! is the second, as in the guest's code, that may stay in memory.
 
 mod convert;
+mod convert_lanes;
 mod fma;
 mod lanes;
 mod nan;
