@@ -128,6 +128,11 @@ impl<'c> Llvm<'c> {
             (I32, Single) | (I64, Double) => self.arm_alike(c, lanes, v, &|x| self.arm_of_integers(c, "scvtf", x)),
             (U32, Single) | (U64, Double) => self.arm_alike(c, lanes, v, &|x| self.arm_of_integers(c, "ucvtf", x)),
             (Single, I32 | U32) | (Double, I64 | U64) => self.arm_alike(c, lanes, v, &|x| self.arm_to_integers(c, x)),
+            (Single, I64 | U64) if lanes > 1 => {
+                // A double has all digits, and is a NaN or too large where the single is.
+                let doubles = self.arm_convert_lanes(Conversion { to: Double, ..c }, lanes, v)?;
+                self.arm_convert_lanes(Conversion { from: Double, ..c }, lanes, doubles)?
+            }
             (Single, Double) if lanes > 1 => self.arm_by_pairs(c, lanes, v, "fcvtl $0.2d, $1.2s"),
             (Double, Single) if lanes > 1 => self.arm_by_pairs(c, lanes, v, "fcvtn $0.2s, $1.2d"),
             _ => return None,
