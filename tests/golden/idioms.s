@@ -270,6 +270,16 @@ dot_product_avx512:
         dec rcx
         jnz 1b
         ret
+dot_products_fma:
+1:      vmovupd ymm2, [rdi]
+        vfmadd231pd ymm0, ymm2, [rsi]
+        vfmadd231pd ymm1, ymm2, [rdx]
+        add rdi, 32
+        add rsi, 32
+        add rdx, 32
+        dec rcx
+        jnz 1b
+        ret
 compare_doubles:
         comisd xmm0, xmm1
         seta al

@@ -207,6 +207,11 @@ impl<'c> Llvm<'c> {
         self.ir.as_vec(v, self.ir.vec_type(ty))
     }
 
+    /// A vector in other registers of AArch64's.
+    pub fn copied(&self, v: VectorValue<'c>) -> VectorValue<'c> {
+        self.in_registers(&[v], &|parts| self.ir.raising_asm(parts[0].get_type(), "mov $0.16b, $1.16b", "=w,w", parts))
+    }
+
     /// The width of the host's widest vector registers.
     fn register_bits(&self) -> u32 {
         match self.arch {
