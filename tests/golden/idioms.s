@@ -270,6 +270,16 @@ dot_product_avx512:
         dec rcx
         jnz 1b
         ret
+dot_products_fma:
+1:      vmovupd ymm2, [rdi]
+        vfmadd231pd ymm0, ymm2, [rsi]
+        vfmadd231pd ymm1, ymm2, [rdx]
+        add rdi, 32
+        add rsi, 32
+        add rdx, 32
+        dec rcx
+        jnz 1b
+        ret
 compare_doubles:
         comisd xmm0, xmm1
         seta al
@@ -297,6 +307,26 @@ polynomial:
         addsd xmm1, xmm2
         mulsd xmm1, xmm0
         addsd xmm1, xmm3
+        ret
+polynomial_fma:
+        vfmadd213pd ymm1, ymm0, ymm2
+        vfmadd213pd ymm1, ymm0, ymm3
+        ret
+add_where_less:
+        vcmppd k1, zmm0, zmm1, 1
+        vaddpd zmm2{k1}, zmm2, zmm3
+        ret
+convert_vector:
+        vcvttps2dq ymm0, ymm0
+        vcvtdq2pd ymm1, xmm0
+        vcvtpd2ps xmm1, ymm1
+        ret
+round_vector:
+        vroundpd ymm0, ymm0, 1
+        ret
+exponents:
+        vgetexppd zmm1, zmm0
+        vscalefpd zmm0, zmm0, zmm1
         ret
 
 # ---- vectors ------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ use xlate_x86::decode::Flags;
 use xlate_x86::emitter::*;
 use xlate_x86::lifter::STATUS;
 use xlate_x86::wide::Wide;
+use xlate_x86::wide::float::Conversion;
 
 use crate::exits::{Dispatch, Shared, Site};
 use crate::ir::{Ir, Likely};
@@ -643,6 +644,10 @@ impl<'c> Emitter for Llvm<'c> {
         self.float_lanes_compare(pred, ty, a, b)
     }
 
+    fn vconvert(&mut self, c: Conversion, lanes: u32, (bits, v): (u32, VectorValue<'c>)) -> VectorValue<'c> {
+        self.float_lanes_convert(c, lanes, v).unwrap_or_else(|| convert_by_lanes(self, c, lanes, (bits, v)))
+    }
+
     fn vfround(&mut self, mode: Rounding, inexact: bool, ty: VTy, v: VectorValue<'c>) -> VectorValue<'c> {
         self.float_lanes_round(mode, inexact, ty, v)
     }
@@ -690,7 +695,7 @@ impl<'c> Emitter for Llvm<'c> {
 
     fn wide_bits(&mut self, op: Wide, ty: VTy, operands: &[(u32, VectorValue<'c>)], immediate: u8) -> Val<'c> {
         let vectors: Vec<_> = operands.iter().map(|(_, v)| *v).collect();
-        match self.wide_bits_natively(op, ty, &vectors) {
+        match self.wide_bits_natively(op, ty, &vectors, immediate) {
             Some(bits) => bits.into(),
             None => wide_by_helper(self, op, ty, operands, immediate),
         }

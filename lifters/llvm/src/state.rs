@@ -206,6 +206,15 @@ pub struct Held<'c> {
     vec: Vec<(usize, VectorValue<'c>)>,
 }
 
+impl<'c> Held<'c> {
+    /// Replaces the values of these vector registers by copies that LLVM doesn't know for such.
+    pub fn copy_vectors(&mut self, e: &Llvm<'c>, registers: u32) {
+        for (_, v) in self.vec.iter_mut().filter(|(n, _)| registers >> n & 1 != 0) {
+            *v = e.copied(*v);
+        }
+    }
+}
+
 impl<'c> Llvm<'c> {
     // ---- slots -------------------------------------------------------------------------------------
 

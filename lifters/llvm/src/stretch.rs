@@ -12,7 +12,7 @@ use inkwell::basic_block::BasicBlock;
 use inkwell::values::BasicValueEnum;
 use xlate_abi::protocol::Arch;
 use xlate_x86::decode::Insn;
-use xlate_x86::effects;
+use xlate_x86::effects::{self, FloatKind};
 use xlate_x86::emitter::{Fty, Host};
 use xlate_x86::lifter::STATUS;
 use xlate_x86::{Block, Effects, Lifter, lift_block};
@@ -30,6 +30,8 @@ struct Stretch {
     ends: Vec<u64>,
     /// What it writes; no flags that anything reads.
     written: Registers,
+    /// Vector registers to whose first value a fused operation adds, a bit each.
+    accumulators: u32,
 }
 
 /// What is known while a stretch is lifted without mending.
@@ -75,7 +77,10 @@ fn lift_twice<'e, 'c>(l: &mut Lifter<'e, Llvm<'c>>, insns: &'e [Insn], stretch: 
     l.flush_flags();
     let e = l.emitter();
     e.settle_single_flags(STATUS);
-    let before = e.held(stretch.written);
+    let mut before = e.held(stretch.written);
+    // A fused operation overwrites what it adds to. So the value for the second version is a copy, made here: otherwise LLVM
+    // would copy it for the operation, and, in a loop, the result back.
+    before.copy_vectors(e, stretch.accumulators);
     let (redo, next) = (e.ir.block("redo"), e.ir.block(""));
     e.unmended = Some(Unmended { ends: stretch.ends, results: Vec::new(), redo });
     l.instructions(insns);
@@ -174,7 +179,8 @@ impl Run {
         let [first, .., last] = self.operations.as_slice() else { return None };
         let range = first.at..last.at + 1;
         let ends = self.operations.iter().filter(|o| !o.taken_over).map(|o| o.ip).collect();
-        Some(Stretch { written: written(&insns[range.clone()]), insns: range, ends })
+        let insns = &insns[range.clone()];
+        Some(Stretch { written: written(insns), accumulators: accumulators(insns), insns: range, ends })
     }
 }
 
@@ -184,6 +190,22 @@ fn written(insns: &[Insn]) -> Registers {
         let gpr = effects.gprs.written as u16;
         all.union(Registers { gpr, vec: effects.vectors_written(), ..Registers::default() })
     })
+}
+
+/// The vector registers to whose value before these instructions a fused operation adds, and that it writes then.
+fn accumulators(insns: &[Insn]) -> u32 {
+    let (mut found, mut written) = (0, 0);
+    for effects in insns.iter().map(Effects::of) {
+        let adds_to = |n: u8| {
+            let is_third = effects::Origin::Vector(n);
+            effects.floats.iter().any(|f| f.kind == FloatKind::Fused && f.bits >= 128 && f.operands[2] == is_third)
+        };
+        let own =
+            effects.vectors.iter().filter(|v| effects.vectors_written() >> v.register & 1 != 0 && adds_to(v.register));
+        found |= own.fold(0, |all, v| all | 1 << v.register) & !written;
+        written |= effects.vectors_written();
+    }
+    found
 }
 
 /// The stretches of a block, in order.
@@ -210,6 +232,14 @@ mod tests {
 
     /// The stretches of a block as (first instruction, one behind the last, ends by number), and what the last one writes.
     fn of(f: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>) -> (Vec<(usize, usize, Vec<usize>)>, Registers) {
+        let (found, written, _) = of_all(f);
+        (found, written)
+    }
+
+    /// The same with the accumulators of the last one.
+    fn of_all(
+        f: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
+    ) -> (Vec<(usize, usize, Vec<usize>)>, Registers, u32) {
         let mut a = CodeAssembler::new(64).expect("64 bits");
         f(&mut a).expect("operands that fit");
         a.hlt().expect("it has none");
@@ -217,9 +247,9 @@ mod tests {
         let block = decode_block(&SliceSource { address: 0x1000, bytes: &bytes }, 0x1000, MAX_BLOCK, false);
         let number = |ip: u64| block.insns.iter().position(|i| i.raw.ip() == ip).expect("one of the block's");
         let found = stretches(&block.insns);
-        let written = found.last().map(|s| s.written).unwrap_or_default();
+        let (written, accumulators) = found.last().map(|s| (s.written, s.accumulators)).unwrap_or_default();
         let seen = found.into_iter().map(|s| (s.insns.start, s.insns.end, s.ends.into_iter().map(number).collect()));
-        (seen.collect(), written)
+        (seen.collect(), written, accumulators)
     }
 
     #[test]
@@ -246,6 +276,19 @@ mod tests {
             a.vfmadd213sd(xmm4, xmm5, xmm6)
         });
         assert_eq!(found, [(0, 4, vec![2, 3])], "each operand may be a result, but a scalar is no whole vector");
+    }
+
+    #[test]
+    fn accumulators_are_what_fused_operations_add_to_first() {
+        let (_, _, accumulators) = of_all(|a| {
+            a.vfmadd231pd(ymm0, ymm1, ymm2)?;
+            a.vfmadd213pd(ymm3, ymm1, ymm2)?;
+            a.vmulpd(ymm4, ymm1, ymm2)?;
+            a.vfmadd231pd(ymm4, ymm1, ymm2)?;
+            a.vfmadd231sd(xmm5, xmm1, xmm2)?;
+            a.vfnmadd231ps(xmm6, xmm6, xmm2)
+        });
+        assert_eq!(accumulators, 1 | 1 << 6);
     }
 
     #[test]

@@ -21,6 +21,7 @@
 
 use xlate_abi::state::{ExitReason, Helper, Trap};
 
+use crate::wide::float::{Conversion, Element};
 use crate::wide::{Wide, float};
 
 /// Width of a scalar value. `F32`/`F64` bits travel as `I32`/`I64`.
@@ -518,6 +519,63 @@ pub fn vfma_by_helper<E: Emitter>(e: &mut E, op: Fma, ty: VTy, operands: [E::Vec
     e.wide(Wide::Float(float::Op::MultiplyAdd), ty, &operands, op as u8)
 }
 
+/// What signed integer of two widths holds an element's values, if one does.
+fn signed(e: Element) -> Option<Ty> {
+    match e {
+        Element::I32 => Some(Ty::I32),
+        Element::I64 => Some(Ty::I64),
+        _ => None,
+    }
+}
+
+/// One element; by a conversion of scalars, if there is one.
+pub fn convert_element<E: Emitter>(e: &mut E, c: Conversion, v: E::Val) -> E::Val {
+    let Conversion { from, to, round } = c;
+    match (from.lane().fty(), to.lane().fty(), signed(from), signed(to)) {
+        (Some(from), Some(to), ..) => e.float_to_float(from, to, v),
+        (Some(from), _, _, Some(to)) => e.float_to_int(round, from, to, v),
+        (_, Some(to), Some(from), _) => e.int_to_float(from, to, v),
+        // Always exact. Of what is rounded, LLVM moves the conversion of an extended integer across a change of the mode.
+        (_, Some(to), ..) if (from, to) == (Element::U32, Fty::F64) => {
+            let v = e.zext(Ty::I32, Ty::I64, v);
+            e.int_to_float(Ty::I64, to, v)
+        }
+        _ => {
+            let zero = e.vconst(&[0; 16]);
+            let v = e.insert(VTy::x128(from.lane()), zero, 0, v);
+            let r = convert_by_body(e, c, 1, (128, v));
+            e.extract(VTy::x128(to.lane()), r, 0)
+        }
+    }
+}
+
+/// Whether there is a conversion of scalars.
+fn is_direct(c: Conversion) -> bool {
+    let is_known = |e: Element| e.lane().fty().is_some() || signed(e).is_some();
+    is_known(c.to) && is_known(c.from) || (c.from, c.to) == (Element::U32, Element::Double)
+}
+
+/// [`Emitter::vconvert`] out of operations on scalars, or by the body that all engines share.
+pub fn convert_by_lanes<E: Emitter>(e: &mut E, c: Conversion, lanes: u32, (bits, v): (u32, E::Vec)) -> E::Vec {
+    if !is_direct(c) {
+        return convert_by_body(e, c, lanes, (bits, v));
+    }
+    let from = VTy { lane: c.from.lane(), bits };
+    let to = VTy { lane: c.to.lane(), bits: (lanes * c.to.ty().bits()).max(128) };
+    let zero = e.vconst(&[0; 64][..to.bits as usize / 8]);
+    (0..lanes).fold(zero, |r, n| {
+        let x = e.extract(from, v, n);
+        let y = convert_element(e, c, x);
+        e.insert(to, r, n, y)
+    })
+}
+
+fn convert_by_body<E: Emitter>(e: &mut E, c: Conversion, lanes: u32, v: (u32, E::Vec)) -> E::Vec {
+    let (op, immediate) = c.operation();
+    let ty = VTy { lane: c.to.lane(), bits: lanes * c.to.ty().bits() };
+    e.wide(Wide::Float(op), ty, &[v], immediate)
+}
+
 /// [`Emitter::vfround`] out of operations on scalars.
 pub fn round_by_lanes<E: Emitter>(e: &mut E, mode: Rounding, inexact: bool, ty: VTy, v: E::Vec) -> E::Vec {
     let f = ty.lane.fty().expect("float lanes");
@@ -734,6 +792,11 @@ pub trait Emitter: Sized {
         let r = self.vfcmp(pred, ty, a, b);
         let bits = self.movmask(ty, r);
         self.mask_of_bits(ty.lanes(), bits)
+    }
+    /// The first `lanes` elements of a vector of so many bits as other ones, zeros above them; the result has 128 bits or more.
+    /// To be overridden where the host has instructions for it.
+    fn vconvert(&mut self, c: Conversion, lanes: u32, (bits, v): (u32, Self::Vec)) -> Self::Vec {
+        convert_by_lanes(self, c, lanes, (bits, v))
     }
     /// Every lane by the rules of [`Emitter::fround`]. To be overridden where the host has an instruction for it.
     fn vfround(&mut self, mode: Rounding, inexact: bool, ty: VTy, v: Self::Vec) -> Self::Vec {

@@ -72,8 +72,13 @@ impl<'c> Llvm<'c> {
 
     /// The second operand times the third is added to the first; scalars or vectors that fit into a register. The form of the
     /// instruction decides between NaNs, so it is the same for all of the guest's.
-    pub fn x86_fma(&self, op: Fma, operands: &[BasicValueEnum<'c>]) -> BasicValueEnum<'c> {
-        let text = format!("v{}231{} $3, $2, $0", x86_name(op), self.x86_suffix(operands[0]));
+    fn x86_fma(&self, op: Fma, operands: &[BasicValueEnum<'c>]) -> BasicValueEnum<'c> {
+        self.x86_fma_of(op, &self.x86_suffix(operands[0]), operands)
+    }
+
+    /// The same for the format of this suffix.
+    pub fn x86_fma_of(&self, op: Fma, suffix: &str, operands: &[BasicValueEnum<'c>]) -> BasicValueEnum<'c> {
+        let text = format!("v{}231{suffix} $3, $2, $0", x86_name(op));
         self.ir.raising_asm(operands[0].get_type(), &text, "=v,0,v,v", operands)
     }
 

@@ -22,6 +22,7 @@
 //! is the second, as in the guest's code, that may stay in memory.
 
 mod convert;
+mod convert_lanes;
 mod fma;
 mod lanes;
 mod nan;
@@ -204,6 +205,11 @@ impl<'c> Llvm<'c> {
 
     fn float_lanes(&self, ty: VTy, v: VectorValue<'c>) -> VectorValue<'c> {
         self.ir.as_vec(v, self.ir.vec_type(ty))
+    }
+
+    /// A vector in other registers of AArch64's.
+    pub fn copied(&self, v: VectorValue<'c>) -> VectorValue<'c> {
+        self.in_registers(&[v], &|parts| self.ir.raising_asm(parts[0].get_type(), "mov $0.16b, $1.16b", "=w,w", parts))
     }
 
     /// The width of the host's widest vector registers.

@@ -179,10 +179,16 @@ pub fn in_mode<R>(mxcsr: u32, f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// The host with all its features, and without any beyond the base.
-pub fn hosts() -> [Target; 2] {
+/// The host with all its features, without any beyond the base, and without AVX-512.
+pub fn hosts() -> Vec<Target> {
     let base = Target { cpu: "x86-64".to_owned(), features: String::new(), ..host_target() };
-    [host_target(), base]
+    let host = host_target();
+    let features =
+        ["sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "fma", "f16c", "bmi", "bmi2", "lzcnt"];
+    let features = features.map(|f| format!("+{f}"));
+    let has_all = features.iter().all(|f| host.features.split(',').any(|g| g == f));
+    let older = Target { cpu: "x86-64-v3".to_owned(), features: features.join(","), ..host_target() };
+    [host, base].into_iter().chain(has_all.then_some(older)).collect()
 }
 
 /// What the guest can see of a state.

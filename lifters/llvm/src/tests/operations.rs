@@ -6,6 +6,8 @@ use inkwell::context::Context;
 use xlate_abi::protocol::{CodeOptions, OptLevel, Target};
 use xlate_abi::state::{CpuState, ExitReason, Helper, RAX, RBX, RCX, Trap};
 use xlate_x86::emitter::*;
+use xlate_x86::wide::Wide;
+use xlate_x86::wide::float::{self, Conversion, Element};
 use xlate_x86::{Block, BlockEnd, Emitter, Interpreter};
 
 use super::harness::*;
@@ -716,6 +718,84 @@ fn floats() {
                 check(FloatLanes(VTy { lane, bits }, ops), states);
             }
         }
+    }
+}
+
+/// Conversions of whole vectors, and operations that have a body which all engines share.
+struct Shared(u32);
+
+const ELEMENTS: [Element; 9] = [
+    Element::I16,
+    Element::U16,
+    Element::I32,
+    Element::U32,
+    Element::I64,
+    Element::U64,
+    Element::Half,
+    Element::Single,
+    Element::Double,
+];
+
+/// Whether an instruction makes the one of the other.
+fn converts(from: Element, to: Element) -> bool {
+    let (short, floats) = ([Element::I16, Element::U16], [from, to].map(|e| e.format().is_some()));
+    let other = if short.contains(&from) { to } else { from };
+    let fits = !short.contains(&from) && !short.contains(&to) || other == Element::Half;
+    from != to && fits && floats != [false, false]
+}
+
+impl Shared {
+    fn conversions<E: Emitter>(&self, e: &mut E, out: &mut Out<E::Val>) {
+        let pairs = ELEMENTS.iter().flat_map(|from| ELEMENTS.map(|to| (*from, to)));
+        for (from, to) in pairs.filter(|(from, to)| converts(*from, *to)) {
+            for round in [Round::Current, Round::Truncate] {
+                if round == Round::Truncate && to.format().is_some() {
+                    continue;
+                }
+                let lanes = self.0 / from.ty().bits().max(to.ty().bits());
+                let bits = (lanes * from.ty().bits()).max(128);
+                let v = e.vec(1, bits);
+                let r = e.vconvert(Conversion { from, to, round }, lanes, (bits, v));
+                out.vec(e, (lanes * to.ty().bits()).max(128), r);
+            }
+        }
+    }
+
+    fn operations<E: Emitter>(&self, e: &mut E, out: &mut Out<E::Val>, lane: Lane) {
+        use float::Op::*;
+        let ty = VTy { lane, bits: self.0 };
+        let mut v = [1, 2, 3, 4].map(|n| (self.0, e.vec(n, self.0)));
+        // VFIXUPIMM's exceptions: results in other lanes are anybody's.
+        v[3].1 = e.vconst(&[0xff; 64][..ty.bits as usize / 8]);
+        for immediate in [0, 0x13, 0x4e] {
+            for op in [RoundScaled, Reduce, Exponent, Significand, Scale, Range, Reciprocal, ReciprocalRoot, FixUp] {
+                // Halves have no ranges and no repairs.
+                if lane.fty().is_some() || !matches!(op, Range | FixUp) {
+                    let r = e.wide(Wide::Float(op), ty, &v, immediate);
+                    out.vec(e, ty.bits, r);
+                }
+            }
+            let r = e.wide_bits(Wide::Float(Classify), ty, &v[..1], immediate);
+            out.int(e, Ty::I64, r);
+        }
+    }
+}
+
+impl Program for Shared {
+    fn emit<E: Emitter>(&self, e: &mut E) {
+        let mut out = Out::new(e);
+        self.conversions(e, &mut out);
+        for lane in [Lane::I16, Lane::F32, Lane::F64] {
+            self.operations(e, &mut out, lane);
+        }
+    }
+}
+
+#[test]
+fn shared_operations_are_the_same_by_instruction() {
+    let states: Vec<_> = [Fty::F32, Fty::F64].into_iter().flat_map(float_states).step_by(7).collect();
+    for bits in [128, 256, 512] {
+        check(Shared(bits), &states);
     }
 }
 

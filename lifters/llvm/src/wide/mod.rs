@@ -2,6 +2,7 @@
 //! run as the body in Rust that all engines share.
 
 mod crypto;
+mod float;
 mod integer;
 mod permute;
 
@@ -23,24 +24,31 @@ impl<'c> Llvm<'c> {
         operands: &[VectorValue<'c>],
         immediate: u8,
     ) -> Option<VectorValue<'c>> {
-        if ty.bits < 128 {
-            return None;
-        }
         match op {
+            Wide::Float(op) => self.wide_float(op, ty, operands, immediate),
+            _ if ty.bits < 128 => None,
             Wide::Integer(op) => self.wide_integer(op, ty, operands, immediate),
             Wide::Permute(op) => self.wide_permute(op, ty, operands, immediate),
             Wide::Crypto(op) => self.wide_crypto(op, ty.bits, operands, immediate),
-            Wide::Float(_) => None,
         }
     }
 
     /// The same for an operation that gives bits, as an I64.
-    pub fn wide_bits_natively(&self, op: Wide, ty: VTy, operands: &[VectorValue<'c>]) -> Option<IntValue<'c>> {
-        let selects = op == Wide::Integer(Op::SelectBits) && self.has_avx512("avx512bitalg", ty.bits);
-        selects.then(|| {
-            let name = format!("llvm.x86.avx512.vpshufbitqmb.{}", ty.bits);
-            self.bits_of_lanes(self.by_intrinsic(&name, &[], operands, 0))
-        })
+    pub fn wide_bits_natively(
+        &self,
+        op: Wide,
+        ty: VTy,
+        operands: &[VectorValue<'c>],
+        immediate: u8,
+    ) -> Option<IntValue<'c>> {
+        match op {
+            Wide::Float(op) => self.wide_float_bits(op, ty, operands, immediate),
+            Wide::Integer(Op::SelectBits) if self.has_avx512("avx512bitalg", ty.bits) => {
+                let name = format!("llvm.x86.avx512.vpshufbitqmb.{}", ty.bits);
+                Some(self.bits_of_lanes(self.by_intrinsic(&name, &[], operands, 0)))
+            }
+            _ => None,
+        }
     }
 
     /// Whether the host has the instructions of an AVX-512 extension for this width.

@@ -16,7 +16,7 @@ use xlate_abi::state::mxcsr::{OE, OM, PE, UE, UM};
 
 #[cfg(target_arch = "aarch64")]
 pub use host::flags;
-pub use host::{compare, from_int, mask, raise, round, sqrt, take_flags, to_int};
+pub use host::{compare, estimate, from_int, mask, raise, round, sqrt, take_flags, to_int};
 pub use operation::Operation;
 
 use crate::emitter::{FBin, Fma, Fty};

@@ -5,11 +5,11 @@ use iced_x86::{Code, Mnemonic, OpKind, Register};
 
 use super::operands::{bits_of, last_source, operand_bits, shape, width};
 use super::{I, L};
-use crate::emitter::{Emitter, Fty, Lane, Round, Ty, VTy};
+use crate::emitter::{Emitter, Fty, Lane, Round, Ty, VTy, convert_element};
 use crate::isa::Semantics;
 use crate::lifter::gpr_of;
 use crate::wide::Wide;
-use crate::wide::float::{Element, Op};
+use crate::wide::float::{Conversion, Element, Op};
 
 /// The chapter's instructions, one line each.
 pub fn lookup<E: Emitter>(code: Code) -> Option<Semantics<E>> {
@@ -111,67 +111,21 @@ pub(super) fn from_integer<E: Emitter>(l: L<E>, i: I, signed: Signed, to: Elemen
     let op = last_source(i);
     let from = integer(l.ty(i, op), signed);
     let v = l.read(i, op);
-    let r = element(l, from, to, Round::Current, v);
+    let r = convert_element(l.e, Conversion { from, to, round: Round::Current }, v);
     l.set_scalar(i, to.lane(), r);
 }
 
 pub(super) fn to_integer<E: Emitter>(l: L<E>, i: I, from: Element, signed: Signed, round: Round) {
     let v = l.scalar(i, 1, from.lane());
     let r = i.op0_register();
-    let v = element(l, from, integer(gpr_of(r).1, signed), round, v);
+    let v = convert_element(l.e, Conversion { from, to: integer(gpr_of(r).1, signed), round }, v);
     l.set_reg(r, v);
 }
 
 pub(super) fn scalar_format<E: Emitter>(l: L<E>, i: I, from: Element, to: Element) {
     let v = l.calm_scalar(i, last_source(i), from.lane());
-    let r = element(l, from, to, Round::Current, v);
+    let r = convert_element(l.e, Conversion { from, to, round: Round::Current }, v);
     l.set_scalar(i, to.lane(), r);
-}
-
-fn fty(e: Element) -> Option<Fty> {
-    e.lane().fty()
-}
-
-/// What signed integer holds an element's values, if there is one.
-fn signed(e: Element) -> Option<Ty> {
-    match e {
-        Element::I32 => Some(Ty::I32),
-        Element::I64 => Some(Ty::I64),
-        _ => None,
-    }
-}
-
-/// One element; at least one format is a float's.
-pub(super) fn element<E: Emitter>(l: L<E>, from: Element, to: Element, round: Round, v: E::Val) -> E::Val {
-    match (fty(from), fty(to), signed(from), signed(to)) {
-        (Some(from), Some(to), ..) => l.e.float_to_float(from, to, v),
-        (Some(from), _, _, Some(to)) => l.e.float_to_int(round, from, to, v),
-        (_, Some(to), Some(from), _) => l.e.int_to_float(from, to, v),
-        // Always exact. Of what is rounded, LLVM moves the conversion of an extended integer across a change of the mode.
-        (_, Some(to), ..) if (from, to) == (Element::U32, Fty::F64) => {
-            let v = l.zcast(Ty::I32, Ty::I64, v);
-            l.e.int_to_float(Ty::I64, to, v)
-        }
-        _ => {
-            let v = l.zero_extended(from.lane(), v);
-            let ty = VTy { lane: to.lane(), bits: to.ty().bits() };
-            let r = l.e.wide(Wide::Float(conversion(round)), ty, &[(128, v)], Element::conversion(from, to));
-            l.low(to.lane(), r)
-        }
-    }
-}
-
-fn conversion(round: Round) -> Op {
-    match round {
-        Round::Current => Op::Convert,
-        Round::Truncate => Op::Truncate,
-    }
-}
-
-/// Whether every emitter has a conversion for elements.
-fn is_direct(from: Element, to: Element) -> bool {
-    let is_known = |e| fty(e).is_some() || signed(e).is_some();
-    is_known(to) && is_known(from) || (from, to) == (Element::U32, Element::Double)
 }
 
 /// How many elements a conversion has: as many as the wider ones give.
@@ -193,35 +147,12 @@ pub(super) fn packed<E: Emitter>(l: L<E>, i: I, from: Element, to: Element, roun
     let source = VTy { lane: from.lane(), bits: operand_bits(i, op) };
     let v = l.masked_vector(i, op, elements);
     let v = l.calm(i, source, v);
-    let r = if is_direct(from, to) {
-        one_by_one(l, i, [from, to], round, (source, v), elements)
-    } else {
-        let ty = VTy { lane: to.lane(), bits: elements * to.ty().bits() };
-        l.e.wide(Wide::Float(conversion(round)), ty, &[(source.bits, v)], Element::conversion(from, to))
-    };
+    let r = l.e.vconvert(Conversion { from, to, round }, elements, (source.bits, v));
     if i.op0_register().is_mm() {
         return l.set_vector(i, to.lane(), r);
     }
     l.enter_mmx_for(i, op);
     l.set_narrow(i, to.lane(), elements, r);
-}
-
-fn one_by_one<E: Emitter>(
-    l: L<E>,
-    i: I,
-    [from, to]: [Element; 2],
-    round: Round,
-    (source, v): (VTy, E::Vec),
-    elements: u32,
-) -> E::Vec {
-    let ty = shape(i, to.lane());
-    let mut r = l.zero(ty.bits);
-    for n in 0..elements {
-        let x = l.e.extract(source, v, n);
-        let y = element(l, from, to, round, x);
-        r = l.e.insert(ty, r, n, y);
-    }
-    r
 }
 
 /// CVTPI2PS leaves the high half of its destination.

@@ -4,7 +4,7 @@ use xlate_abi::state::MXCSR_DEFAULT;
 use xlate_abi::state::mxcsr::{DAZ, FTZ, IE, PE, UE, ZE};
 
 use super::{Operands, operations};
-use crate::emitter::{FBin, FPred, Fma, Lane, Rounding, Ty, VTy};
+use crate::emitter::{FBin, FPred, Fma, Lane, Round, Rounding, Ty, VTy};
 use crate::interpreter::V;
 use crate::interpreter::float::soft::{Format, Integer, Number, Unit, compared};
 use crate::interpreter::float::{self, raise};
@@ -40,7 +40,7 @@ operations! {
         /// VRANGE: minima and maxima.
         Range,
         /// VFIXUPIMM: the second operand replaced by class as the third's lanes tell; the first is what was there before. A fourth
-        /// operand's lanes are zero where nothing is raised.
+        /// operand's lanes are zero where nothing is raised and nobody looks at the result.
         FixUp,
         /// VFPCLASS: a bit for each lane that is of one of the immediate's classes.
         Classify,
@@ -61,7 +61,7 @@ operations! {
         /// VFMADDCPH: the same plus the third operand.
         ComplexMultiplyAdd,
         ComplexMultiplyConjugateAdd,
-        /// VRCP14: here rounded to nearest.
+        /// VRCP14: the host's, or rounded to nearest.
         Reciprocal,
         /// VRSQRT14: likewise, from a root of 32 bits.
         ReciprocalRoot,
@@ -125,10 +125,30 @@ impl Element {
     const fn integer(self) -> Integer {
         Integer { bits: self.ty().bits(), signed: matches!(self, Self::I16 | Self::I32 | Self::I64) }
     }
+}
 
-    /// [`Op::Convert`]'s immediate.
-    pub const fn conversion(from: Self, to: Self) -> u8 {
-        from as u8 | (to as u8) << 4
+/// A conversion of elements, some or all of which are floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conversion {
+    pub from: Element,
+    pub to: Element,
+    /// How floats become integers.
+    pub round: Round,
+}
+
+impl Conversion {
+    /// What an operation's immediate names.
+    pub fn of_immediate(immediate: u8, round: Round) -> Self {
+        Self { from: Element::of_number(immediate & 15), to: Element::of_number(immediate >> 4), round }
+    }
+
+    /// The operation with its immediate.
+    pub fn operation(self) -> (Op, u8) {
+        let op = match self.round {
+            Round::Current => Op::Convert,
+            Round::Truncate => Op::Truncate,
+        };
+        (op, self.from as u8 | (self.to as u8) << 4)
     }
 }
 
@@ -144,7 +164,8 @@ impl Op {
         }
         let mut unit = Unit::new(o.mxcsr);
         let r = match self {
-            Self::Convert | Self::Truncate => converted(&mut unit, o, self == Self::Truncate),
+            Self::Convert => converted(&mut unit, o, Round::Current),
+            Self::Truncate => converted(&mut unit, o, Round::Truncate),
             Self::OfHalf => V::from_lanes(o.ty, |n| {
                 let v = o.v[0].lane(lanes_of(Lane::I16, o.ty), n);
                 unit.converted([Format::HALF, Format::SINGLE], Rounding::Nearest, false, v)
@@ -208,8 +229,10 @@ impl Op {
             Self::Scale => scaled(unit, f, [a, b]),
             Self::Range => range(unit, f, immediate, [a, b]),
             Self::FixUp => fixed_up(unit, f, immediate, [a, b, c, d]),
-            Self::Reciprocal => reciprocal(unit.with_masks(), f, a),
-            Self::ReciprocalRoot => reciprocal_root(unit.with_masks(), f, a),
+            Self::Reciprocal => float::estimate(false, f, a).unwrap_or_else(|| reciprocal(unit.with_masks(), f, a)),
+            Self::ReciprocalRoot => {
+                float::estimate(true, f, a).unwrap_or_else(|| reciprocal_root(unit.with_masks(), f, a))
+            }
             other => unreachable!("{other:?} isn't lane by lane"),
         }
     }
@@ -251,10 +274,10 @@ fn multiply_add(o: &Operands<'_>) -> V {
 
 // ---- conversions -----------------------------------------------------------------------------------------------
 
-fn converted(unit: &mut Unit, o: &Operands<'_>, truncates: bool) -> V {
-    let [from, to] = [o.immediate & 15, o.immediate >> 4].map(Element::of_number);
+fn converted(unit: &mut Unit, o: &Operands<'_>, round: Round) -> V {
+    let Conversion { from, to, .. } = Conversion::of_immediate(o.immediate, round);
     let source = lanes_of(from.lane(), o.ty);
-    let mode = if truncates { Rounding::Zero } else { unit.mode() };
+    let mode = if round == Round::Truncate { Rounding::Zero } else { unit.mode() };
     V::from_lanes(o.ty, |n| {
         let v = o.v[0].lane(source, n);
         match (from.format(), to.format()) {

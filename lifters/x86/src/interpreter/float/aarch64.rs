@@ -11,6 +11,7 @@ use core::arch::asm;
 
 use xlate_abi::state::mxcsr::{DAZ, DE, FTZ, IE, OE, PE, UE, UM, ZE};
 
+use super::soft::Format;
 use super::{is_denormal, smallest_normal};
 use crate::emitter::{Compare, FBin, FPred, Fty, Round, Rounding, Ty};
 
@@ -259,6 +260,11 @@ fn scaled(op: FBin, ty: Fty, a: u64, b: u64) -> u64 {
 
 /// A fused multiplication and addition is left to integer arithmetic, which has x86's NaNs and flags.
 pub fn fma(_negates: [bool; 2], _ty: Fty, _operands: [u64; 3]) -> Option<u64> {
+    None
+}
+
+/// VRCP14 and VRSQRT14, of which AArch64's own estimates have fewer bits.
+pub fn estimate(_root: bool, _f: Format, _v: u64) -> Option<u64> {
     None
 }
 

@@ -4,6 +4,7 @@ use core::arch::asm;
 
 use xlate_abi::state::mxcsr::FLAGS;
 
+use super::soft::Format;
 use crate::emitter::{Compare, FBin, FPred, Fty, Round, Rounding, Ty};
 
 /// `$instruction r, b` on the low elements, r having been a.
@@ -94,6 +95,35 @@ pub fn fma(negates: [bool; 2], ty: Fty, [x, y, z]: [u64; 3]) -> Option<u64> {
         (Fty::F64, [true, true]) => three_operands!("vfnmsub231sd", x, y, z),
     };
     Some(r & ty.ty().mask())
+}
+
+/// VRCP14 of a number of this format, or VRSQRT14, if the host has it; of halves, VRCPPH and its like.
+pub fn estimate(root: bool, f: Format, v: u64) -> Option<u64> {
+    macro_rules! one_operand {
+        ($instruction:literal) => {{
+            let r: f64;
+            // SAFETY: AVX-512, which is found below, on registers.
+            unsafe {
+                asm!(concat!($instruction, " {r}, {v}, {v}"), r = lateout(xmm_reg) r, v = in(xmm_reg) f64::from_bits(v),
+                    options(nomem, nostack, preserves_flags));
+            }
+            r.to_bits()
+        }};
+    }
+    let has = match f {
+        Format::HALF => std::arch::is_x86_feature_detected!("avx512fp16"),
+        _ => std::arch::is_x86_feature_detected!("avx512f"),
+    };
+    let r = match (f, root) {
+        _ if !has => return None,
+        (Format::HALF, false) => one_operand!("vrcpsh"),
+        (Format::HALF, true) => one_operand!("vrsqrtsh"),
+        (Format::SINGLE, false) => one_operand!("vrcp14ss"),
+        (Format::SINGLE, true) => one_operand!("vrsqrt14ss"),
+        (_, false) => one_operand!("vrcp14sd"),
+        (_, true) => one_operand!("vrsqrt14sd"),
+    };
+    Some(r & u64::MAX >> (64 - f.width()))
 }
 
 /// CF, ZF and PF as `$instruction` leaves them.
