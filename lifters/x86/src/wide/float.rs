@@ -277,8 +277,12 @@ fn mode_of(unit: &Unit, immediate: u8) -> Rounding {
 fn to_half(unit: &mut Unit, o: &Operands<'_>) -> V {
     let source = lanes_of(Lane::F32, o.ty);
     let mode = mode_of(unit, o.immediate);
-    unit.stores_halves = true;
-    V::from_lanes(o.ty, |n| unit.converted([Format::SINGLE, Format::HALF], mode, true, o.v[0].lane(source, n)))
+    V::from_lanes(o.ty, |n| {
+        let v = o.v[0].lane(source, n);
+        // All of a denormal single is lost, which counts.
+        unit.stores_halves = !Format::SINGLE.is_denormal(v);
+        unit.converted([Format::SINGLE, Format::HALF], mode, true, v)
+    })
 }
 
 /// To nearest, without denormal numbers, and without exceptions (SDM vol. 2, VCVTNEPS2BF16).
