@@ -206,15 +206,6 @@ impl<'c> Llvm<'c> {
         self.ir.as_vec(v, self.ir.vec_type(ty))
     }
 
-    /// The width of the host's widest vector registers.
-    fn register_bits(&self) -> u32 {
-        match self.arch {
-            Arch::X86_64 if self.has("avx512f") => 512,
-            Arch::X86_64 if self.has("avx") => 256,
-            _ => 128,
-        }
-    }
-
     /// An instruction on vectors of any width, in parts that fit into the host's registers.
     fn in_registers(
         &self,
