@@ -164,6 +164,15 @@ impl<'c> Llvm<'c> {
         self.features.split(',').any(|f| f.strip_prefix('+') == Some(feature))
     }
 
+    /// The width of the host's vector registers.
+    pub fn register_bits(&self) -> u32 {
+        match self.arch {
+            Arch::X86_64 if self.has("avx512f") => 512,
+            Arch::X86_64 if self.has("avx") => 256,
+            _ => 128,
+        }
+    }
+
     pub fn as_pointer(&self, v: Val<'c>) -> PointerValue<'c> {
         v.ptr.unwrap_or_else(|| self.ir.int_to_ptr(v.int))
     }
@@ -524,12 +533,7 @@ impl<'c> Emitter for Llvm<'c> {
 
     fn splits_stores(&self, bits: u32) -> bool {
         // A store of a register's width is one, on x86-64; who dies of the fault doesn't see what the others did.
-        let whole = self.arch == Arch::X86_64
-            && match bits {
-                128 => true,
-                256 => self.has("avx"),
-                _ => self.has("avx512f"),
-            };
+        let whole = self.arch == Arch::X86_64 && bits <= self.register_bits();
         !whole && (self.options.precise || self.options.tso)
     }
 

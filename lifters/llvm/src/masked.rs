@@ -5,7 +5,7 @@
 //!
 //! The other way round, LLVM makes a load whose value is selected by a mask a masked one, which doesn't fault where the guest's
 //! load has to. So where code is made for AVX-512 a whole vector that is loaded passes through assembly, which LLVM doesn't look
-//! into.
+//! into. For AArch64, it loads no more than the lane of which it makes all lanes of a vector, even if the load is volatile.
 
 use inkwell::IntPredicate;
 use inkwell::types::VectorType;
@@ -32,18 +32,20 @@ impl<'c> Llvm<'c> {
             && ty.bits >= 128
     }
 
-    /// Keeps LLVM from making a load of the guest's one that is masked.
+    /// Keeps LLVM from making a load of the guest's one that is masked or narrower.
     pub fn opaque_load(&self, v: VectorValue<'c>) -> VectorValue<'c> {
-        if self.arch == Arch::X86_64 && self.has("avx512f") && self.vec_bits(v) >= 128 {
-            return self.ir.empty_asm(v, ANY_VECTOR_REGISTER).into_vector_value();
-        }
-        v
+        let constraints = match self.arch {
+            Arch::X86_64 if self.has("avx512f") && self.vec_bits(v) >= 128 => ANY_VECTOR_REGISTER,
+            Arch::Aarch64 if self.options.precise => "=w,0",
+            _ => return v,
+        };
+        self.ir.empty_asm(v, constraints).into_vector_value()
     }
 
-    /// The same where a scalar that was just loaded has become a part of a vector.
+    /// Keeps LLVM from making a masked one of a load of the guest's, whose scalar has become a part of a vector.
     pub fn opaque_part(&self, v: VectorValue<'c>, part: IntValue<'c>) -> VectorValue<'c> {
         let is_load = part.as_instruction().is_some_and(|i| i.get_opcode() == Op::Load);
-        if is_load { self.opaque_load(v) } else { v }
+        if is_load && self.arch == Arch::X86_64 { self.opaque_load(v) } else { v }
     }
 
     pub fn guest_load_masked(&mut self, ty: VTy, m: VectorValue<'c>, addr: Val<'c>) -> VectorValue<'c> {

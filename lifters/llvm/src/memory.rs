@@ -158,20 +158,23 @@ impl<'c> Llvm<'c> {
 
     pub fn guest_vload(&self, bits: u32, addr: Val<'c>) -> VectorValue<'c> {
         self.fault_point();
-        let p = self.as_pointer(addr);
-        let v = self.plain_load(self.ir.vec_type(quads(bits)), p).into_vector_value();
+        let v = self.load_in_parts(bits, self.as_pointer(addr));
         if self.barriers() {
             self.barrier(ISHLD);
         }
-        if self.arch == Arch::Aarch64 && self.ordered(v.as_instruction().expect("a load")) && bits >= 128 {
-            return self.whole_load(bits, v);
-        }
-        self.opaque_load(v)
+        v
     }
 
-    /// LLVM 22 loads only the first lane of a volatile vector where a shuffle repeats it (LD1R).
-    fn whole_load(&self, bits: u32, v: VectorValue<'c>) -> VectorValue<'c> {
-        self.by_blocks(bits, &[v], |block| self.ir.empty_asm(block[0], "=w,0").into_vector_value())
+    /// Where somebody may see which page a load faults on, parts as wide as the host's registers are loaded one after the other,
+    /// because LLVM splits a wider load into loads of any order.
+    fn load_in_parts(&self, bits: u32, p: PointerValue<'c>) -> VectorValue<'c> {
+        if bits <= self.register_bits() || !self.options.precise {
+            let v = self.plain_load(self.ir.vec_type(quads(bits)), p).into_vector_value();
+            return self.opaque_load(v);
+        }
+        let low = self.load_in_parts(bits / 2, p);
+        let high = self.load_in_parts(bits / 2, self.ir.gep(p, self.ir.i64(u64::from(bits / 16))));
+        self.ir.shuffle(low, high, 0..bits / 64)
     }
 
     pub fn guest_vstore(&self, addr: Val<'c>, v: VectorValue<'c>) {

@@ -838,7 +838,9 @@ impl Emitter for Interpreter {
 
     fn wide(&mut self, op: Wide, ty: VTy, operands: &[(u32, V)], immediate: u8) -> V {
         let v = core::array::from_fn(|n| operands.get(n).map_or(&V::ZERO, |(_, v)| v));
-        op.perform(&wide::Operands { ty, mxcsr: self.state.mxcsr, v, immediate })
+        let (r, raised) = op.perform(&wide::Operands { ty, mxcsr: self.state.mxcsr, v, immediate });
+        float::raise_in(&mut self.state.mxcsr, raised);
+        r
     }
 
     fn wide_bits(&mut self, op: Wide, ty: VTy, operands: &[(u32, V)], immediate: u8) -> u64 {

@@ -14,6 +14,7 @@ use xlate_abi::state::CpuState;
 
 use crate::emitter::{Lane, VTy};
 use crate::interpreter::V;
+use crate::interpreter::float::raise_in;
 
 /// An enumeration of operations with a list of all of them.
 macro_rules! operations {
@@ -93,13 +94,14 @@ impl Wide {
         bits.max(128)
     }
 
-    /// Performs it. Resulting bits are the low ones of the vector.
-    pub fn perform(self, o: &Operands<'_>) -> V {
+    /// Performs it. Resulting bits are the low ones of the vector. The second value has the floating-point exception flags
+    /// that the host doesn't know of, to be given to [`float::raise_in`](crate::interpreter::float::raise_in).
+    pub fn perform(self, o: &Operands<'_>) -> (V, u32) {
         match self {
-            Self::Integer(op) => op.perform(o),
-            Self::Permute(op) => op.perform(o),
+            Self::Integer(op) => (op.perform(o), 0),
+            Self::Permute(op) => (op.perform(o), 0),
             Self::Float(op) => op.perform(o),
-            Self::Crypto(op) => op.perform(o),
+            Self::Crypto(op) => (op.perform(o), 0),
         }
     }
 }
@@ -111,7 +113,9 @@ impl Wide {
 pub extern "C" fn execute(state: &mut CpuState, request: u64, immediate: u64) -> u64 {
     let Some((op, ty)) = Wide::of_request(request) else { panic!("{request:#x} is no operation on vectors") };
     let v = state.scratch.each_ref().map(|bytes| V(*bytes));
-    let result = op.perform(&Operands { ty, mxcsr: state.mxcsr, v: v.each_ref(), immediate: immediate as u8 });
+    let operands = Operands { ty, mxcsr: state.mxcsr, v: v.each_ref(), immediate: immediate as u8 };
+    let (result, raised) = op.perform(&operands);
+    raise_in(&mut state.mxcsr, raised);
     state.scratch[0] = result.0;
     result.lane(VTy { lane: Lane::I64, bits: 64 }, 0)
 }

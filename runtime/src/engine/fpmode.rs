@@ -3,7 +3,9 @@
 
 use xlate_abi::state::MXCSR_DEFAULT;
 
-use xlate_abi::state::mxcsr::{DAZ, FLAGS, FTZ, MASKS, UM};
+#[cfg(target_arch = "x86_64")]
+use xlate_abi::state::mxcsr::UM;
+use xlate_abi::state::mxcsr::{DAZ, FLAGS, FTZ, MASKS};
 
 /// Bits that exist: everything but bit 17 (MISALIGNSSE) and above.
 pub const MASK: u32 = 0xffff;
@@ -44,12 +46,12 @@ pub fn store(control: u32) -> u32 {
 
 /// Puts the guest's modes into the host's registers, unless they hold them already: writing takes longer than reading.
 /// Flags are gathered from none on, because some of the host's mean other ones depending on the mode. Only if operands
-/// and results are both to be flushed, the host does it.
+/// and results are both to be flushed, and all exceptions are masked, the host does it.
 #[cfg(target_arch = "aarch64")]
 pub fn load(mxcsr: u32) {
     // RC: nearest, down, up, zero; RMode: nearest, up, down, zero.
     let rmode = [0u64, 2, 1, 3][(mxcsr >> 13 & 3) as usize];
-    let flush = u64::from(mxcsr & (DAZ | FTZ) == DAZ | FTZ && mxcsr & UM != 0);
+    let flush = u64::from(xlate_x86::interpreter::float::flushes(mxcsr));
     let fpcr = rmode << 22 | flush << 24;
     let (held_fpcr, held_fpsr): (u64, u64);
     // SAFETY: FPCR and FPSR are user-mode registers of the floating-point unit.

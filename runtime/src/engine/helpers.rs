@@ -188,6 +188,15 @@ unsafe fn probe_write(state: &CpuState, addr: u64) {
     unsafe { AtomicU8::from_ptr(addr as *mut u8).fetch_or(state.zero as u8, Ordering::SeqCst) };
 }
 
+/// Faults if a byte can't be read.
+///
+/// # Safety
+/// As for [`put_guest`].
+unsafe fn probe_read(addr: u64) {
+    // SAFETY: the caller's contract.
+    unsafe { (addr as *const u8).read_volatile() };
+}
+
 extern "C" fn do_fxsave(state: &mut CpuState, addr: u64, rex_w: u64) -> u64 {
     state.mxcsr = fpmode::store(state.mxcsr);
     // SAFETY: guest accesses; faults are the guest's (see the module). The last byte first, because nothing may be written
@@ -266,29 +275,57 @@ extern "C" fn do_xsave(state: &mut CpuState, addr: u64, form: u64) -> u64 {
     0
 }
 
-/// XRSTOR's look at an area's header (SDM vol. 1, 13.8): XSTATE_BV, and the components of a compacted area. `None`
-/// is #GP.
-fn checked_header(header: &[u8; 64], xcr0: u64) -> Option<(u64, Option<u64>)> {
-    let word = |n: usize| u64::from_le_bytes(core::array::from_fn(|i| header[8 * n + i]));
-    let (there, compaction) = (word(0), word(1));
-    if compaction & xstate::COMPACTED == 0 {
-        let is_sound = there & !xcr0 == 0 && compaction == 0 && word(2) == 0;
-        return is_sound.then_some((there, None));
+/// An area's header: XSTATE_BV, XCOMP_BV and what is reserved (SDM vol. 1, 13.4.2).
+struct Header([u64; 8]);
+
+impl Header {
+    /// Of the area at an address.
+    ///
+    /// # Safety
+    /// As for [`put_guest`].
+    unsafe fn load(area: u64) -> Self {
+        let mut bytes = [0; 64];
+        // SAFETY: the caller's contract.
+        unsafe { take_guest(area.wrapping_add(xstate::HEADER as u64), &mut bytes) };
+        Self(core::array::from_fn(|n| u64::from_le_bytes(core::array::from_fn(|i| bytes[8 * n + i]))))
     }
-    let components = compaction & !xstate::COMPACTED;
-    let is_sound = components & !xcr0 == 0 && there & !components == 0 && (2..8).all(|n| word(n) == 0);
-    is_sound.then_some((there, Some(components)))
+
+    /// The components whose bytes are there.
+    fn there(&self) -> u64 {
+        self.0[0]
+    }
+
+    /// The components of a compacted area.
+    fn compacted(&self) -> Option<u64> {
+        let word = self.0[1];
+        (word & xstate::COMPACTED != 0).then_some(word & !xstate::COMPACTED)
+    }
+
+    /// Whether XRSTOR takes it (SDM vol. 1, 13.8.1 and 13.8.2).
+    fn is_sound(&self, xcr0: u64) -> bool {
+        let [there, compaction, rest @ ..] = self.0;
+        match self.compacted() {
+            None => there & !xcr0 == 0 && compaction == 0 && rest[0] == 0,
+            Some(components) => components & !xcr0 == 0 && there & !components == 0 && rest == [0; 6],
+        }
+    }
 }
 
 extern "C" fn do_xrstor(state: &mut CpuState, addr: u64, form: u64) -> u64 {
     let processor = Processor::of(state);
     let (xcr0, layout) = (processor.xcr0(), *processor.layout());
     let requested = requested(state);
-    let mut header = [0; 64];
-    // SAFETY: guest accesses; faults are the guest's (see the module).
-    unsafe { take_guest(addr.wrapping_add(xstate::HEADER as u64), &mut header) };
-    let Some((there, compacted)) = checked_header(&header, xcr0) else { return NewMode::Refused as u64 };
+    // SAFETY: a guest access; faults are the guest's (see the module).
+    let header = unsafe { Header::load(addr) };
+    let (there, compacted) = (header.there(), header.compacted());
     let places = compacted.map_or(Places::Standard(&layout), Places::Compacted);
+    // Processors look at the end of what is asked for first, whether it is there or not.
+    let end = places.size(requested & compacted.unwrap_or(requested));
+    // SAFETY: as above.
+    unsafe { probe_read(addr.wrapping_add(end as u64 - 1)) };
+    if !header.is_sound(xcr0) {
+        return NewMode::Refused as u64;
+    }
     let mut area = [0; LARGEST_AREA];
     let size = places.size(requested & there);
     // SAFETY: as above. All is read before anything changes.
@@ -697,9 +734,12 @@ mod tests {
 
         /// The area that XSAVE has written, restored by the CPU and by the helper into another state.
         fn comes_back(saved: &CpuState, area: &Area, mask: u64, form: u64) {
-            let mut header = [0; 64];
-            header.copy_from_slice(&area.0[xstate::HEADER..xstate::HEADED_SIZE]);
-            let Some((there, _)) = checked_header(&header, component::ALL) else { return };
+            // SAFETY: the area is the test's own.
+            let header = unsafe { Header::load(area.0.as_ptr() as u64) };
+            if !header.is_sound(component::ALL) {
+                return;
+            }
+            let there = header.there();
             let mut s = sample(component::ALL, &mut 7);
             s.processor = saved.processor;
             let before = s.clone();

@@ -69,6 +69,12 @@ pub fn extent() -> Extent {
     host::xsave::extent()
 }
 
+/// Whether this machine's areas of XSAVE are those of the engines.
+#[cfg(target_arch = "x86_64")]
+pub fn has_intels_areas() -> bool {
+    host::xsave::has_intels_areas()
+}
+
 /// Permission to go on excursions: the handlers are installed. One in a process.
 pub struct Excursions {
     call_stack: Vec<u8>,

@@ -1,10 +1,10 @@
 //! Makes states for a program: registers, flags and memory, with the memory operands pointing where they can be seen.
 
 mod masked;
-mod saved;
+pub(super) mod saved;
 mod vsib;
 
-use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, UsedMemory};
+use iced_x86::{CodeSize, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, UsedMemory};
 use xlate_abi::state::{RAX, RCX, RDX, mxcsr, rflags};
 use xlate_x86::decode::repeats;
 use xlate_x86::lifter::gpr_of;
@@ -378,7 +378,9 @@ pub fn used_address(m: &UsedMemory, state: &State) -> u64 {
     };
     let value = |r| if r == Register::None || r == Register::RIP { 0 } else { read_register(state, r) };
     let index = value(m.index()).wrapping_mul(m.scale() as u64);
-    segment.wrapping_add(value(m.base())).wrapping_add(index).wrapping_add(m.displacement())
+    let offset = value(m.base()).wrapping_add(index).wrapping_add(m.displacement());
+    let offset = if m.address_size() == CodeSize::Code32 { offset & u64::from(u32::MAX) } else { offset };
+    segment.wrapping_add(offset)
 }
 
 /// The value of operand 0 before the instruction.

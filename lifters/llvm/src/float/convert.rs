@@ -65,7 +65,7 @@ impl<'c> Llvm<'c> {
         let text = format!("fcvtzs ${{0:{r}}}, ${{1:{d}}}");
         let saturated = ir.raising_asm(ir.int_type(to), &text, "=r,w", &[integral.into()]).into_int_value();
         let limit = x.get_type().const_float((1u128 << (to.bits() - 1)) as f64);
-        let fits = ir.fcmp(FloatPredicate::OLT, integral, limit);
+        let fits = self.arm_holds(FloatPredicate::OLT, integral, limit);
         if round == Round::Current {
             self.arm_raise_inexact(x, integral, to);
         }
@@ -77,8 +77,8 @@ impl<'c> Llvm<'c> {
         let ir = &self.ir;
         let limit = (1u128 << (to.bits() - 1)) as f64;
         let constant = |v| x.get_type().const_float(v);
-        let below = ir.fcmp(FloatPredicate::OLT, integral, constant(limit));
-        let above = ir.fcmp(FloatPredicate::OGE, integral, constant(-limit));
+        let below = self.arm_holds(FloatPredicate::OLT, integral, constant(limit));
+        let above = self.arm_holds(FloatPredicate::OGE, integral, constant(-limit));
         let fits = ir.op(Op::And, below, above);
         let x = ir.b.build_select(fits, x, constant(0.0), "").expect("of one type").into_float_value();
         self.arm_instruction("rintx", &[x.into()]);

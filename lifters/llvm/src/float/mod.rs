@@ -212,15 +212,6 @@ impl<'c> Llvm<'c> {
         self.in_registers(&[v], &|parts| self.ir.raising_asm(parts[0].get_type(), "mov $0.16b, $1.16b", "=w,w", parts))
     }
 
-    /// The width of the host's widest vector registers.
-    fn register_bits(&self) -> u32 {
-        match self.arch {
-            Arch::X86_64 if self.has("avx512f") => 512,
-            Arch::X86_64 if self.has("avx") => 256,
-            _ => 128,
-        }
-    }
-
     /// An instruction on vectors of any width, in parts that fit into the host's registers.
     fn in_registers(
         &self,

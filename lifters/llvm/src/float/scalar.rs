@@ -1,9 +1,9 @@
 //! Operations on scalars.
 
-use inkwell::FloatPredicate;
 use inkwell::values::{BasicValueEnum, FloatValue, InstructionOpcode as Op, IntValue};
+use inkwell::{FloatPredicate, IntPredicate};
 use xlate_abi::protocol::Arch;
-use xlate_x86::emitter::{Compare, FBin, FPred, Fty, Read};
+use xlate_x86::emitter::{Compare, FBin, FPred, Fty, Read, Ty};
 use xlate_x86::interpreter::float::Operation;
 
 use super::{VECTOR_REGISTER, name};
@@ -90,13 +90,36 @@ impl<'c> Llvm<'c> {
         let e = if signals { "e" } else { "" };
         let text = format!("fcmp{e} {}, {}", form.replace('N', "0"), form.replace('N', "1"));
         self.ir.raise_by_asm(&text, "w,w,~{cc}", &[x.into(), y.into()]);
-        let compare = |p| self.ir.fcmp(p, x, y);
+        let compare = |p| self.arm_holds(p, x, y);
         Compare {
             carry: compare(FloatPredicate::ULT),
             zero: compare(FloatPredicate::UEQ),
             unordered: compare(FloatPredicate::UNO),
             above: compare(FloatPredicate::OGT),
         }
+    }
+
+    /// Whether a comparison holds. LLVM moves its own ones, and makes vectors of them that raise the flag for quiet NaNs, too:
+    /// where the mode changes in a region, that may be where the flags aren't forgotten any more.
+    pub(super) fn arm_holds(&self, p: FloatPredicate, x: FloatValue<'c>, y: FloatValue<'c>) -> IntValue<'c> {
+        if !self.static_rounding {
+            return self.ir.fcmp(p, x, y);
+        }
+        let [set, unordered] = ["cset ${0:w}, ", "\n\tcsinc ${0:w}, ${0:w}, wzr, vc"];
+        let condition = match p {
+            FloatPredicate::OLT => format!("{set}mi"),
+            FloatPredicate::OGT => format!("{set}gt"),
+            FloatPredicate::OGE => format!("{set}ge"),
+            FloatPredicate::ULT => format!("{set}lt"),
+            FloatPredicate::UNO => format!("{set}vs"),
+            FloatPredicate::UEQ => format!("{set}eq{unordered}"),
+            other => unreachable!("nothing asks whether {other:?} holds"),
+        };
+        let form = self.arm_form(x.into());
+        let text = format!("fcmp {}, {}\n\t{condition}", form.replace('N', "1"), form.replace('N', "2"));
+        let word = self.ir.int_type(Ty::I32);
+        let holds = self.ir.raising_asm(word, &text, "=r,w,w,~{cc}", &[x.into(), y.into()]).into_int_value();
+        self.ir.icmp(IntPredicate::NE, holds, word.const_zero())
     }
 
     /// [`xlate_x86::Emitter::fmask`].

@@ -68,7 +68,7 @@ impl<'c> Llvm<'c> {
     }
 
     /// An operation on each 128 bits by themselves.
-    pub fn by_blocks(
+    fn by_blocks(
         &self,
         bits: u32,
         operands: &[VectorValue<'c>],

@@ -14,9 +14,9 @@ pub mod soft;
 
 use xlate_abi::state::mxcsr::{OE, OM, PE, UE, UM};
 
+pub use host::{compare, estimate, from_int, mask, raise_in, round, sqrt, take_flags, to_int};
 #[cfg(target_arch = "aarch64")]
-pub use host::flags;
-pub use host::{compare, estimate, from_int, mask, raise, round, sqrt, take_flags, to_int};
+pub use host::{flags, flushes};
 pub use operation::Operation;
 
 use crate::emitter::{FBin, Fma, Fty};
@@ -40,7 +40,7 @@ pub fn fma(mxcsr: u32, op: Fma, lane: u32, ty: Fty, operands: [u64; 3]) -> u64 {
     }
     let mut unit = Unit::new(mxcsr);
     let r = unit.multiply_add(Format::of(ty), op, lane, operands);
-    raise(unit.raised);
+    host::raise(unit.raised);
     r
 }
 

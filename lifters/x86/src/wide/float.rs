@@ -6,8 +6,8 @@ use xlate_abi::state::mxcsr::{DAZ, FTZ, IE, PE, UE, ZE};
 use super::{Operands, operations};
 use crate::emitter::{FBin, FPred, Fma, Lane, Round, Rounding, Ty, VTy};
 use crate::interpreter::V;
+use crate::interpreter::float;
 use crate::interpreter::float::soft::{Format, Integer, Number, Unit, compared};
-use crate::interpreter::float::{self, raise};
 
 operations! {
     /// A floating-point operation.
@@ -157,8 +157,8 @@ impl Op {
         ty.bits
     }
 
-    /// Lanes are of `o.ty`; where an operation has several formats, it is the result's.
-    pub fn perform(self, o: &Operands<'_>) -> V {
+    /// Lanes are of `o.ty`; where an operation has several formats, it is the result's. As for [`super::Wide::perform`].
+    pub fn perform(self, o: &Operands<'_>) -> (V, u32) {
         if self == Self::MultiplyAdd {
             return multiply_add(o);
         }
@@ -190,8 +190,7 @@ impl Op {
             }
             _ => V::from_lanes(o.ty, |n| self.lane(&mut unit, o, o.v.map(|v| v.lane(o.ty, n)))),
         };
-        raise(unit.raised);
-        r
+        (r, unit.raised)
     }
 
     /// A lane of a product of complex numbers, of two multiplications that are rounded each: the real part of the second operand
@@ -258,7 +257,7 @@ fn lanes_of(lane: Lane, ty: VTy) -> VTy {
     VTy { lane, bits: ty.lanes() * lane.ty().bits() }
 }
 
-fn multiply_add(o: &Operands<'_>) -> V {
+fn multiply_add(o: &Operands<'_>) -> (V, u32) {
     let op = Fma::ALL[usize::from(o.immediate)];
     let mut unit = Unit::new(o.mxcsr);
     let r = V::from_lanes(o.ty, |n| {
@@ -268,8 +267,7 @@ fn multiply_add(o: &Operands<'_>) -> V {
             None => unit.multiply_add(format(o.ty), op, n, [a, b, c]),
         }
     });
-    raise(unit.raised);
-    r
+    (r, unit.raised)
 }
 
 // ---- conversions -----------------------------------------------------------------------------------------------
@@ -300,8 +298,12 @@ fn mode_of(unit: &Unit, immediate: u8) -> Rounding {
 fn to_half(unit: &mut Unit, o: &Operands<'_>) -> V {
     let source = lanes_of(Lane::F32, o.ty);
     let mode = mode_of(unit, o.immediate);
-    unit.stores_halves = true;
-    V::from_lanes(o.ty, |n| unit.converted([Format::SINGLE, Format::HALF], mode, true, o.v[0].lane(source, n)))
+    V::from_lanes(o.ty, |n| {
+        let v = o.v[0].lane(source, n);
+        // All of a denormal single is lost, which counts.
+        unit.stores_halves = !Format::SINGLE.is_denormal(v);
+        unit.converted([Format::SINGLE, Format::HALF], mode, true, v)
+    })
 }
 
 /// To nearest, without denormal numbers, and without exceptions (SDM vol. 2, VCVTNEPS2BF16).

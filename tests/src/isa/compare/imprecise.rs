@@ -5,6 +5,7 @@
 //! - The optimiser leaves out accesses that change nothing: a load whose value nothing uses, and the whole of an
 //!   instruction that stores back what it has loaded. Another access may come first. So the end may be another fault,
 //!   or none if the instruction at fault is of that kind. A store of anything else is never left out.
+//! - It makes a load in parts, in any order, or of those bytes alone that are used: it may fault on another of its pages.
 //! - Loads and stores of different bytes change places: of the block's stores any may be done.
 
 use std::ops::Range;
@@ -31,10 +32,25 @@ pub fn may_end(case: &Case, cpu: &Outcome, engine: &End) -> bool {
         return false;
     }
     match engine {
-        End::Fault(Fault::Page(_) | Fault::GeneralProtection) => case.program.insns.len() > 1,
+        End::Fault(ours @ (Fault::Page(_) | Fault::GeneralProtection)) => {
+            let i = faulting(case, cpu);
+            case.program.insns.len() > 1 || i.is_some_and(|i| may_fault_elsewhere(i, case, &cpu.end, ours))
+        }
         End::Left | End::Fault(_) => faulting(case, cpu).is_some_and(|i| may_change_nothing(i, case)),
         _ => false,
     }
+}
+
+/// Whether an instruction whose load faults may fault on another part of what it loads, or otherwise, its load being left out.
+fn may_fault_elsewhere(i: &Instruction, case: &Case, cpu: &End, ours: &Fault) -> bool {
+    let End::Fault(Fault::Page(address)) = cpu else { return false };
+    // A load may wrap round.
+    let is_in = |address: u64, load: &Range<u64>| address.wrapping_sub(load.start) < load.end.wrapping_sub(load.start);
+    let loads = places(i, case, &[OpAccess::Read, OpAccess::CondRead]);
+    loads.iter().filter(|load| is_in(*address, load)).any(|load| match ours {
+        Fault::Page(ours) => is_in(*ours, load),
+        _ => true,
+    })
 }
 
 /// Whether the optimiser may see that an access changes nothing.
@@ -68,15 +84,15 @@ fn is_neutral(i: &Instruction) -> bool {
 
 /// The bytes that the block's instructions store.
 pub fn stored(case: &Case) -> Vec<Range<u64>> {
-    case.program.insns.iter().flat_map(|i| stores(i, case)).collect()
+    use OpAccess::*;
+    case.program.insns.iter().flat_map(|i| places(i, case, &[Write, CondWrite, ReadWrite, ReadCondWrite])).collect()
 }
 
-fn stores(i: &Instruction, case: &Case) -> Vec<Range<u64>> {
-    use OpAccess::*;
+/// The bytes that an instruction accesses in one of these ways.
+fn places(i: &Instruction, case: &Case, ways: &[OpAccess]) -> Vec<Range<u64>> {
     let mut factory = InstructionInfoFactory::new();
-    let writes = |m: &&iced_x86::UsedMemory| matches!(m.access(), Write | CondWrite | ReadWrite | ReadCondWrite);
     let used = factory.info(i).used_memory();
-    let places = used.iter().filter(writes).map(|m| {
+    let places = used.iter().filter(|m| ways.contains(&m.access())).map(|m| {
         let size = m.memory_size().size() as u64;
         // Other registers that blocks address memory by stay as they are.
         if m.base() == Register::RSP {

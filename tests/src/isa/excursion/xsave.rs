@@ -5,6 +5,8 @@ use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::ops::Range;
 use std::sync::OnceLock;
 
+use xlate_runtime::xstate;
+
 use super::super::super::case::{Extent, State};
 
 /// Where the FXSAVE image has the XMM registers, where it ends, and where the header's XSTATE_BV is.
@@ -82,6 +84,13 @@ pub fn extent() -> Extent {
         (true, false) => Extent { registers: 16, words: 4, masks: false },
         (false, _) => Extent { registers: 16, words: 2, masks: false },
     }
+}
+
+/// Whether all of AVX-512's components are there, each at its place on Intel's processors.
+pub fn has_intels_areas() -> bool {
+    let (layout, intel) = (layout(), xstate::Layout::INTEL);
+    let found = [OPMASK, ZMM_HI256, HI16_ZMM].map(|n| layout.places[n].0);
+    found == [intel.opmask, intel.zmm_hi256, intel.hi16_zmm]
 }
 
 /// Each part of the vector registers with its component and place in an image of this length: the first register, the

@@ -3,6 +3,7 @@
 use iced_x86::{EncodingKind, Instruction, OpCodeOperandKind as K, OpKind, Register};
 
 use super::super::arena;
+use super::super::states::saved;
 use super::super::values::{Rng, integer};
 use super::registers::nth;
 use super::set_kind;
@@ -17,7 +18,8 @@ pub fn offset(i: &mut Instruction, n: u32, rng: &mut Rng) {
 /// A ModRM memory operand of any form (Intel SDM vol. 2, tables 2-2 and 2-3).
 pub fn any(i: &mut Instruction, n: u32, rng: &mut Rng) {
     set_kind(i, n, OpKind::Memory);
-    let narrow = rng.chance(12);
+    // Where an area goes on that wraps round at 4 GB is left to each CPU.
+    let narrow = rng.chance(12) && saved::size(i).is_none();
     let first = if narrow { Register::EAX } else { Register::RAX };
     let width = if narrow { 4 } else { 8 };
     let index = |rng: &mut Rng| loop {

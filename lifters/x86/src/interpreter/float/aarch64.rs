@@ -4,12 +4,12 @@
 //! The flags gather in FPSR, though not all of them are the instructions' own. FPSR's flag for a denormal operand (IDC), which
 //! the host sets only where it flushes them, is set here. Underflow is told from the result before it is rounded, x86's from
 //! the rounded one (Arm ARM, FPRoundBase; SDM vol. 1, 4.9.1.5): the results that may differ are calculated again with an
-//! operand so much larger that nothing underflows. FPCR.FZ, set where the guest flushes operands and results, would flush
-//! both; where the guest wants one of them only, it is done here.
+//! operand so much larger that nothing underflows. FPCR.FZ flushes operands and results. It is set where the guest flushes both
+//! and all exceptions are masked ([`flushes`]); elsewhere what the guest flushes is flushed here.
 
 use core::arch::asm;
 
-use xlate_abi::state::mxcsr::{DAZ, DE, FTZ, IE, OE, PE, UE, UM, ZE};
+use xlate_abi::state::mxcsr::{DAZ, DE, FTZ, IE, MASKS, OE, PE, UE, UM, ZE};
 
 use super::soft::Format;
 use super::{is_denormal, smallest_normal};
@@ -47,18 +47,38 @@ fn set(flags: u64) {
     }
 }
 
-/// Sets exception flags, as MXCSR has them.
+/// Sets exception flags, as MXCSR has them. They mean what they do on the host.
 pub fn raise(flags: u32) {
     set(PAIRS.iter().filter(|(from, _)| flags & from != 0).map(|(_, to)| to).sum());
 }
 
-/// The exception flags raised, as MXCSR has them. Where operands are flushed, the host's flag tells of that, which x86 has
-/// no flag for; a result that the host flushes is inexact to x86 (SDM vol. 1, 10.2.3.3).
+/// Raises exception flags that were calculated while guest code runs by this MXCSR. Where the host flushes, its flags don't say
+/// the same: then they go into MXCSR at once. Nobody looks for new ones there, because all exceptions are masked.
+pub fn raise_in(mxcsr: &mut u32, flags: u32) {
+    match flushes(*mxcsr) {
+        _ if flags == 0 => {}
+        true => *mxcsr |= flags,
+        false => raise(flags),
+    }
+}
+
+/// The exception flags raised, as MXCSR has them. Where the host flushes, its flag for denormal operands tells of that, which
+/// x86 has no flag for, and a result that it flushes is inexact to x86 (SDM vol. 1, 10.2.3.3).
 pub fn flags(mxcsr: u32) -> u32 {
     let fpsr = status();
     let raised = PAIRS.iter().filter(|(_, from)| fpsr & from != 0).map(|(to, _)| to).sum::<u32>();
-    let raised = if mxcsr & DAZ != 0 { raised & !DE } else { raised };
-    if raised & UE != 0 && flushes_results(mxcsr) { raised | PE } else { raised }
+    match raised {
+        _ if !flushes(mxcsr) => raised,
+        _ if raised & UE != 0 => raised & !DE | PE,
+        _ => raised & !DE,
+    }
+}
+
+/// Whether FPCR.FZ is set for this MXCSR: the host then flushes operands and results of single and double precision. Where an
+/// exception isn't masked, it doesn't, so that each of its flags is the guest's.
+pub fn flushes(mxcsr: u32) -> bool {
+    const ALL: u32 = DAZ | FTZ | MASKS;
+    mxcsr & ALL == ALL
 }
 
 /// The same; they are clear afterwards.

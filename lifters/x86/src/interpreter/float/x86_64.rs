@@ -261,6 +261,13 @@ pub fn raise(flags: u32) {
     }
 }
 
+/// Raises exception flags that were calculated while guest code runs by this MXCSR.
+pub fn raise_in(_mxcsr: &mut u32, flags: u32) {
+    if flags != 0 {
+        raise(flags);
+    }
+}
+
 /// The exception flags raised, as MXCSR has them; they are clear afterwards.
 pub fn take_flags(_mxcsr: u32) -> u32 {
     let held = status();
