@@ -230,16 +230,17 @@ mod tests {
 
     use super::*;
 
-    /// The stretches of a block as (first instruction, one behind the last, ends by number), and what the last one writes.
-    fn of(f: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>) -> (Vec<(usize, usize, Vec<usize>)>, Registers) {
+    /// The first instruction, the one after the last, and the ends by number.
+    type Seen = (usize, usize, Vec<usize>);
+
+    /// The stretches of a block, and what the last one writes.
+    fn of(f: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>) -> (Vec<Seen>, Registers) {
         let (found, written, _) = of_all(f);
         (found, written)
     }
 
     /// The same with the accumulators of the last one.
-    fn of_all(
-        f: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
-    ) -> (Vec<(usize, usize, Vec<usize>)>, Registers, u32) {
+    fn of_all(f: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>) -> (Vec<Seen>, Registers, u32) {
         let mut a = CodeAssembler::new(64).expect("64 bits");
         f(&mut a).expect("operands that fit");
         a.hlt().expect("it has none");
