@@ -8,7 +8,7 @@ mod chart;
 mod engines;
 mod measure;
 mod report;
-mod set;
+pub mod set;
 mod statistics;
 mod targets;
 mod workload;
@@ -169,7 +169,10 @@ fn rounds(benchmark: &Benchmark, runs: u32) -> u32 {
 fn program_name(benchmark: &Benchmark) -> String {
     match benchmark.program {
         set::Program::Installed(name) => format!("{name} ({})", benchmark.name),
-        set::Program::Compiled | set::Program::CompiledFor(..) => benchmark.name.to_owned(),
+        set::Program::Compiled => benchmark.name.to_owned(),
+        set::Program::CompiledFor(_, level) => {
+            format!("a processor with {} ({})", level.options().join(" "), benchmark.name)
+        }
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Report {
     pub small: bool,
     /// In the order of measuring; native is the first.
     pub engines: Vec<String>,
-    /// Emulators and programs that aren't installed.
+    /// Emulators and programs that aren't installed, and processors that programs would need.
     pub missing: Vec<String>,
     #[serde(rename = "benchmarks")]
     pub rows: Vec<Row>,
@@ -119,7 +119,7 @@ impl Report {
             let _ = writeln!(out, "FAILED: {failure}");
         }
         for missing in &self.missing {
-            let _ = writeln!(out, "{missing} is not installed: no figures for it");
+            let _ = writeln!(out, "{missing} is missing here: no figures for it");
         }
         if self.small {
             let _ = writeln!(out, "small sizes: start-up and compile time outweigh the steady state");

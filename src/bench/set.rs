@@ -56,10 +56,67 @@ pub enum Word {
 pub enum Program {
     /// Compiled from `NAME.c` of the sources folder.
     Compiled,
-    /// Compiled from this file of the sources folder with these options of GCC's.
-    CompiledFor(&'static str, &'static [&'static str]),
+    /// Compiled from this file of the sources folder, for processors that have these instructions.
+    CompiledFor(&'static str, Level),
     /// An installed one of this name.
     Installed(&'static str),
+}
+
+/// What a program's code may be made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    V2,
+    V3,
+    V4,
+    /// With AES and carry-less products of 128 bits.
+    V2Aes,
+    V3Aes,
+    /// With those of 512 bits.
+    V4Aes,
+}
+
+impl Level {
+    /// The options of GCC's.
+    pub fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::V2 => &["-march=x86-64-v2"],
+            Self::V3 => &["-march=x86-64-v3"],
+            Self::V4 => &["-march=x86-64-v4"],
+            Self::V2Aes => &["-march=x86-64-v2", "-maes", "-mpclmul"],
+            Self::V3Aes => &["-march=x86-64-v3", "-maes", "-mpclmul"],
+            Self::V4Aes => &["-march=x86-64-v4", "-maes", "-mpclmul", "-mvaes", "-mvpclmulqdq"],
+        }
+    }
+
+    /// The level of x86-64.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V2 | Self::V2Aes => "v2",
+            Self::V3 | Self::V3Aes => "v3",
+            Self::V4 | Self::V4Aes => "v4",
+        }
+    }
+
+    /// Whether this machine's processor has it.
+    #[cfg(target_arch = "x86_64")]
+    pub fn is_here(self) -> bool {
+        macro_rules! has {
+            ($($feature:tt)*) => { $(is_x86_feature_detected!($feature))&&* };
+        }
+        match self {
+            Self::V2 => has!("sse4.2" "ssse3" "popcnt"),
+            Self::V3 => Self::V2.is_here() && has!("avx2" "fma" "bmi1" "bmi2" "f16c" "lzcnt" "movbe"),
+            Self::V4 => Self::V3.is_here() && has!("avx512f" "avx512bw" "avx512cd" "avx512dq" "avx512vl"),
+            Self::V2Aes => Self::V2.is_here() && has!("aes" "pclmulqdq"),
+            Self::V3Aes => Self::V3.is_here() && Self::V2Aes.is_here(),
+            Self::V4Aes => Self::V4.is_here() && Self::V2Aes.is_here() && has!("vaes" "vpclmulqdq"),
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    pub fn is_here(self) -> bool {
+        false
+    }
 }
 
 /// One benchmark.
@@ -110,24 +167,12 @@ const fn startup(name: &'static str, program: &'static str, arguments: &'static 
     Benchmark { group: Group::Startup, ..whole(name, program, arguments, 0, 0) }
 }
 
-/// Vector code, built by these options.
-const fn vectors(
-    name: &'static str,
-    source: &'static str,
-    options: &'static [&'static str],
-    full: u64,
-    small: u64,
-) -> Benchmark {
-    Benchmark { group: Group::Vectors, program: Program::CompiledFor(source, options), ..compute(name, full, small) }
+/// Vector code.
+const fn vectors(name: &'static str, source: &'static str, level: Level, full: u64, small: u64) -> Benchmark {
+    Benchmark { group: Group::Vectors, program: Program::CompiledFor(source, level), ..compute(name, full, small) }
 }
 
-const V2: &[&str] = &["-march=x86-64-v2"];
-const V3: &[&str] = &["-march=x86-64-v3"];
-const V4: &[&str] = &["-march=x86-64-v4"];
-const V2_AES: &[&str] = &["-march=x86-64-v2", "-maes", "-mpclmul"];
-const V3_AES: &[&str] = &["-march=x86-64-v3", "-maes", "-mpclmul"];
-const V4_AES: &[&str] = &["-march=x86-64-v4", "-maes", "-mpclmul", "-mvaes", "-mvpclmulqdq"];
-
+use Level::{V2, V2Aes, V3, V3Aes, V4, V4Aes};
 use Word::{Is, Source, Text};
 
 /// All benchmarks, group by group. Full sizes take half a second to two natively (string functions a tenth where the C
@@ -158,9 +203,9 @@ pub const BENCHMARKS: &[Benchmark] = &[
     vectors("sha256-v2", "sha256.c", V2, 1_800_000, 18_000),
     vectors("sha256-v3", "sha256.c", V3, 1_800_000, 18_000),
     vectors("sha256-v4", "sha256.c", V4, 1_800_000, 18_000),
-    vectors("gcm-v2", "vectors/gcm.c", V2_AES, 60_000, 600),
-    vectors("gcm-v3", "vectors/gcm.c", V3_AES, 60_000, 600),
-    vectors("gcm-v4", "vectors/gcm.c", V4_AES, 90_000, 900),
+    vectors("gcm-v2", "vectors/gcm.c", V2Aes, 60_000, 600),
+    vectors("gcm-v3", "vectors/gcm.c", V3Aes, 60_000, 600),
+    vectors("gcm-v4", "vectors/gcm.c", V4Aes, 90_000, 900),
     vectors("copy-v2", "vectors/copy.c", V2, 30_000_000, 300_000),
     vectors("copy-v3", "vectors/copy.c", V3, 35_000_000, 350_000),
     vectors("copy-v4", "vectors/copy.c", V4, 40_000_000, 400_000),

@@ -20,11 +20,12 @@ pub struct Prepared {
     pub output: PathBuf,
 }
 
-/// Makes the benchmark's program and input in `folder`; `None` if its program isn't installed.
+/// Makes the benchmark's program and input in `folder`; `None` if its program isn't installed, or can't run on this processor.
 pub fn prepare(benchmark: &Benchmark, small: bool, sources: &Path, folder: &Path) -> anyhow::Result<Option<Prepared>> {
     let program = match benchmark.program {
         Program::Compiled => compile(sources, &format!("{}.c", benchmark.name), &[], folder.join(benchmark.name))?,
-        Program::CompiledFor(name, options) => compile(sources, name, options, folder.join(benchmark.name))?,
+        Program::CompiledFor(_, level) if !level.is_here() => return Ok(None),
+        Program::CompiledFor(name, level) => compile(sources, name, level.options(), folder.join(benchmark.name))?,
         Program::Installed(name) => match installed(name) {
             Some(path) => path,
             None => return Ok(None),

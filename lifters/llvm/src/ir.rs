@@ -320,7 +320,8 @@ impl<'c> Ir<'c> {
         self.b.build_call(self.declaration(name, overloads), args, "").expect(BUILT)
     }
 
-    /// One that takes vectors of any lanes, and perhaps an immediate at last, and gives a vector.
+    /// Calls an intrinsic that gives a vector. Its operands are cast to the lanes that it wants; the immediate is for one whose
+    /// last parameter is an integer.
     ///
     /// # Panics
     /// If it takes vectors of other widths.

@@ -1,6 +1,6 @@
-//! Masks on a host without registers for them. The bits of a mask become lanes where they are used, and LLVM's code for that
-//! goes lane by lane. It is replaced after the optimiser, which sees through the plain form: where the bits come from a
-//! comparison, nothing is left of them.
+//! Masks on a host without registers for them. LLVM casts the bits of a mask to lanes one lane after the other, which is slow.
+//! So each such cast is replaced by a test of bits. This is done after the optimiser has run, because the optimiser removes most
+//! casts: a comparison's lanes, cast to bits and back, are the comparison's lanes.
 
 use inkwell::IntPredicate;
 use inkwell::builder::Builder;

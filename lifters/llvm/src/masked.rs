@@ -110,11 +110,11 @@ impl<'c> Llvm<'c> {
             self.masked_move(ty, m, addr, Some(v));
             return;
         }
-        // Those of one lane have no vector of the host's as wide.
+        // A smaller shape is held in a vector of 128 bits, and a store of that would write too much.
         if ty.bits < 128 {
             return store_masked_by_helper(self, ty, m, addr, v);
         }
-        // Code without a tail names all lanes.
+        // Most masks name all lanes, such as those of a loop before its tail.
         let ir = &self.ir;
         let (whole, lanes, join) = (ir.block("whole"), ir.block("lanes"), ir.block(""));
         let bits = self.bits_of_lanes(m);

@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use serde::Serialize;
+use xlate::bench::set;
 use xlate_tests::arm_cost::{CodeMap, Cost, Counts, classify, means, table};
 use xlate_tests::guest::root;
 
@@ -29,78 +30,68 @@ struct Arguments {
     bin: PathBuf,
 }
 
-/// A program and how both kinds of it are built.
-#[derive(Clone, Copy)]
+/// Programs of `xlate bench` with two problem sizes each: many million instructions between them, so that warming up weighs
+/// little. Floats take the emulator long.
+const PROGRAMS: [(&str, [&str; 2]); 33] = [
+    ("memory", ["4", "8"]),
+    ("division", ["5000000", "10000000"]),
+    ("fileout", ["150000", "300000"]),
+    ("sieve", ["10", "20"]),
+    ("matmul", ["6", "12"]),
+    ("nbody", ["250000", "500000"]),
+    ("qsort", ["2", "4"]),
+    ("hashmap", ["4000000", "8000000"]),
+    ("fib", ["33", "35"]),
+    ("bytecode", ["1200000", "2400000"]),
+    ("mandelbrot", ["400", "560"]),
+    ("sha256", ["50000", "100000"]),
+    ("crc", ["30", "60"]),
+    ("strings", ["5000", "10000"]),
+    ("chase", ["20000000", "40000000"]),
+    ("dot-v2", ["5000", "10000"]),
+    ("dot-v3", ["5000", "10000"]),
+    ("dot-v4", ["5000", "10000"]),
+    ("product-v2", ["30", "60"]),
+    ("product-v3", ["30", "60"]),
+    ("product-v4", ["30", "60"]),
+    ("sha256-v2", ["20000", "40000"]),
+    ("sha256-v3", ["20000", "40000"]),
+    ("sha256-v4", ["20000", "40000"]),
+    ("gcm-v2", ["700", "1400"]),
+    ("gcm-v3", ["700", "1400"]),
+    ("gcm-v4", ["700", "1400"]),
+    ("copy-v2", ["700000", "1400000"]),
+    ("copy-v3", ["700000", "1400000"]),
+    ("copy-v4", ["700000", "1400000"]),
+    ("length-v2", ["700000", "1400000"]),
+    ("length-v3", ["700000", "1400000"]),
+    ("length-v4", ["700000", "1400000"]),
+];
+
+/// The options for the native kind, which has AArch64's instructions for ciphers.
+const NATIVE: &[&str] = &["-O2", "-static", "-march=armv8-a+crypto"];
+
+/// A program and how the kind for x86-64 is built.
+#[derive(Clone)]
 struct Program {
     name: &'static str,
     group: &'static str,
-    source: Option<&'static str>,
-    /// Options of the compiler for x86-64.
-    options: &'static [&'static str],
-    /// Two problem sizes: many million instructions between them, so that warming up weighs little. Floats take
-    /// the emulator long.
-    sizes: [&'static str; 2],
-}
-
-/// Vector code is built by these options; the native kind has the instructions of AArch64's for ciphers.
-const V2: &[&str] = &["-march=x86-64-v2"];
-const V3: &[&str] = &["-march=x86-64-v3"];
-const V4: &[&str] = &["-march=x86-64-v4"];
-const V2_AES: &[&str] = &["-march=x86-64-v2", "-maes", "-mpclmul"];
-const V3_AES: &[&str] = &["-march=x86-64-v3", "-maes", "-mpclmul"];
-const V4_AES: &[&str] = &["-march=x86-64-v4", "-maes", "-mpclmul", "-mvaes", "-mvpclmulqdq"];
-const NATIVE: &[&str] = &["-O2", "-static", "-march=armv8-a+crypto"];
-
-const fn compute(name: &'static str, sizes: [&'static str; 2]) -> Program {
-    Program { name, group: "compute", source: None, options: &[], sizes }
-}
-
-/// The name ends in the level, which is the group.
-const fn vectors(
-    name: &'static str,
-    source: &'static str,
+    source: String,
     options: &'static [&'static str],
     sizes: [&'static str; 2],
-) -> Program {
-    let group = name.split_at(name.len() - 2).1;
-    Program { name, group, source: Some(source), options, sizes }
 }
 
-const PROGRAMS: [Program; 33] = [
-    compute("memory", ["4", "8"]),
-    compute("division", ["5000000", "10000000"]),
-    compute("fileout", ["150000", "300000"]),
-    compute("sieve", ["10", "20"]),
-    compute("matmul", ["6", "12"]),
-    compute("nbody", ["250000", "500000"]),
-    compute("qsort", ["2", "4"]),
-    compute("hashmap", ["4000000", "8000000"]),
-    compute("fib", ["33", "35"]),
-    compute("bytecode", ["1200000", "2400000"]),
-    compute("mandelbrot", ["400", "560"]),
-    compute("sha256", ["50000", "100000"]),
-    compute("crc", ["30", "60"]),
-    compute("strings", ["5000", "10000"]),
-    compute("chase", ["20000000", "40000000"]),
-    vectors("dot-v2", "vectors/dot.c", V2, ["5000", "10000"]),
-    vectors("dot-v3", "vectors/dot.c", V3, ["5000", "10000"]),
-    vectors("dot-v4", "vectors/dot.c", V4, ["5000", "10000"]),
-    vectors("product-v2", "vectors/product.c", V2, ["30", "60"]),
-    vectors("product-v3", "vectors/product.c", V3, ["30", "60"]),
-    vectors("product-v4", "vectors/product.c", V4, ["30", "60"]),
-    vectors("sha256-v2", "sha256.c", V2, ["20000", "40000"]),
-    vectors("sha256-v3", "sha256.c", V3, ["20000", "40000"]),
-    vectors("sha256-v4", "sha256.c", V4, ["20000", "40000"]),
-    vectors("gcm-v2", "vectors/gcm.c", V2_AES, ["700", "1400"]),
-    vectors("gcm-v3", "vectors/gcm.c", V3_AES, ["700", "1400"]),
-    vectors("gcm-v4", "vectors/gcm.c", V4_AES, ["700", "1400"]),
-    vectors("copy-v2", "vectors/copy.c", V2, ["700000", "1400000"]),
-    vectors("copy-v3", "vectors/copy.c", V3, ["700000", "1400000"]),
-    vectors("copy-v4", "vectors/copy.c", V4, ["700000", "1400000"]),
-    vectors("length-v2", "vectors/length.c", V2, ["700000", "1400000"]),
-    vectors("length-v3", "vectors/length.c", V3, ["700000", "1400000"]),
-    vectors("length-v4", "vectors/length.c", V4, ["700000", "1400000"]),
-];
+impl Program {
+    fn of((name, sizes): (&'static str, [&'static str; 2])) -> Self {
+        let benchmark = set::BENCHMARKS.iter().find(|b| b.name == name).expect("it is in xlate bench's set");
+        match benchmark.program {
+            set::Program::CompiledFor(source, level) => {
+                Self { name, group: level.name(), source: source.to_owned(), options: level.options(), sizes }
+            }
+            _ => Self { name, group: "compute", source: format!("{name}.c"), options: &[], sizes },
+        }
+    }
+}
 
 /// The processor that `xlate run --target=aarch64` has emulated.
 const EMULATOR: [&str; 3] = ["qemu-aarch64", "-cpu", "max"];
@@ -140,12 +131,13 @@ fn main() -> Result<ExitCode> {
 }
 
 fn choose(names: &[String]) -> Result<Vec<Program>> {
+    let programs = PROGRAMS.map(Program::of);
     let is_meant = |p: &Program, name: &str| name == p.name || name == p.group;
-    if let Some(unknown) = names.iter().find(|n| !PROGRAMS.iter().any(|p| is_meant(p, n))) {
-        let known = PROGRAMS.map(|p| p.name).join(" ");
+    if let Some(unknown) = names.iter().find(|n| !programs.iter().any(|p| is_meant(p, n))) {
+        let known = programs.map(|p| p.name).join(" ");
         bail!("{unknown}: no such program; there are the groups compute, v2, v3 and v4, and {known}");
     }
-    Ok(PROGRAMS.into_iter().filter(|p| names.is_empty() || names.iter().any(|n| is_meant(p, n))).collect())
+    Ok(programs.into_iter().filter(|p| names.is_empty() || names.iter().any(|n| is_meant(p, n))).collect())
 }
 
 struct Bench<'a> {
@@ -167,9 +159,8 @@ impl<'a> Bench<'a> {
     }
 
     fn cost(&self, program: &Program) -> Result<Cost> {
-        let Program { name, group, sizes, .. } = *program;
-        let source = program.source.map_or_else(|| format!("{name}.c"), str::to_owned);
-        let source = root().join("tests/guests").join(source);
+        let &Program { name, group, sizes, .. } = program;
+        let source = root().join("tests/guests").join(&program.source);
         let (arm, x86) = (self.work.join(format!("{name}.arm")), self.work.join(format!("{name}.x86")));
         compile("aarch64-linux-gnu-gcc", NATIVE, &source, &arm)?;
         compile("gcc", &[&["-O2", "-static"], program.options].concat(), &source, &x86)?;

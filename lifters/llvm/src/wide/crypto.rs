@@ -63,19 +63,19 @@ impl<'c> Llvm<'c> {
             let by_blocks = bits > 128 && self.has(extension) && wider != extension;
             return by_blocks.then(|| {
                 self.by_blocks(bits, operands, |block| {
-                    self.by_intrinsic(&format!("llvm.x86.{name}"), &[], block, immediate)
+                    self.ir.intrinsic_on_bits(&format!("llvm.x86.{name}"), &[], block, immediate)
                 })
             });
         }
         let width = if bits > 128 || extension == "gfni" { format!(".{bits}") } else { String::new() };
-        Some(self.by_intrinsic(&format!("llvm.x86.{name}{width}"), &[], operands, immediate))
+        Some(self.ir.intrinsic_on_bits(&format!("llvm.x86.{name}{width}"), &[], operands, immediate))
     }
 
     fn arm_crypto(&self, op: Op, bits: u32, v: &[VectorValue<'c>], immediate: u8) -> Option<VectorValue<'c>> {
         let (aes, sha2) = (self.has("aes"), self.has("sha2"));
         let mixed = |name, mix, block: &[VectorValue<'c>]| {
             let r = self.arm_cipher(name, block[0]);
-            self.xored(self.by_intrinsic(mix, &[], &[r], 0), block[1])
+            self.xored(self.ir.intrinsic_on_bits(mix, &[], &[r], 0), block[1])
         };
         let last = |name, block: &[VectorValue<'c>]| self.xored(self.arm_cipher(name, block[0]), block[1]);
         const MIX: &str = "llvm.aarch64.crypto.aesmc";
@@ -85,17 +85,17 @@ impl<'c> Llvm<'c> {
             Op::AesEncryptLast if aes => Some(self.by_blocks(bits, v, |block| last("aese", block))),
             Op::AesDecrypt if aes => Some(self.by_blocks(bits, v, |block| mixed("aesd", INVERSE_MIX, block))),
             Op::AesDecryptLast if aes => Some(self.by_blocks(bits, v, |block| last("aesd", block))),
-            Op::AesInverseMixColumns if aes => Some(self.by_intrinsic(INVERSE_MIX, &[], v, 0)),
+            Op::AesInverseMixColumns if aes => Some(self.ir.intrinsic_on_bits(INVERSE_MIX, &[], v, 0)),
             Op::CarrylessMultiply if aes => Some(self.by_blocks(bits, v, |block| self.arm_product(block, immediate))),
             // LLVM has one name for both of AArch64's extensions.
             Op::Sha1Rounds if sha2 => Some(self.arm_sha1_rounds(v[0], v[1], immediate)),
-            Op::Sha256Schedule1 if sha2 => Some(self.by_intrinsic("llvm.aarch64.crypto.sha256su0", &[], v, 0)),
+            Op::Sha256Schedule1 if sha2 => Some(self.ir.intrinsic_on_bits("llvm.aarch64.crypto.sha256su0", &[], v, 0)),
             Op::Sha256Schedule2 if sha2 => {
                 // What SHA256SU1 adds beside is zero: all of its second operand and the third's first word.
                 let words = self.as_lanes(WORDS, v[1]);
                 let words = self.ir.insert(words, 0, self.ir.int(Ty::I32, 0));
                 let zero = words.get_type().const_zero();
-                Some(self.by_intrinsic("llvm.aarch64.crypto.sha256su1", &[], &[v[0], zero, words], 0))
+                Some(self.ir.intrinsic_on_bits("llvm.aarch64.crypto.sha256su1", &[], &[v[0], zero, words], 0))
             }
             _ => None,
         }
@@ -104,7 +104,7 @@ impl<'c> Llvm<'c> {
     /// AESE and AESD add the key before the other steps, x86's after them (Arm ARM, AESE).
     fn arm_cipher(&self, name: &str, v: VectorValue<'c>) -> VectorValue<'c> {
         let zero = self.ir.int_vec_type(bytes(128)).const_zero();
-        self.by_intrinsic(&format!("llvm.aarch64.crypto.{name}"), &[], &[v, zero], 0)
+        self.ir.intrinsic_on_bits(&format!("llvm.aarch64.crypto.{name}"), &[], &[v, zero], 0)
     }
 
     fn xored(&self, a: VectorValue<'c>, b: VectorValue<'c>) -> VectorValue<'c> {

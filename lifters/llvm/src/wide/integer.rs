@@ -20,7 +20,7 @@ impl<'c> Llvm<'c> {
         immediate: u8,
     ) -> Option<VectorValue<'c>> {
         if let Some(name) = self.x86_integer(op, ty, immediate) {
-            return Some(self.by_intrinsic(&name, &[], operands, immediate));
+            return Some(self.ir.intrinsic_on_bits(&name, &[], operands, immediate));
         }
         let lanes: Vec<_> = operands.iter().map(|v| self.as_lanes(ty, *v)).collect();
         let funnel = |name, [high, low, count]: [VectorValue<'c>; 3]| {
@@ -110,7 +110,7 @@ impl<'c> Llvm<'c> {
         let name = if op == Op::ShiftRightSigned { "llvm.aarch64.neon.sshl" } else { "llvm.aarch64.neon.ushl" };
         let block = self.ir.int_vec_type(VTy { bits: 128, ..ty });
         self.by_blocks(ty.bits, &[v, counts], |operands| {
-            self.by_intrinsic(name, &[BasicTypeEnum::from(block)], operands, 0)
+            self.ir.intrinsic_on_bits(name, &[BasicTypeEnum::from(block)], operands, 0)
         })
     }
 }

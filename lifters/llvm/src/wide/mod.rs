@@ -45,7 +45,7 @@ impl<'c> Llvm<'c> {
             Wide::Float(op) => self.wide_float_bits(op, ty, operands, immediate),
             Wide::Integer(Op::SelectBits) if self.has_avx512("avx512bitalg", ty.bits) => {
                 let name = format!("llvm.x86.avx512.vpshufbitqmb.{}", ty.bits);
-                Some(self.bits_of_lanes(self.by_intrinsic(&name, &[], operands, 0)))
+                Some(self.bits_of_lanes(self.ir.intrinsic_on_bits(&name, &[], operands, 0)))
             }
             _ => None,
         }
@@ -54,17 +54,6 @@ impl<'c> Llvm<'c> {
     /// Whether the host has the instructions of an AVX-512 extension for this width.
     pub fn has_avx512(&self, extension: &str, bits: u32) -> bool {
         self.arch == Arch::X86_64 && self.has(extension) && (bits == 512 || self.has("avx512vl"))
-    }
-
-    /// An instruction by its intrinsic, whose operands are as wide as these. The immediate is for those that have one.
-    fn by_intrinsic(
-        &self,
-        name: &str,
-        overloads: &[BasicTypeEnum<'c>],
-        operands: &[VectorValue<'c>],
-        immediate: u8,
-    ) -> VectorValue<'c> {
-        self.ir.intrinsic_on_bits(name, overloads, operands, immediate)
     }
 
     /// An operation on each 128 bits by themselves.
@@ -97,7 +86,7 @@ impl<'c> Llvm<'c> {
     }
 }
 
-/// The operands of an intrinsic whose name leaves open one type.
+/// The type that the name of an intrinsic on this vector leaves open.
 fn overload(v: VectorValue<'_>) -> [BasicTypeEnum<'_>; 1] {
     [v.get_type().into()]
 }

@@ -24,7 +24,7 @@ impl<'c> Llvm<'c> {
         match (op, operands) {
             (Op::Permute, _) => {
                 let name = self.x86_permutation(ty)?;
-                Some(self.by_intrinsic(&name, &[], operands, 0))
+                Some(self.ir.intrinsic_on_bits(&name, &[], operands, 0))
             }
             (Op::PermuteTwo, _) => {
                 let lane = match ty.lane.ty() {
@@ -35,7 +35,12 @@ impl<'c> Llvm<'c> {
                 };
                 let has = self.has_avx512(extension_of_permutes(ty), ty.bits);
                 has.then(|| {
-                    self.by_intrinsic(&format!("llvm.x86.avx512.vpermi2var.{lane}.{}", ty.bits), &[], operands, 0)
+                    self.ir.intrinsic_on_bits(
+                        &format!("llvm.x86.avx512.vpermi2var.{lane}.{}", ty.bits),
+                        &[],
+                        operands,
+                        0,
+                    )
                 })
             }
             (Op::PermuteInBlocks, _) => {
@@ -45,7 +50,7 @@ impl<'c> Llvm<'c> {
                     256 => (self.has("avx"), format!("llvm.x86.avx.vpermilvar.{lane}.256")),
                     _ => (self.has("avx512f"), format!("llvm.x86.avx512.vpermilvar.{lane}.512")),
                 };
-                has.then(|| self.by_intrinsic(&name, &[], operands, 0))
+                has.then(|| self.ir.intrinsic_on_bits(&name, &[], operands, 0))
             }
             (Op::Compress, [v, mask, above]) => {
                 self.x86_by_mask("llvm.x86.avx512.mask.compress", ty, *v, *above, *mask)
