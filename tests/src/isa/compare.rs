@@ -143,7 +143,7 @@ fn only_top_is_cleared(case: &Case, cpu: &Outcome, ours: &Outcome) -> bool {
     const TOP: u16 = 7 << 11;
     let is_mmx = |i: &Instruction| (0..i.op_count()).any(|n| i.op_register(n).is_mm());
     let without_top = X87 { status: ours.state.x87.status & !TOP, ..ours.state.x87 };
-    matches!(cpu.end, End::Fault(Fault::Page(_)))
+    matches!(cpu.end, End::Fault(Fault::Page(_) | Fault::GeneralProtection))
         && faulting(case, cpu).is_some_and(is_mmx)
         && cpu.state.x87 == without_top
 }

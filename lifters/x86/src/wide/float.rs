@@ -228,10 +228,8 @@ impl Op {
             Self::Scale => scaled(unit, f, [a, b]),
             Self::Range => range(unit, f, immediate, [a, b]),
             Self::FixUp => fixed_up(unit, f, immediate, [a, b, c, d]),
-            Self::Reciprocal => float::estimate(false, f, a).unwrap_or_else(|| reciprocal(unit.with_masks(), f, a)),
-            Self::ReciprocalRoot => {
-                float::estimate(true, f, a).unwrap_or_else(|| reciprocal_root(unit.with_masks(), f, a))
-            }
+            Self::Reciprocal => estimated(unit.with_masks(), f, a, false),
+            Self::ReciprocalRoot => estimated(unit.with_masks(), f, a, true),
             other => unreachable!("{other:?} isn't lane by lane"),
         }
     }
@@ -582,6 +580,16 @@ fn is_of_class(v: u64, f: Format, classes: u8) -> bool {
     (0..8).any(|n| classes >> n & 1 == 1 && is[n])
 }
 
+/// The host's estimate of a reciprocal, or of that of a root, or the value itself rounded. Tiny results are flushed whether
+/// underflow is masked or not, which the host's own modes don't show while it isn't.
+fn estimated(unit: Unit, f: Format, v: u64, root: bool) -> u64 {
+    match float::estimate(root, f, v) {
+        Some(r) => unit.flushed_result(f, r),
+        None if root => reciprocal_root(unit, f, v),
+        None => reciprocal(unit, f, v),
+    }
+}
+
 /// No flags are raised.
 fn reciprocal(mut unit: Unit, f: Format, v: u64) -> u64 {
     let v = unit.flushed(f, v);
@@ -615,5 +623,27 @@ fn reciprocal_root(mut unit: Unit, f: Format, v: u64) -> u64 {
             let exponent = -((x.exponent - odd) / 2);
             unit.rounded_by(f, Rounding::Nearest, Number::new(false, exponent, root << 95))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xlate_abi::state::mxcsr::UM;
+
+    #[test]
+    fn tiny_estimates_are_flushed_whether_underflow_is_masked_or_not() {
+        let large = 0xffe5_4321_cf00_0001u64;
+        let v = V::from_bytes(&large.to_le_bytes());
+        let reciprocal = |mxcsr| {
+            let ty = VTy::x128(Lane::F64);
+            let v = [&v, &V::ZERO, &V::ZERO, &V::ZERO];
+            let (r, raised) = Op::Reciprocal.perform(&Operands { ty, mxcsr, v, immediate: 0 });
+            (r.lane(ty, 0), raised)
+        };
+        let zero = 1 << 63;
+        assert_eq!(reciprocal(MXCSR_DEFAULT | FTZ), (zero, 0));
+        assert_eq!(reciprocal(MXCSR_DEFAULT & !UM | FTZ), (zero, 0));
+        assert!(reciprocal(MXCSR_DEFAULT).0 > zero);
     }
 }

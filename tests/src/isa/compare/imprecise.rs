@@ -43,13 +43,15 @@ pub fn may_end(case: &Case, cpu: &Outcome, engine: &End) -> bool {
 
 /// Whether an instruction whose load faults may fault on another part of what it loads, or otherwise, its load being left out.
 fn may_fault_elsewhere(i: &Instruction, case: &Case, cpu: &End, ours: &Fault) -> bool {
-    let End::Fault(Fault::Page(address)) = cpu else { return false };
     // A load may wrap round.
     let is_in = |address: u64, load: &Range<u64>| address.wrapping_sub(load.start) < load.end.wrapping_sub(load.start);
     let loads = places(i, case, &[OpAccess::Read, OpAccess::CondRead]);
-    loads.iter().filter(|load| is_in(*address, load)).any(|load| match ours {
-        Fault::Page(ours) => is_in(*ours, load),
-        _ => true,
+    loads.iter().any(|load| match (cpu, ours) {
+        (End::Fault(Fault::Page(native)), Fault::Page(ours)) => is_in(*native, load) && is_in(*ours, load),
+        (End::Fault(Fault::Page(native)), _) => is_in(*native, load),
+        // A part of it has a canonical address.
+        (_, Fault::Page(ours)) => is_in(*ours, load),
+        _ => false,
     })
 }
 

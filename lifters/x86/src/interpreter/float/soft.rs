@@ -299,6 +299,11 @@ impl Unit {
         if f.is_denormal(v) && self.flushes_operands(f) { v & f.sign() } else { v }
     }
 
+    /// A result as it is stored: denormal ones may be zeros.
+    pub fn flushed_result(&self, f: Format, r: u64) -> u64 {
+        if f.is_denormal(r) && self.flushes_results(f) { r & f.sign() } else { r }
+    }
+
     /// The result of an invalid operation.
     pub const fn invalid(&mut self, f: Format) -> u64 {
         self.raise(IE);
