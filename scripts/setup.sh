@@ -12,6 +12,8 @@ packages=(
   gdb strace binutils gawk
   # programs that compile at run time, for the tests
   luajit pcre2-utils mujs
+  # programs of vector code, for the tests
+  openssl libssl-dev zstd x264 ffmpeg python3-numpy libopenblas0-serial
   # the whole programs that are benchmarked
   gzip xz-utils sqlite3 perl python3 lua5.4
 )

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets the machine up, builds everything and runs all tests: `scripts/test.sh [--full]`.
 # --full adds the long suites (300 s of native differential verification, a long record replayed on AArch64, and thousands
-# of programs that pass status flags on, and that patch themselves).
+# of programs that pass status flags on, and that patch themselves; programs of vector code in all modes).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$HOME/.cargo/bin:$PATH"
@@ -23,6 +23,8 @@ cargo test --release --workspace
 if [ $full = yes ]; then
   step 'random programs that patch themselves, thousands'
   cargo test --release -p xlate-tests --test guests --test guests_aarch64 -- --ignored patching
+  step 'programs of vector code, in all modes'
+  cargo test --release -p xlate-tests --test vector_programs -- --ignored
   step 'native differential verification, long'
   scripts/verify-isa.sh --seconds 300
   step 'the same on AArch64, from a record'

@@ -87,7 +87,10 @@ pub struct Shown {
 impl Shown {
     fn of(output: &Output) -> Self {
         let end = output.status.code().unwrap_or_else(|| -output.status.signal().expect("it exited or was killed"));
-        Self { stdout: String::from_utf8_lossy(&output.stdout).into_owned(), end }
+        let text = String::from_utf8(output.stdout.clone());
+        // So that no two outputs become equal.
+        let stdout = text.unwrap_or_else(|e| e.as_bytes().escape_ascii().to_string());
+        Self { stdout, end }
     }
 }
 

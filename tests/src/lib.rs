@@ -6,3 +6,5 @@ pub mod flags_programs;
 pub mod golden;
 pub mod guest;
 pub mod isa;
+#[cfg(target_arch = "x86_64")]
+pub mod native;

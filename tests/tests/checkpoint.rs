@@ -7,96 +7,12 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-use tempfile::TempDir;
 use xlate_tests::guest::{ARM_MODES, LIMIT, MODES, Mode, OPTIMIZED, compile, run, xlate};
-
-/// A guest that runs natively, in a folder of its own; killed when dropped.
-struct Native {
-    dir: TempDir,
-    child: Child,
-}
-
-impl Native {
-    fn start(program: &Path, args: &[&str]) -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
-        let stdout = fs::File::create(dir.path().join("stdout")).expect("writable");
-        let mut command = Command::new(program);
-        // What this test's own parents left open is not the guest's.
-        // SAFETY: close_range only takes numbers; it is safe between fork and exec.
-        unsafe {
-            command.pre_exec(|| {
-                libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32);
-                Ok(())
-            });
-        }
-        let child = command
-            .args(args)
-            .current_dir(dir.path())
-            .stdin(Stdio::null())
-            .stdout(stdout)
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("it starts");
-        Self { dir, child }
-    }
-
-    fn pid(&self) -> String {
-        self.child.id().to_string()
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).expect("it is there")
-    }
-
-    fn checkpoint(&self, options: &[&str]) -> Output {
-        checkpoint(&self.pid(), &self.path("image"), options)
-    }
-
-    /// Waits for the guest's own end.
-    fn wait(&mut self) -> i32 {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("it is our child") {
-                return status.code().unwrap_or(-1);
-            }
-            assert!(start.elapsed() < LIMIT, "the guest hangs after its checkpoint");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-}
-
-impl Drop for Native {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn checkpoint(pid: &str, image: &Path, options: &[&str]) -> Output {
-    let mut command = Command::new(xlate());
-    command.args(["checkpoint", pid, "-o"]).arg(image).args(options);
-    command.output().expect("xlate is built")
-}
-
-fn inspect(image: &Path) -> Value {
-    let output = Command::new(xlate()).args(["inspect", "--json"]).arg(image).output().expect("xlate is built");
-    assert!(output.status.success(), "{}", message(&output));
-    serde_json::from_slice(&output.stdout).expect("JSON")
-}
-
-fn message(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use xlate_tests::native::{Native, checkpoint, inspect, message};
 
 fn sleep_ms(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));

@@ -20,6 +20,7 @@ mod memory;
 mod perfect;
 mod places;
 mod region;
+mod sign_masks;
 mod state;
 mod stretch;
 mod vector;

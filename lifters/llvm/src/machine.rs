@@ -11,7 +11,7 @@ use inkwell::passes::PassBuilderOptions;
 use inkwell::targets::{FileType, InitializationConfig, Target as LlvmTarget, TargetMachine, TargetTriple};
 use xlate_abi::protocol::{Arch, OptLevel, Target};
 
-use crate::{CompileError, mask_registers};
+use crate::{CompileError, mask_registers, sign_masks};
 
 /// inkwell's `TargetMachine` lacks the code model "tiny", so it is made through LLVM's C interface.
 use inkwell::llvm_sys::target_machine::{LLVMCodeGenOptLevel, LLVMCodeModel, LLVMCreateTargetMachine, LLVMRelocMode};
@@ -133,6 +133,11 @@ fn with_machine<R>(
     })
 }
 
+/// AVX-512, with comparisons that give a mask of bytes, or of doublewords.
+fn has_mask_registers(target: &Target) -> bool {
+    target.features.split(',').any(|f| f == "+avx512vl")
+}
+
 /// The passes of each level, in LLVM's textual form.
 fn passes(opt: OptLevel) -> &'static str {
     match opt {
@@ -154,8 +159,10 @@ fn optimise(module: &Module<'_>, target: &Target, machine: &TargetMachine, opt: 
     module
         .run_passes(passes(opt), machine, PassBuilderOptions::create())
         .map_err(|e| CompileError::Passes(e.to_string()))?;
-    if target.arch == Arch::Aarch64 {
-        mask_registers::spread(module);
+    match target.arch {
+        Arch::Aarch64 => mask_registers::spread(module),
+        Arch::X86_64 if has_mask_registers(target) => sign_masks::replace(module),
+        Arch::X86_64 => {}
     }
     Ok(())
 }

@@ -148,8 +148,11 @@ const VENDOR: &[u8; 12] = b"GenuineIntel";
 const BRAND: &[u8; 48] = b"xlate virtual x86-64 processor\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 const HIGHEST: u32 = 0x0d;
 const HIGHEST_EXTENDED: u32 = 0x8000_0008;
-/// Family 6, model 0x1a, stepping 5: a generation whose tuning in C libraries needs no more than what is announced.
-const SIGNATURE: u32 = 0x0001_06a5;
+
+/// Family 6 and the model of the generation that brought the widest vectors to servers: Nehalem, Haswell, Ice Lake. Some
+/// libraries, OpenBLAS among them, choose their code by the model, and take the oldest for one that they don't know.
+const SIGNATURES: [(Option<CpuidFeature>, u32); 3] =
+    [(Some(CpuidFeature::AVX512BW), 0x0006_06a6), (Some(CpuidFeature::AVX2), 0x0003_06f2), (None, 0x0001_06a5)];
 
 fn word(text: &[u8], n: usize) -> u32 {
     u32::from_le_bytes([text[4 * n], text[4 * n + 1], text[4 * n + 2], text[4 * n + 3]])
@@ -180,7 +183,7 @@ impl Processor {
             1 => {
                 let f = bits_of(1, 0);
                 // EBX: CLFLUSH lines of 8 * 8 bytes, one logical processor.
-                [SIGNATURE, 8 << 8 | 1 << 16, f[2], f[3]]
+                [self.signature(), 8 << 8 | 1 << 16, f[2], f[3]]
             }
             // "Look at leaf 4" (descriptor 0xff), 64-byte prefetching.
             2 => [0x00ff_ff01, 0xf0, 0, 0],
@@ -206,6 +209,11 @@ impl Processor {
             0x8000_0008 => [48 << 8 | 46, 0, 0, 0],
             _ => [0; 4],
         }
+    }
+
+    fn signature(&self) -> u32 {
+        let found = SIGNATURES.iter().find(|(needs, _)| needs.is_none_or(|feature| self.has(feature)));
+        found.expect("the last needs nothing").1
     }
 
     /// Leaf 0xd: the state's components (Intel SDM vol. 1, 13.2).
@@ -243,6 +251,12 @@ mod tests {
                 assert_eq!(on, all.has(row.feature), "{:?}", row.feature);
             }
         }
+    }
+
+    #[test]
+    fn the_model_is_one_with_the_vectors_that_are_announced() {
+        let of = |name| Processor::new(model(name)).cpuid(1, 0)[0];
+        assert_eq!([of("v4"), of("v3"), of("v2")], [0x606a6, 0x306f2, 0x106a5]);
     }
 
     #[test]

@@ -116,9 +116,11 @@ fn vectors(case: &Case, cpu: &Outcome, ours: &Outcome, kind: Kind, found: &mut V
 /// 80 bits: of an access larger than a quadword, "some of the accesses may complete (writing to memory) while another
 /// causes the operation to fault" (Intel SDM vol. 3, 9.1.1).
 fn stores_in_parts(case: &Case, cpu: &Outcome) -> bool {
-    matches!(cpu.end, End::Fault(Fault::Page(_)))
-        && faulting(case, cpu)
-            .is_some_and(|i| is_save_restore(i) || matches!(i.memory_size().size(), 10 | 14 | 28 | 94 | 108))
+    matches!(cpu.end, End::Fault(Fault::Page(_))) && faulting(case, cpu).is_some_and(accesses_in_parts)
+}
+
+fn accesses_in_parts(i: &Instruction) -> bool {
+    is_save_restore(i) || matches!(i.memory_size().size(), 10 | 14 | 28 | 94 | 108)
 }
 
 /// FXSAVE, XSAVE, FNSAVE and what reads such areas.
@@ -184,8 +186,8 @@ fn spurious_fault(case: &Case, native: &End, engine: &End) -> bool {
 
 fn same_end(native: &End, engine: &End, program: &Program) -> bool {
     match (native, engine) {
-        // FXSAVE and its like go through their operand in any order.
-        (End::Fault(Fault::Page(a)), End::Fault(Fault::Page(b))) if is_save_restore(&program.insns[0]) => {
+        // FXSAVE, x87's stores of 80 bits and their like go through their operand in any order.
+        (End::Fault(Fault::Page(a)), End::Fault(Fault::Page(b))) if accesses_in_parts(&program.insns[0]) => {
             a.abs_diff(*b) < 4096
         }
         // Without non-canonical addresses, such as one is just not mapped.
