@@ -56,6 +56,7 @@ guests! {
     features moved [];
     features frames [];
     features titles ["one", "two"];
+    features unused [];
 }
 
 /// What `patching` does above in small, with thousands of programs.

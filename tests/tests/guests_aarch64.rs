@@ -48,6 +48,7 @@ guests! {
     features deep [];
     features moved ["emulated"];
     features frames [];
+    features unused [];
 }
 
 /// What `patching` does above in small, with hundreds of programs.

@@ -38,6 +38,8 @@ impl<'c> From<IntValue<'c>> for Val<'c> {
 
 /// Section of the object file with the map from code to guest addresses.
 pub const PC_SECTION: &str = "xlate_pc";
+/// The kind of metadata that has LLVM list it. Guest accesses of imprecise code have it, and nothing else.
+pub const PC_METADATA: &str = "pcsections";
 
 /// Metadata of memory accesses.
 ///
@@ -63,7 +65,7 @@ impl<'c> Scopes<'c> {
             guest: list("guest"),
             scope_kind: cx.get_kind_id("alias.scope"),
             noalias_kind: cx.get_kind_id("noalias"),
-            pc_kind: cx.get_kind_id("pcsections"),
+            pc_kind: cx.get_kind_id(PC_METADATA),
             pc_section: cx.metadata_string(PC_SECTION),
         }
     }

@@ -13,6 +13,7 @@ mod float;
 mod frames;
 mod host_instructions;
 mod ir;
+mod kept_faults;
 mod machine;
 mod mask_registers;
 mod masked;

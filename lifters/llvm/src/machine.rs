@@ -11,7 +11,8 @@ use inkwell::passes::PassBuilderOptions;
 use inkwell::targets::{FileType, InitializationConfig, Target as LlvmTarget, TargetMachine, TargetTriple};
 use xlate_abi::protocol::{Arch, OptLevel, Target};
 
-use crate::{CompileError, mask_registers, sign_masks};
+use crate::emitter::PC_METADATA;
+use crate::{CompileError, kept_faults, mask_registers, sign_masks};
 
 /// inkwell's `TargetMachine` lacks the code model "tiny", so it is made through LLVM's C interface.
 use inkwell::llvm_sys::target_machine::{LLVMCodeGenOptLevel, LLVMCodeModel, LLVMCreateTargetMachine, LLVMRelocMode};
@@ -64,12 +65,17 @@ pub fn initialize() {
 /// Options that LLVM has only on its command line. Loop strength reduction is off: the guest's compiler has
 /// chosen the addressing already, and with the values that side exits need LLVM's choice is worse.
 ///
-/// Two more are off because they are wrong here: conditional moves from memory must not become branches, for then a
-/// load that must fault may not happen; and "fixup-byte-word-insts" makes `movw (%rax), %ax` a `movzwl`, forgetting
+/// Three more are off because they are wrong here: conditional moves from memory must not become branches (in two passes),
+/// because a load that must fault may not happen then; and "fixup-byte-word-insts" makes `movw (%rax), %ax` a `movzwl`, forgetting
 /// that the rest of the register lives on (LLVM 22).
 fn set_options() {
-    let options =
-        [c"xlate", c"-disable-lsr", c"-x86-cmov-converter-force-mem-operand=false", c"-fixup-byte-word-insts=false"];
+    let options = [
+        c"xlate",
+        c"-disable-lsr",
+        c"-disable-cgp-select2branch",
+        c"-x86-cmov-converter-force-mem-operand=false",
+        c"-fixup-byte-word-insts=false",
+    ];
     let arguments = options.map(CStr::as_ptr);
     // SAFETY: NUL-terminated strings; called once, before any compilation.
     unsafe {
@@ -138,14 +144,17 @@ fn has_mask_registers(target: &Target) -> bool {
     target.features.split(',').any(|f| f == "+avx512vl")
 }
 
-/// The passes of each level, in LLVM's textual form.
+/// The pass that comes first, in LLVM's textual form.
+const REGISTERS_TO_VALUES: &str = "function(sroa)";
+
+/// The passes of each level after it.
 fn passes(opt: OptLevel) -> &'static str {
     match opt {
         OptLevel::O0 | OptLevel::O1 => {
-            "function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,gvn,dse,instcombine<no-verify-fixpoint>,adce)"
+            "function(early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,gvn,dse,instcombine<no-verify-fixpoint>,adce)"
         }
         OptLevel::O2 => {
-            "function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,\
+            "function(early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,\
              loop-mssa(loop-rotate,licm),gvn,instcombine<no-verify-fixpoint>,\
              loop-mssa(licm),dse,adce,simplifycfg,instcombine<no-verify-fixpoint>)"
         }
@@ -156,9 +165,13 @@ fn passes(opt: OptLevel) -> &'static str {
 fn optimise(module: &Module<'_>, target: &Target, machine: &TargetMachine, opt: OptLevel) -> Result<(), CompileError> {
     module.set_triple(&machine.get_triple());
     module.set_data_layout(&machine.get_target_data().get_data_layout());
-    module
-        .run_passes(passes(opt), machine, PassBuilderOptions::create())
-        .map_err(|e| CompileError::Passes(e.to_string()))?;
+    let run = |passes| {
+        let done = module.run_passes(passes, machine, PassBuilderOptions::create());
+        done.map_err(|e| CompileError::Passes(e.to_string()))
+    };
+    run(REGISTERS_TO_VALUES)?;
+    kept_faults::keep(module, module.get_context().get_kind_id(PC_METADATA));
+    run(passes(opt))?;
     match target.arch {
         Arch::Aarch64 => mask_registers::spread(module),
         Arch::X86_64 if has_mask_registers(target) => sign_masks::replace(module),

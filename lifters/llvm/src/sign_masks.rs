@@ -63,7 +63,14 @@ impl<'c> SignTest<'c> {
                 users(self.instruction).into_iter().filter(|user| user.get_opcode() == InstructionOpcode::BitCast)
             {
                 b.position_before(&cast);
-                replace_by(cast, move_mask(module, &b, self.lanes));
+                let bits = move_mask(module, &b, self.lanes);
+                match cast.as_any_value_enum().get_type() {
+                    // Lanes of several bits.
+                    AnyTypeEnum::VectorType(lanes) => {
+                        replace_by(cast, b.build_bit_cast(bits, lanes, "").expect(BUILT).into_vector_value());
+                    }
+                    _ => replace_by(cast, bits),
+                }
             }
         }
         // LLVM makes blends and shifts of the others.
@@ -188,6 +195,16 @@ mod tests {
             ret void
         }";
 
+    const LANES_OF_TWO_BITS: &str = "
+        define void @f(<16 x i8> %v, ptr %p) {
+            %signs = icmp slt <16 x i8> %v, zeroinitializer
+            %pairs = bitcast <16 x i1> %signs to <8 x i2>
+            %first = extractelement <8 x i2> %pairs, i64 0
+            %byte = zext i2 %first to i8
+            store volatile i8 %byte, ptr %p
+            ret void
+        }";
+
     fn assembly(ir: &str) -> String {
         let context = Context::create();
         let text = MemoryBuffer::create_from_memory_range_copy(format!("{ir}\0").as_bytes(), "test");
@@ -200,7 +217,11 @@ mod tests {
     /// Where LLVM has taken the mask away, its name is gone, too: so each test looks for what is there in its place.
     #[test]
     fn no_mask_is_made_of_signs_that_llvm_would_take_away() {
-        for (ir, instructions) in [(MASK_USED_TWICE, ["vmovmskps", "vpcmpgtd"]), (LOWEST_BITS, ["vptestmb", "kmov"])] {
+        for (ir, instructions) in [
+            (MASK_USED_TWICE, ["vmovmskps", "vpcmpgtd"]),
+            (LOWEST_BITS, ["vptestmb", "kmov"]),
+            (LANES_OF_TWO_BITS, ["vpmovmskb", "$3"]),
+        ] {
             let text = assembly(ir);
             assert!(instructions.iter().all(|name| text.contains(name)) && !text.contains("2m\t"), "{text}");
         }

@@ -5,7 +5,7 @@ use iced_x86::code_asm::*;
 use xlate_abi::state::CpuState;
 use xlate_x86::decode::SliceSource;
 use xlate_x86::decode_block;
-use xlate_x86::interpreter::{DecodedBlock, run_block};
+use xlate_x86::interpreter::run_block;
 
 const PC: u64 = 0x1000;
 
@@ -29,7 +29,6 @@ fn measure(rounds: u64, name: &str, body: Body) -> Result<(), IcedError> {
     let bytes = a.assemble(PC)?;
     let block = decode_block(&SliceSource { address: PC, bytes: &bytes }, PC, 64, false);
     let count = block.insns.len() as u64;
-    let block = DecodedBlock::new(block);
     let mut memory = vec![0u64; 64];
     let mut state = CpuState { rip: PC, ..CpuState::default() };
     state.gpr[1] = rounds;

@@ -8,13 +8,12 @@ pub mod float;
 pub(crate) mod forms;
 mod vector;
 
-use std::cell::{Cell, OnceCell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 use xlate_abi::state::{CpuState, ExitReason, FlagBytes, FlagOrigin, Helper, Trap, VecReg, X87Reg, mxcsr};
 
-use crate::decode::{self, Block, BlockEnd, Insn};
+use crate::decode::{self, Block, BlockEnd};
 use crate::effects;
 use crate::emitter::*;
 use crate::lifter::Lifter;
@@ -37,223 +36,54 @@ impl Interpreter {
     }
 }
 
-/// A block as tier 0 runs it. With the two counts of an [`std::rc::Rc`] before it, it takes two lines of the cache (the
-/// runtime's allocator aligns powers of two to their size): in the second stands what is needed to run it, in the first what
-/// may come behind it.
-#[repr(C)]
-pub struct DecodedBlock {
-    /// The block that follows at its end, and the one that followed elsewhere the last time; null where none is known.
-    followers: [Cell<Follower>; 2],
-    /// When these were found; what that means is the finder's business.
-    epoch: Cell<u64>,
-    /// The entry of the code that has taken its place for good; 0 while there is none.
-    pub native: Cell<u64>,
-    /// Executions, for whoever decides about its next tier, and after how many that is.
-    pub runs: Cell<u64>,
-    pub turn: Cell<u64>,
-    pub block: Block,
-    /// Where the indirect jump or call at its end was seen to lead.
-    seen: OnceCell<Box<RefCell<Vec<u64>>>>,
-    /// Which of the followers came last.
-    last: Cell<u8>,
-    /// Whether the block's end remains to be done behind the last instruction.
-    open_end: bool,
-    /// Whether it ends with an indirect jump or call.
-    leads_anywhere: bool,
-}
-
-const _: () = assert!(size_of::<DecodedBlock>() + 2 * size_of::<usize>() == 128);
-
-/// Targets that are remembered of one indirect jump.
-const MOST_SEEN: usize = 40;
-
-/// A block that followed another one.
-#[derive(Clone, Copy)]
-struct Follower {
-    block: *const DecodedBlock,
-    /// Its instructions, to have them fetched before the block itself has come.
-    insns: *const Insn,
-}
-
-impl Follower {
-    const NONE: Self = Self { block: core::ptr::null(), insns: core::ptr::null() };
-}
-
-impl DecodedBlock {
-    pub fn new(block: Block) -> Self {
-        let open_end =
-            block.exit != BlockEnd::Terminator || block.insns.last().is_some_and(|i| decode::falls_through(&i.raw));
-        let leads_anywhere = block.insns.last().is_some_and(|i| decode::leads_anywhere(&i.raw));
-        Self {
-            followers: [const { Cell::new(Follower::NONE) }; 2],
-            epoch: Cell::new(0),
-            native: Cell::new(0),
-            runs: Cell::new(0),
-            turn: Cell::new(u64::MAX),
-            block,
-            seen: OnceCell::new(),
-            last: Cell::new(0),
-            open_end,
-            leads_anywhere,
-        }
-    }
-
-    /// The follower that a block at `pc` would be.
-    #[inline(always)]
-    fn place_of(&self, pc: u64) -> usize {
-        usize::from(pc != self.block.end())
-    }
-
-    /// The block at `pc` if it has followed this one in the same epoch.
-    ///
-    /// # Safety
-    /// What was made a follower in this epoch lives.
-    #[inline(always)]
-    pub unsafe fn follower(&self, pc: u64, epoch: u64) -> Option<*const DecodedBlock> {
-        if self.epoch.get() != epoch {
-            return None;
-        }
-        let place = self.place_of(pc);
-        let block = self.followers[place].get().block;
-        // SAFETY: the caller's contract.
-        if block.is_null() || unsafe { (*block).block.pc } != pc {
-            return None;
-        }
-        self.last.set(place as u8);
-        Some(block)
-    }
-
-    /// Remembers a block that has followed this one; what was found in other epochs is forgotten.
-    pub fn set_follower(&self, follower: &DecodedBlock, epoch: u64) {
-        if self.epoch.replace(epoch) != epoch {
-            self.followers.iter().for_each(|place| place.set(Follower::NONE));
-        }
-        let place = self.place_of(follower.block.pc);
-        self.followers[place].set(Follower { block: follower, insns: follower.block.insns.as_ptr() });
-        self.last.set(place as u8);
-    }
-
-    /// Remembers where the block led, if it is one that may lead anywhere.
-    pub fn saw(&self, pc: u64) {
-        if !self.leads_anywhere {
-            return;
-        }
-        let mut seen = self.seen.get_or_init(Box::default).borrow_mut();
-        if seen.len() < MOST_SEEN && !seen.contains(&pc) {
-            seen.push(pc);
-        }
-    }
-
-    /// Where the indirect jump or call at its end was seen to lead.
-    pub fn seen(&self) -> Vec<u64> {
-        self.seen.get().map_or_else(Vec::new, |seen| seen.borrow().clone())
-    }
-
-    /// Whether the block ends with an indirect jump or call.
-    pub fn leads_anywhere(&self) -> bool {
-        self.leads_anywhere
-    }
-}
-
-/// Cache lines of a block's instructions that are fetched ahead; the processor sees by itself where more are wanted.
-const LINES_AHEAD: usize = 4;
-
-impl DecodedBlock {
-    /// Has the block that will probably be next on its way from memory while this one is executed: a program's start
-    /// goes through more blocks than a cache holds.
-    #[inline(always)]
-    fn fetch_follower(&self) {
-        let next = self.followers[usize::from(self.last.get() & 1)].get();
-        prefetch(next.block.cast());
-        prefetch(next.block.cast::<u8>().wrapping_add(64));
-        for line in 0..LINES_AHEAD {
-            prefetch(next.insns.cast::<u8>().wrapping_add(64 * line));
-        }
-    }
-}
-
-/// Asks for a cache line; any address is allowed.
-#[inline(always)]
-fn prefetch(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which never faults.
-    unsafe {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: likewise.
-    unsafe {
-        core::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
-    }
-}
-
 /// Payload of the unwinding that ends an instruction by an exception.
 struct Raised;
 
-/// Runs one block on the state. Afterwards `rip`, `exit_reason` and `exit_arg` tell how to go on.
-///
-/// # Safety
-/// Guest addresses are host addresses: the block's memory accesses happen as they are. The caller answers for
-/// what the guest may touch, and has a fault handler where accesses may fault. `state.helpers` must point at a
-/// valid helper table if the block calls helpers.
-pub unsafe fn run_block(state: &mut CpuState, decoded: &DecodedBlock) {
-    // SAFETY: the caller's contract.
-    unsafe { run_blocks(state, decoded, |_, _| None) };
-}
-
-/// Runs a block and then, as long as none leaves, the ones that `next` names for each and the state behind it.
-///
-/// # Safety
-/// As for [`run_block`]; blocks that `next` gives live until it is asked again.
-pub unsafe fn run_blocks(
-    state: &mut CpuState,
-    first: *const DecodedBlock,
-    mut next: impl FnMut(&DecodedBlock, &CpuState) -> Option<*const DecodedBlock>,
-) {
-    state.exit_reason = ExitReason::Continue as u32;
-    let state: *mut CpuState = state;
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let mut block = first;
-        loop {
-            // SAFETY: the caller keeps the block.
-            unsafe { (*block).fetch_follower() };
-            // SAFETY: the pointers come from the exclusive borrow above, which nothing else uses meanwhile, and from
-            // the caller, who keeps the block.
-            unsafe { execute(&mut *state, &*block) };
-            // SAFETY: as above.
-            let (state, decoded) = unsafe { (&mut *state, &*block) };
-            if state.exit_reason != ExitReason::Continue as u32 {
-                break;
-            }
-            match next(decoded, state) {
-                Some(following) => block = following,
-                None => break,
-            }
-        }
-    }));
-    if let Err(payload) = outcome
+/// Runs what executes instructions, until it ends or an instruction raises an exception; `exit_reason` and `exit_arg` in the
+/// state tell which.
+pub fn until_raised(run: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(run))
         && !payload.is::<Raised>()
     {
         resume_unwind(payload);
     }
 }
 
-/// The instructions of a block, and its end.
+/// Whether something remains to be done after a block's last instruction.
+pub fn has_open_end(block: &Block) -> bool {
+    block.exit != BlockEnd::Terminator || block.insns.last().is_some_and(|i| decode::falls_through(&i.raw))
+}
+
+/// Runs one block on the state. Afterwards `rip`, `exit_reason` and `exit_arg` tell how to go on.
+///
+/// # Safety
+/// As for [`execute`].
+pub unsafe fn run_block(state: &mut CpuState, block: &Block) {
+    state.exit_reason = ExitReason::Continue as u32;
+    // SAFETY: the caller's contract.
+    until_raised(|| unsafe { execute(state, block, has_open_end(block)) });
+}
+
+/// The instructions of a block, and its end if that is open. To be called within [`until_raised`].
+///
+/// # Safety
+/// Guest addresses are host addresses: the block's memory accesses happen as they are. The caller answers for
+/// what the guest may touch, and has a fault handler where accesses may fault. `state.helpers` must point at a
+/// valid helper table if the block calls helpers.
 #[inline(always)]
-fn execute(state: &mut CpuState, decoded: &DecodedBlock) {
-    state.interpreted += decoded.block.insns.len() as u64;
+pub unsafe fn execute(state: &mut CpuState, block: &Block, open_end: bool) {
+    state.interpreted += block.insns.len() as u64;
     // Precise: flags that something reads later are in the state wherever a fault can leave.
     let mut l = Lifter::new(Interpreter::on(state), true);
-    if decoded.block.mutable {
-        execute_mutable(&mut l, &decoded.block);
+    if block.mutable {
+        execute_mutable(&mut l, block);
     } else {
-        for insn in decoded.block.insns.iter() {
+        for insn in block.insns.iter() {
             l.instruction(insn.execute, insn);
         }
     }
-    if decoded.open_end {
-        l.finish(&decoded.block);
+    if open_end {
+        l.finish(block);
     }
 }
 
@@ -268,29 +98,15 @@ fn execute_mutable<'b>(l: &mut Lifter<'b, Interpreter>, block: &'b Block) {
     }
 }
 
-/// Runs one block while the guest has SSE exceptions unmasked: an instruction that raises one leaves nothing but its flags
+/// [`execute`] while the guest has SSE exceptions unmasked: an instruction that raises one leaves nothing but its flags
 /// (Intel SDM vol. 1, 11.5.3). The host's exceptions stay masked; its flags are looked at after each instruction.
 ///
 /// # Safety
-/// As for [`run_block`]. The host's exception flags are clear.
-pub unsafe fn run_block_carefully(state: &mut CpuState, decoded: &DecodedBlock) {
-    state.exit_reason = ExitReason::Continue as u32;
-    let state: *mut CpuState = state;
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: the exclusive borrow above, which nothing else uses meanwhile.
-        execute_carefully(unsafe { &mut *state }, decoded);
-    }));
-    if let Err(payload) = outcome
-        && !payload.is::<Raised>()
-    {
-        resume_unwind(payload);
-    }
-}
-
-fn execute_carefully(state: &mut CpuState, decoded: &DecodedBlock) {
-    state.interpreted += decoded.block.insns.len() as u64;
+/// As for [`execute`]. The host's exception flags are clear.
+pub unsafe fn execute_carefully(state: &mut CpuState, block: &Block, open_end: bool) {
+    state.interpreted += block.insns.len() as u64;
     let mut l = Lifter::new(Interpreter::on(state), true);
-    for insn in decoded.block.insns.iter() {
+    for insn in block.insns.iter() {
         if effects::raises_float_flags(insn) {
             l.flush_flags();
             let before = Registers::of(&l.e.state);
@@ -299,12 +115,12 @@ fn execute_carefully(state: &mut CpuState, decoded: &DecodedBlock) {
         } else {
             l.instruction(insn.execute, insn);
         }
-        if decoded.block.mutable && insn.polls() && !decode::ends_block(&insn.raw) {
+        if block.mutable && insn.polls() && !decode::ends_block(&insn.raw) {
             l.poll(insn.raw.next_ip());
         }
     }
-    if decoded.open_end {
-        l.finish(&decoded.block);
+    if open_end {
+        l.finish(block);
     }
 }
 

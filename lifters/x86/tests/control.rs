@@ -4,7 +4,7 @@
 use iced_x86::code_asm::*;
 use xlate_abi::state::{CpuState, ExitReason, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Trap, rflags};
 use xlate_x86::decode::{ALL_FLAGS, SliceSource, live_in};
-use xlate_x86::interpreter::{DecodedBlock, run_block};
+use xlate_x86::interpreter::run_block;
 use xlate_x86::{Block, BlockEnd, decode_block};
 
 const PC: u64 = 0x1000;
@@ -48,7 +48,7 @@ impl Guest {
 
     /// Runs the one block that the code is.
     fn run(mut self, code: Code) -> Self {
-        let block = DecodedBlock::new(block(&assemble(code)));
+        let block = block(&assemble(code));
         // SAFETY: the code accesses only the stack, and calls no helper.
         unsafe { run_block(&mut self.state, &block) };
         self

@@ -2,7 +2,7 @@
 
 use xlate_abi::state::{CpuState, ExitReason, RAX, RBX, RDI};
 use xlate_x86::decode::{ALL_FLAGS, SliceSource, decode_mutable};
-use xlate_x86::interpreter::{DecodedBlock, run_block};
+use xlate_x86::interpreter::run_block;
 use xlate_x86::{BlockEnd, decode_block};
 
 #[test]
@@ -13,7 +13,6 @@ fn a_compare_and_branch_loop() {
     let block = decode_block(&source, 0x1000, 64, false);
     assert_eq!(block.exit, BlockEnd::Terminator);
     assert_eq!(block.successors(), [0x1000, 0x1007]);
-    let block = DecodedBlock::new(block);
     let mut state = CpuState { rip: 0x1000, ..CpuState::default() };
     state.gpr[RAX] = 0xffff_ffff_0000_0000;
     state.gpr[RBX] = 3;
@@ -44,7 +43,7 @@ fn a_block_that_may_change_looks_behind_each_store() {
 
 #[test]
 fn what_a_store_makes_wait_is_seen_behind_it() {
-    let block = DecodedBlock::new(decode_mutable(&WRITES, 0x1000, 3, false));
+    let block = decode_mutable(&WRITES, 0x1000, 3, false);
     let mut state = CpuState { rip: 0x1000, ..CpuState::default() };
     let mut stack = [0u64; 8];
     for (waits, end) in [(1, 0x1002), (0, 0x1006)] {

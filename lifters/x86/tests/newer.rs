@@ -4,12 +4,12 @@
 use xlate_abi::state::CpuState;
 use xlate_x86::decode::SliceSource;
 use xlate_x86::decode_block;
-use xlate_x86::interpreter::{DecodedBlock, run_block};
+use xlate_x86::interpreter::run_block;
 
 /// Runs one instruction.
 fn run(bytes: &[u8], state: &mut CpuState) {
     let source = SliceSource { address: 0x1000, bytes };
-    let block = DecodedBlock::new(decode_block(&source, 0x1000, 1, false));
+    let block = decode_block(&source, 0x1000, 1, false);
     state.rip = 0x1000;
     // SAFETY: the instructions here access no memory and call no helper.
     unsafe { run_block(state, &block) };

@@ -4,7 +4,7 @@ use iced_x86::code_asm::*;
 use xlate_abi::state::{CpuState, RDI};
 use xlate_x86::decode::SliceSource;
 use xlate_x86::decode_block;
-use xlate_x86::interpreter::{DecodedBlock, run_block};
+use xlate_x86::interpreter::run_block;
 
 const PC: u64 = 0x1000;
 const LOW: u64 = 0xfedc_ba98_7654_3210;
@@ -23,7 +23,7 @@ fn run(
     let mut a = CodeAssembler::new(64).expect("64-bit");
     code(&mut a).expect("encodes");
     let bytes = a.assemble(PC).expect("encodes");
-    let block = DecodedBlock::new(decode_block(&SliceSource { address: PC, bytes: &bytes }, PC, 64, false));
+    let block = decode_block(&SliceSource { address: PC, bytes: &bytes }, PC, 64, false);
     let mut state = Box::new(CpuState { rip: PC, ..CpuState::default() });
     state.gpr[RDI] = memory.as_mut_ptr() as u64;
     state.vec[1][..8].copy_from_slice(&LOW.to_le_bytes());

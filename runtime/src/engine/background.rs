@@ -16,10 +16,10 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 use xlate_x86::decode::{SliceSource, decode_block, decode_mutable};
-use xlate_x86::interpreter::DecodedBlock;
 use xlate_x86::{Block, BlockEnd};
 
 use super::baseline::{Code, Compiler, Options};
+use super::interpreter::DecodedBlock;
 use super::workers::{Work, Workers};
 use super::{Engine, GuestCode};
 use crate::linux::descriptors::Own;
@@ -356,16 +356,16 @@ impl Engine {
         let background = self.background.as_mut().filter(|b| b.is_on() && !changes);
         let is_up = background.as_ref().is_some_and(|b| matches!(b.link, Link::Up(_)));
         let limit = self.thresholds.baseline.saturating_mul(if is_up { PATIENCE } else { 1 });
-        let runs = decoded.runs.get();
+        let runs = decoded.executions.get();
         if runs >= limit {
             return false;
         }
         let Some(background) = background else {
-            decoded.turn.set(limit);
+            decoded.next_promotion.set(limit);
             return true;
         };
-        let is_new = decoded.turn.get() <= background.after();
-        decoded.turn.set(limit.min(2 * runs));
+        let is_new = decoded.next_promotion.get() <= background.after();
+        decoded.next_promotion.set(limit.min(2 * runs));
         if !is_new {
             background.waiting.urge(pc);
         } else if let Some(bytes) = bytes_of(&decoded.block, memory) {

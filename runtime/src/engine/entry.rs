@@ -14,7 +14,7 @@ use core::mem::offset_of;
 
 use xlate_abi::state::{CpuState, ExitReason, LOOKUP_ENTRIES, LookupEntry};
 
-use super::tier0::Stay;
+use super::interpreter::Run;
 
 // SAFETY: the assembly below defines them so.
 unsafe extern "C" {
@@ -254,7 +254,7 @@ core::arch::global_asm!(
 
 /// Tier 0 as code of the block ABI's kind: it runs on the trampoline's frame, so a fault inside it can leave as
 /// from translated code. What to run travels where a link slot's address would.
-extern "C" fn interpret(state: *mut CpuState, stay: *mut Stay<'_>) {
+extern "C" fn interpret(state: *mut CpuState, stay: *mut Run<'_>) {
     // SAFETY: `enter_interpreter` passes exclusive references that outlive the call; its caller answers for the
     // guest's accesses.
     unsafe { (*stay).run(&mut *state) };
@@ -297,8 +297,8 @@ pub unsafe fn enter(state: &mut CpuState, code: u64) {
 /// Stays in tier 0.
 ///
 /// # Safety
-/// As for [`Stay::run`]; `state.helpers` is set.
-pub unsafe fn enter_interpreter(state: &mut CpuState, stay: &mut Stay<'_>) {
+/// As for [`Run::run`]; `state.helpers` is set.
+pub unsafe fn enter_interpreter(state: &mut CpuState, stay: &mut Run<'_>) {
     let stub = xlate_interpret_stub as *const () as u64;
     let stay = core::ptr::from_mut(stay) as u64;
     // SAFETY: the stub takes exactly these; the caller's contract for the rest.

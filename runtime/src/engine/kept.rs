@@ -29,10 +29,10 @@ use serde::{Deserialize, Serialize};
 use xlate_abi::blocks::{self, Index, Page};
 use xlate_abi::cache::{TEMPORARY, checksum};
 use xlate_abi::protocol::{CodeBytes, KeepIn};
-use xlate_x86::interpreter::DecodedBlock;
 
 use super::baseline::{Code, Options};
 use super::compile::CompileError;
+use super::interpreter::DecodedBlock;
 use super::table::{AddressMap, Entry, GuestMap};
 use super::workers::{Work, Workers};
 use super::{Engine, GuestCode, called, stored};
@@ -103,7 +103,7 @@ impl New {
             pc: self.decoded.block.pc,
             how: self.how.bits(),
             fingerprint: handover::fingerprint(&self.decoded.block),
-            seen: self.decoded.seen(),
+            seen: self.decoded.observed_targets(),
             code: Cow::Borrowed(&self.code),
         }
     }
@@ -462,7 +462,7 @@ impl Engine {
         let how = How::of(Options { precise: self.precise, counted: self.counts(), check: None }).bits();
         let uncompiled = worth.iter().filter_map(|&pc| {
             let decoded = self.table.block(pc)?.decoded.as_ref()?;
-            Some(Uncompiled { pc, seen: decoded.seen() })
+            Some(Uncompiled { pc, seen: decoded.observed_targets() })
         });
         let uncompiled = uncompiled.collect();
         let pages = self.looked_at(memory);

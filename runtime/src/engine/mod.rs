@@ -5,6 +5,7 @@ pub mod entry;
 pub mod fault;
 pub mod fpmode;
 pub mod helpers;
+pub mod interpreter;
 pub mod stats;
 pub mod workbench;
 
@@ -22,7 +23,6 @@ mod step;
 mod stored;
 mod surroundings;
 mod table;
-mod tier0;
 mod tier2;
 mod warm;
 pub mod workers;
@@ -32,7 +32,6 @@ use std::rc::Rc;
 use iced_x86::FlowControl;
 use xlate_abi::state::{CpuState, ExitReason, LinkSlot, Trap};
 use xlate_x86::decode::{CodeSource, MAX_BLOCK, SliceSource, calls_directly, decode_block, decode_mutable};
-use xlate_x86::interpreter::DecodedBlock;
 use xlate_x86::{Block, BlockEnd};
 
 use crate::config::{Config, EngineChoice, StatsSink};
@@ -41,6 +40,7 @@ use background::Background;
 use baseline::Compiler;
 use cache::CodeCache;
 use fetch::{Fetch, LookedAt, LookingAhead};
+use interpreter::{DecodedBlock, Run};
 use kept::Kept;
 use pace::Pace;
 use pages::Pages;
@@ -49,7 +49,6 @@ use promote::Tier2;
 pub use stats::Stats;
 use stored::Stored;
 use table::{Code, Entry, Link, Table};
-use tier0::Stay;
 pub use tier2::host_target;
 use workers::Workers;
 
@@ -343,7 +342,7 @@ impl Engine {
                 }
                 Step::Interpret(block) => {
                     let before = state.interpreted;
-                    let mut stay = Stay::new(block, &self.table.known);
+                    let mut stay = Run::new(block, &self.table.decoded_cache);
                     // SAFETY: as above. Dropped blocks are freed only in this loop.
                     unsafe { entry::enter_interpreter(state, &mut stay) };
                     self.stats.blocks_interpreted += stay.blocks;
@@ -351,7 +350,7 @@ impl Engine {
                     via = Via::Fresh;
                 }
                 Step::Careful(block) => {
-                    let mut stay = Stay::in_mode(&block, state);
+                    let mut stay = Run::in_mode(&block, state);
                     // SAFETY: as above.
                     unsafe { entry::enter_interpreter(state, &mut stay) };
                     self.stats.blocks_interpreted += 1;
@@ -397,7 +396,7 @@ impl Engine {
         if via == Via::Lookup {
             self.stats.lookups_missed += 1;
         }
-        if let Some(step) = self.known_step(pc, via) {
+        if let Some(step) = self.cached_step(pc, via) {
             return step;
         }
         let code = match self.native_code(pc, memory) {
@@ -429,14 +428,14 @@ impl Engine {
         Step::Careful(block.unwrap_or_else(|| Rc::new(DecodedBlock::new(self.decode_block(memory, pc).0))))
     }
 
-    /// What to do at `pc` where tier 0 knows the block: most ways between translated code and tier 0 lead through such
+    /// What to do at `pc` where the decoded cache has the block: most ways between translated code and tier 0 lead through such
     /// blocks, and a look into the tables takes longer than many of them.
-    fn known_step(&self, pc: u64, via: Via) -> Option<Step> {
-        let block = self.table.known.get(pc)?;
-        // SAFETY: what is known lives.
-        let (runs, turn, native) = unsafe { (&(*block).runs, &(*block).turn, &(*block).native) };
-        if runs.get() < turn.get() {
-            runs.set(runs.get() + 1);
+    fn cached_step(&self, pc: u64, via: Via) -> Option<Step> {
+        let block = self.table.decoded_cache.get(pc)?;
+        // SAFETY: what is in the cache lives.
+        let (executions, next, native) = unsafe { (&(*block).executions, &(*block).next_promotion, &(*block).native) };
+        if executions.get() < next.get() {
+            executions.set(executions.get() + 1);
             return Some(Step::Interpret(block));
         }
         // From elsewhere, what led here is to be linked first.
@@ -473,16 +472,16 @@ impl Engine {
         }
         let entry = self.table.block(pc).expect("asking for a region removes no block");
         let decoded = Rc::clone(entry.decoded.as_ref().expect("only a block with code isn't decoded"));
-        if decoded.runs.get() >= decoded.turn.get()
+        if decoded.executions.get() >= decoded.next_promotion.get()
             && let Some(entry) = self.baseline_code(pc, memory)
         {
             return Ok(Code::plain(entry));
         }
         let entry = self.table.block(pc).expect("compiling removes no block");
-        decoded.runs.set(decoded.runs.get() + 1);
+        decoded.executions.set(decoded.executions.get() + 1);
         // Blocks with a snapshot are compared with memory before each execution.
         if entry.snapshot.is_none() {
-            self.table.known.insert(&decoded);
+            self.table.decoded_cache.insert(&decoded);
         }
         Err(Step::Interpret(Rc::as_ptr(&decoded)))
     }
@@ -515,8 +514,8 @@ impl Engine {
         }
         let decoded = DecodedBlock::new(block);
         self.stats.blocks_decoded += 1;
-        row.into_iter().flat_map(|row| self.kept_targets(row)).for_each(|target| decoded.saw(target));
-        decoded.turn.set(0);
+        row.into_iter().flat_map(|row| self.kept_targets(row)).for_each(|target| decoded.observe(target));
+        decoded.next_promotion.set(0);
         let decoded = Rc::new(decoded);
         self.table.block(pc)?.decoded = Some(Rc::clone(&decoded));
         self.depend_on(pc, &looked_at);
@@ -610,7 +609,7 @@ impl Engine {
         self.stats.blocks_decoded += 1;
         let calls = called(&block);
         let decoded = DecodedBlock::new(block);
-        decoded.turn.set(self.first_turn());
+        decoded.next_promotion.set(self.first_turn());
         self.table.insert_block(pc, Entry::decoded(Rc::new(decoded), snapshot), calls);
         self.depend_on(pc, &looked_at);
         Ok(())

@@ -8,11 +8,10 @@ use iced_x86::Instruction;
 use xlate_abi::state::{CpuState, FlagBytes, Trap};
 use xlate_x86::accesses;
 use xlate_x86::decode::{decode_block, repeats};
-use xlate_x86::interpreter::DecodedBlock;
 use xlate_x86::segments::{is_emulated_by_linux, loads_stack_segment};
 
 use super::fetch::Fetch;
-use super::tier0::Stay;
+use super::interpreter::{DecodedBlock, Run};
 use super::{Engine, Exit, GuestCode, end_at, entry, fault};
 
 impl Engine {
@@ -27,7 +26,7 @@ impl Engine {
         }
         let traps = state.flags.other & FlagBytes::TRAP != 0 && !self.holds_off(&i);
         let block = DecodedBlock::new(block);
-        let mut stay = Stay::in_mode(&block, state);
+        let mut stay = Run::in_mode(&block, state);
         // SAFETY: the dispatcher's, who calls this: the state is prepared, and faults arrive in `fault::leave`.
         unsafe { entry::enter_interpreter(state, &mut stay) };
         if fault::take_host_fault() {

@@ -189,7 +189,7 @@ impl Engine {
                 continue;
             }
             around.take(block, self.heat(at, &around));
-            let seen = known.as_ref().map_or_else(Vec::new, |k| k.seen());
+            let seen = known.as_ref().map_or_else(Vec::new, |k| k.observed_targets());
             let targets = self.take_targets(block, seen, &mut around, memory);
             for next in continuations(block).into_iter().chain(targets) {
                 found.push(next, self.heat(next, &around));

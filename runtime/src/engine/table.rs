@@ -7,11 +7,10 @@ use std::rc::Rc;
 
 use xlate_abi::protocol::{COLD_FRACTION, Formed, PcMapRow};
 use xlate_abi::state::{LOOKUP_ENTRIES, LinkSlot, LookupEntry, lookup_index, second_place};
-use xlate_x86::interpreter::DecodedBlock;
 
 use super::entry;
+use super::interpreter::{DecodedBlock, DecodedCache};
 use super::kept::record::PcRow;
-use super::tier0::Known;
 
 const PAGE_SHIFT: u32 = 12;
 
@@ -168,7 +167,7 @@ impl Entry {
     /// Lets it run by this code from now on.
     pub fn run_by(&mut self, native: Native) {
         if let Some(decoded) = &self.decoded {
-            decoded.turn.set(0);
+            decoded.next_promotion.set(0);
             // What has a snapshot is compared with memory before each execution.
             decoded.native.set(if self.snapshot.is_none() { native.entry } else { 0 });
         }
@@ -188,13 +187,13 @@ impl Entry {
     pub fn refuse(&mut self) {
         self.no_native = true;
         if let Some(decoded) = &self.decoded {
-            decoded.turn.set(u64::MAX);
+            decoded.next_promotion.set(u64::MAX);
         }
     }
 
     /// Executions in tier 0.
     pub fn runs(&self) -> u64 {
-        self.decoded.as_ref().map_or(0, |decoded| decoded.runs.get())
+        self.decoded.as_ref().map_or(0, |decoded| decoded.executions.get())
     }
 }
 
@@ -265,7 +264,7 @@ pub struct Table {
     mapped: Vec<Mapped>,
     arena: Arena,
     /// What tier 0 may run by itself.
-    pub known: Known,
+    pub decoded_cache: DecodedCache,
     /// Blocks that were dropped and may still be running.
     dropped: Vec<Rc<DecodedBlock>>,
     lookup: Lookup,
@@ -378,7 +377,7 @@ impl Table {
         let entry = self.blocks.get(&pc).filter(|entry| entry.snapshot.is_none())?;
         let native = entry.native.as_ref()?;
         if let Some(decoded) = &entry.decoded {
-            self.known.insert(decoded);
+            self.decoded_cache.insert(decoded);
         }
         Some(Code::plain(native.entry))
     }
@@ -389,7 +388,7 @@ impl Table {
         self.index(pc, pc, entry.end(pc), !self.regions.contains_key(&pc));
         // What tier 0 knows must live.
         if let Some(old) = self.blocks.insert(pc, Box::new(entry)) {
-            self.known.forget(pc);
+            self.decoded_cache.remove(pc);
             self.dropped.extend(old.decoded);
         }
     }
@@ -400,7 +399,7 @@ impl Table {
             self.index(pc, start, start + u64::from(len), false);
         }
         self.relink(pc, region.code);
-        self.known.forget(pc);
+        self.decoded_cache.remove(pc);
         self.regions.insert(pc, region);
     }
 
@@ -532,7 +531,7 @@ impl Table {
         let Some(entry) = self.blocks.remove(&pc) else {
             return;
         };
-        self.known.forget(pc);
+        self.decoded_cache.remove(pc);
         if !self.regions.contains_key(&pc) {
             self.unlink(pc);
             self.unindex(pc, pc, entry.end(pc));
@@ -588,7 +587,7 @@ impl Table {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.forget_code();
-        self.known.clear();
+        self.decoded_cache.clear();
         self.blocks.clear();
         self.by_page.clear();
         self.looking.clear();

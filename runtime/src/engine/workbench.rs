@@ -3,11 +3,10 @@
 use xlate_abi::protocol::Blob;
 use xlate_abi::state::{CpuState, ExitReason, LinkSlot};
 use xlate_x86::Block;
-use xlate_x86::interpreter::DecodedBlock;
 
 use super::baseline::Options;
 use super::compile::CompileError;
-use super::tier0::Stay;
+use super::interpreter::{DecodedBlock, Run};
 use super::{Engine, GuestCode, entry, fault, fpmode};
 use crate::config::Config;
 
@@ -90,7 +89,7 @@ impl Workbench {
     /// As for [`Workbench::run`].
     pub unsafe fn interpret(&mut self, block: &DecodedBlock, state: &mut CpuState) -> Outcome {
         self.within(state, |state| {
-            let mut stay = Stay::in_mode(block, state);
+            let mut stay = Run::in_mode(block, state);
             // SAFETY: the caller's contract.
             unsafe { entry::enter_interpreter(state, &mut stay) };
         })

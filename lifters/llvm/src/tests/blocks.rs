@@ -4,7 +4,7 @@ use iced_x86::code_asm::*;
 use xlate_abi::protocol::{CodeOptions, OptLevel};
 use xlate_abi::state::{CpuState, ExitReason, RAX, RBX, RCX, RDI, RDX, RSP};
 use xlate_x86::decode::{SliceSource, decode_mutable};
-use xlate_x86::interpreter::{DecodedBlock, run_block};
+use xlate_x86::interpreter::run_block;
 use xlate_x86::{Block, decode_block};
 
 use super::harness::*;
@@ -48,7 +48,7 @@ fn interpret(code: &[u8], state: &mut CpuState) {
     let table = helpers();
     state.helpers = table.as_ptr() as u64;
     loop {
-        let block = DecodedBlock::new(decode_block(&source, state.rip, 64, false));
+        let block = decode_block(&source, state.rip, 64, false);
         // SAFETY: the tests' code accesses only memory of theirs, and the helper table is complete.
         unsafe { run_block(state, &block) };
         let inside = state.rip >= BASE && state.rip < BASE + code.len() as u64;

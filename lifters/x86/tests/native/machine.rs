@@ -5,7 +5,7 @@ use core::arch::asm;
 use iced_x86::{Code, Encoder, Instruction, MemoryOperand, Mnemonic, OpCodeOperandKind, OpKind, Register};
 use xlate_abi::state::{CpuState, ExitReason, HELPER_COUNT, Helper, rflags};
 use xlate_x86::decode::{SliceSource, decode_block};
-use xlate_x86::interpreter::{DecodedBlock, run_block};
+use xlate_x86::interpreter::run_block;
 use xlate_x86::string_compare::string_compare;
 use xlate_x86::x87::unit;
 
@@ -408,7 +408,7 @@ impl Case {
     fn run_interpreter(&self, machine: &mut Machine) -> (CpuState, Data) {
         *machine.data = self.data.clone();
         let source = SliceSource { address: 0x1000, bytes: &self.bytes };
-        let block = DecodedBlock::new(decode_block(&source, 0x1000, 1, true));
+        let block = decode_block(&source, 0x1000, 1, true);
         let mut state = self.state.clone();
         let mut helpers = [0; HELPER_COUNT];
         helpers[Helper::StringCompare as usize] = string_compare as *const () as u64;

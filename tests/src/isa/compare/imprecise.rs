@@ -2,9 +2,11 @@
 //! nobody but the process that dies of it could see registers or memory then. (Memory that others see makes the code
 //! ordered.)
 //!
-//! - The optimiser leaves out accesses that change nothing: a load whose value nothing uses, and the whole of an
-//!   instruction that stores back what it has loaded. Another access may come first. So the end may be another fault,
-//!   or none if the instruction at fault is of that kind. A store of anything else is never left out.
+//! - Another access may come first. So the end may be another fault, but it is one, also where nothing uses what is loaded.
+//!   Three kinds of loads may be left out: under a mask, if nothing uses their value; those whose value the instruction's own
+//!   immediate makes indifferent, such as a product with zero; and in a block those whose value other instructions make
+//!   indifferent (CMOVB after an addition of zero), or which is needed only where the block is left early. So may rotates
+//!   and double shifts by zero. A store is never left out.
 //! - It makes a load in parts, in any order, or of those bytes alone that are used: it may fault on another of its pages.
 //! - Loads and stores of different bytes change places: of the block's stores any may be done.
 
@@ -36,9 +38,23 @@ pub fn may_end(case: &Case, cpu: &Outcome, engine: &End) -> bool {
             let i = faulting(case, cpu);
             case.program.insns.len() > 1 || i.is_some_and(|i| may_fault_elsewhere(i, case, &cpu.end, ours))
         }
-        End::Left | End::Fault(_) => faulting(case, cpu).is_some_and(|i| may_change_nothing(i, case)),
+        End::Left | End::Fault(_) => faulting(case, cpu).is_some_and(|i| may_be_left_out(i, case)),
         _ => false,
     }
+}
+
+/// Whether the optimiser may see that a load's value is indifferent.
+fn may_be_left_out(i: &Instruction, case: &Case) -> bool {
+    use Mnemonic::{Rcl, Rcr, Rol, Ror, Shld, Shrd};
+    use OpAccess::*;
+    let last = i.op_count() - 1;
+    if matches!(i.mnemonic(), Shld | Shrd | Rol | Ror | Rcl | Rcr) {
+        return i.op_kind(last) == OpKind::Immediate8 && i.immediate8() & 31 == 0;
+    }
+    let stores = !places(i, case, &[Write, CondWrite, ReadWrite, ReadCondWrite]).is_empty();
+    let by_itself =
+        i.op_mask() != Register::None || i.op_kind(last) != OpKind::Register && i.try_immediate(last).is_ok();
+    !stores && (by_itself || case.program.insns.len() > 1)
 }
 
 /// Whether an instruction whose load faults may fault on another part of what it loads, or otherwise, its load being left out.
@@ -53,35 +69,6 @@ fn may_fault_elsewhere(i: &Instruction, case: &Case, cpu: &End, ours: &Fault) ->
         (_, Fault::Page(ours)) => is_in(*ours, load),
         _ => false,
     })
-}
-
-/// Whether the optimiser may see that an access changes nothing.
-fn may_change_nothing(i: &Instruction, case: &Case) -> bool {
-    use OpAccess::*;
-    let mut factory = InstructionInfoFactory::new();
-    let accesses = factory.info(i).used_memory().iter().map(|m| m.access());
-    let blocks = case.program.insns.len() > 1;
-    accesses.into_iter().all(|access| match access {
-        Write | CondWrite => false,
-        // In a block it may know the other operand.
-        ReadWrite | ReadCondWrite => blocks || is_neutral(i),
-        _ => true,
-    })
-}
-
-/// Whether an instruction on memory may be known by itself to leave it as it is.
-fn is_neutral(i: &Instruction) -> bool {
-    use Mnemonic::*;
-    let last = i.op_count() - 1;
-    if i.op_kind(last) == OpKind::Register {
-        return false;
-    }
-    match i.mnemonic() {
-        Shl | Sal | Shr | Sar | Shld | Shrd => i.immediate(last) & 31 == 0,
-        // By a multiple of the width.
-        Rol | Ror | Rcl | Rcr => true,
-        _ => matches!(i.try_immediate(last), Ok(0 | u64::MAX)),
-    }
 }
 
 /// The bytes that the block's instructions store.

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use xlate_abi::state::CpuState;
+use xlate_runtime::engine::interpreter::DecodedBlock;
 use xlate_runtime::engine::workbench::{Outcome, Workbench};
-use xlate_x86::interpreter::DecodedBlock;
 
 use super::blocks::reachable;
 use crate::isa::case::Program;
