@@ -13,6 +13,8 @@
     ACCESS(add_zero, "addl $0, (%0)") \
     ACCESS(subtract_zero, "subw $0, 8(%0)") \
     ACCESS(exclusive_or_zero, "xorb $0, (%0)") \
+    ACCESS(locked_or_zero, "lock orl $0, 12(%0)") \
+    ACCESS(locked_and_ones, "lock andw $-1, 20(%0)") \
     ACCESS(or_register, "xor %%eax, %%eax\n orl %%eax, 4(%0)") \
     ACCESS(overwritten, "movl (%0), %%eax\n movl $0, %%eax") \
     ACCESS(overwritten_vector, "movdqu 16(%0), %%xmm0\n pxor %%xmm0, %%xmm0") \

@@ -81,6 +81,23 @@ fn a_corpus_is_replayed_on_both_hosts() {
     assert!(!output.status.success(), "a damaged corpus passes");
 }
 
+/// The corpus of the repository, which a CPU with AVX-512 has written, so that machines without it compare these instructions.
+fn kept_corpus() -> String {
+    let path = xlate_tests::guest::root().join("tests/corpus/avx512");
+    path.into_os_string().into_string().expect("the project's path is UTF-8")
+}
+
+#[test]
+fn the_kept_corpus_agrees() {
+    let text = verify(&["--corpus", &kept_corpus()]);
+    assert!(text.contains(" cases replayed"), "{text}");
+}
+
+#[test]
+fn the_kept_corpus_agrees_on_aarch64() {
+    replays_on_aarch64(&["--corpus", &kept_corpus()]);
+}
+
 /// Runs of floating point have two versions in tier 2's code for AArch64.
 #[test]
 fn runs_of_floating_point_agree_with_the_cpu_on_aarch64() {

@@ -215,6 +215,7 @@ impl<'c> Llvm<'c> {
 
     pub fn guest_rmw(&self, op: Rmw, ty: Ty, addr: Val<'c>, v: IntValue<'c>) -> IntValue<'c> {
         let p = self.as_pointer(addr);
+        let v = if is_neutral(op, v) { self.unknown(ty, v) } else { v };
         let atomic = || {
             let old = self
                 .ir
@@ -240,6 +241,13 @@ impl<'c> Llvm<'c> {
             old
         };
         self.atomically(ty, addr.int, atomic, in_steps)
+    }
+
+    /// A value that LLVM doesn't know: it would make a fence of an operation that changes nothing, which never faults.
+    fn unknown(&self, ty: Ty, v: IntValue<'c>) -> IntValue<'c> {
+        let bits = v.get_sign_extended_constant().expect("a constant") as u64;
+        let hidden = self.ir.empty_asm(self.ir.i64(bits), "=r,0").into_int_value();
+        if ty == Ty::I64 { hidden } else { self.ir.trunc(hidden, ty) }
     }
 
     pub fn guest_cmpxchg(&self, ty: Ty, addr: Val<'c>, expected: IntValue<'c>, new: IntValue<'c>) -> IntValue<'c> {
@@ -340,4 +348,14 @@ fn rmw(op: Rmw) -> AtomicRMWBinOp {
         Rmw::Xor => AtomicRMWBinOp::Xor,
         Rmw::Xchg => AtomicRMWBinOp::Xchg,
     }
+}
+
+/// Whether an operation leaves memory as it is.
+fn is_neutral(op: Rmw, v: IntValue<'_>) -> bool {
+    let neutral = match op {
+        Rmw::Add | Rmw::Sub | Rmw::Or | Rmw::Xor => 0,
+        Rmw::And => -1,
+        Rmw::Xchg => return false,
+    };
+    v.get_sign_extended_constant() == Some(neutral)
 }

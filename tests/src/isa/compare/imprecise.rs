@@ -7,7 +7,8 @@
 //!   immediate makes indifferent, such as a product with zero; and in a block those whose value other instructions make
 //!   indifferent (CMOVB after an addition of zero), or which is needed only where the block is left early. So may rotates
 //!   and double shifts by zero. A store is never left out.
-//! - It makes a load in parts, in any order, or of those bytes alone that are used: it may fault on another of its pages.
+//! - It makes a load in parts, in any order, or of those bytes alone that are used: a load over two pages may fault on the
+//!   other one, or not at all.
 //! - Loads and stores of different bytes change places: of the block's stores any may be done.
 
 use std::ops::Range;
@@ -54,7 +55,9 @@ fn may_be_left_out(i: &Instruction, case: &Case) -> bool {
     let stores = !places(i, case, &[Write, CondWrite, ReadWrite, ReadCondWrite]).is_empty();
     let by_itself =
         i.op_mask() != Register::None || i.op_kind(last) != OpKind::Register && i.try_immediate(last).is_ok();
-    !stores && (by_itself || case.program.insns.len() > 1)
+    let over_two_pages =
+        places(i, case, &[Read, CondRead]).iter().any(|l| l.start >> 12 != l.end.wrapping_sub(1) >> 12);
+    !stores && (by_itself || over_two_pages || case.program.insns.len() > 1)
 }
 
 /// Whether an instruction whose load faults may fault on another part of what it loads, or otherwise, its load being left out.
