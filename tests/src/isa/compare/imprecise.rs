@@ -5,8 +5,8 @@
 //! - Another access may come first. So the end may be another fault, but it is one, also where nothing uses what is loaded.
 //!   Three kinds of loads may be left out: under a mask, if nothing uses their value; those whose value the instruction's own
 //!   immediate makes indifferent, such as a product with zero; and in a block those whose value other instructions make
-//!   indifferent (CMOVB after an addition of zero), or which is needed only where the block is left early. So may rotates
-//!   and double shifts by zero. A store is never left out.
+//!   indifferent (CMOVB after an addition of zero), or which is needed only where the block is left early. So may double
+//!   shifts by zero, and rotates by a multiple of what they go round. A store is never left out.
 //! - It makes a load in parts, in any order, or of those bytes alone that are used: a load over two pages may fault on the
 //!   other one, or not at all.
 //! - Loads and stores of different bytes change places: of the block's stores any may be done.
@@ -49,8 +49,17 @@ fn may_be_left_out(i: &Instruction, case: &Case) -> bool {
     use Mnemonic::{Rcl, Rcr, Rol, Ror, Shld, Shrd};
     use OpAccess::*;
     let last = i.op_count() - 1;
-    if matches!(i.mnemonic(), Shld | Shrd | Rol | Ror | Rcl | Rcr) {
-        return i.op_kind(last) == OpKind::Immediate8 && i.immediate8() & 31 == 0;
+    let by_zero = |period: u32| {
+        let count = u32::from(i.immediate8()) & if i.memory_size().size() == 8 { 63 } else { 31 };
+        i.op_kind(last) == OpKind::Immediate8 && count.checked_rem(period) == Some(0)
+    };
+    let width = 8 * i.memory_size().size() as u32;
+    match i.mnemonic() {
+        Shld | Shrd => return by_zero(64),
+        Rol | Ror => return by_zero(width),
+        // Through CF.
+        Rcl | Rcr => return by_zero(width + 1),
+        _ => {}
     }
     let stores = !places(i, case, &[Write, CondWrite, ReadWrite, ReadCondWrite]).is_empty();
     let by_itself =
