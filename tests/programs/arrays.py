@@ -1,11 +1,10 @@
-"""Linear algebra, a Fourier transform and array functions; the argument names OpenBLAS's code: SkylakeX or Haswell."""
+"""Linear algebra, a Fourier transform and array functions, by OpenBLAS's code for AVX-512."""
 
 import hashlib
 import os
-import sys
 
-# The library chooses by the processor's model, which isn't the guest's.
-os.environ["OPENBLAS_CORETYPE"] = sys.argv[1]
+# Else the library chooses by the processor's model, and the guest's is another one.
+os.environ["OPENBLAS_CORETYPE"] = "SkylakeX"
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np

@@ -14,7 +14,9 @@ use crate::guest::{LIMIT, xlate};
 /// A guest that runs natively, in a folder of its own; killed when dropped.
 #[derive(Debug)]
 pub struct Native {
+    /// The folder that it works in.
     pub dir: TempDir,
+    /// Its process.
     pub child: Child,
 }
 

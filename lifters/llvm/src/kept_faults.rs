@@ -60,7 +60,7 @@ fn used(instructions: &[InstructionValue<'_>]) -> Vec<bool> {
     used
 }
 
-/// The operands that a constant among them doesn't make indifferent: guests multiply by zero, and shift everything out.
+/// The operands that matter. A constant may make another operand indifferent: a factor of zero, a known choice.
 fn needed_operands(i: InstructionValue<'_>) -> Vec<LLVMValueRef> {
     let all = operands(i);
     match i.get_opcode() {
@@ -89,10 +89,10 @@ fn lanes_taken(shuffle: InstructionValue<'_>) -> [bool; 2] {
     [taken.iter().any(|n| (0..lanes).contains(n)), taken.iter().any(|n| *n >= lanes)]
 }
 
+/// All operands. inkwell's own iterator can't pass those that are metadata or assembly.
 fn operands(i: InstructionValue<'_>) -> Vec<LLVMValueRef> {
     let i = i.as_value_ref();
-    // SAFETY: an instruction of a module that lives; it has operands of all these numbers. (inkwell's own iterator can't pass
-    // those that are metadata or assembly.)
+    // SAFETY: an instruction of a module that lives; it has operands of all these numbers.
     unsafe { (0..LLVMGetNumOperands(i) as u32).map(|n| LLVMGetOperand(i, n)).collect() }
 }
 
@@ -140,7 +140,7 @@ fn stores_back(store: InstructionValue<'_>) -> bool {
     }
 }
 
-/// An operand that isn't metadata.
+/// An operand, which must be neither metadata nor assembly.
 fn operand<'c>(i: InstructionValue<'c>, n: u32) -> Option<BasicValueEnum<'c>> {
     i.get_operand(n)?.value()
 }

@@ -65,9 +65,9 @@ pub fn initialize() {
 /// Options that LLVM has only on its command line. Loop strength reduction is off: the guest's compiler has
 /// chosen the addressing already, and with the values that side exits need LLVM's choice is worse.
 ///
-/// Three more are off because they are wrong here: conditional moves from memory must not become branches (in two passes),
-/// because a load that must fault may not happen then; and "fixup-byte-word-insts" makes `movw (%rax), %ax` a `movzwl`, forgetting
-/// that the rest of the register lives on (LLVM 22).
+/// Three more are off because they are wrong here. Two make a branch of a conditional move from memory, and then a load that
+/// must fault may not happen. "fixup-byte-word-insts" makes `movw (%rax), %ax` a `movzwl`, and forgets that the rest of the
+/// register lives on (LLVM 22).
 fn set_options() {
     let options = [
         c"xlate",

@@ -243,7 +243,7 @@ impl<'c> Llvm<'c> {
         self.atomically(ty, addr.int, atomic, in_steps)
     }
 
-    /// A value that LLVM doesn't know: it would make a fence of an operation that changes nothing, which never faults.
+    /// The same value, hidden from LLVM. It would make a fence of an operation that changes nothing, and a fence never faults.
     fn unknown(&self, ty: Ty, v: IntValue<'c>) -> IntValue<'c> {
         let bits = v.get_sign_extended_constant().expect("a constant") as u64;
         let hidden = self.ir.empty_asm(self.ir.i64(bits), "=r,0").into_int_value();

@@ -1,10 +1,9 @@
 //! The signs of lanes as a mask, on x86-64 with AVX-512.
 //!
-//! LLVM makes VPMOVB2M and its like of such a comparison, and KMOV where the mask becomes an integer. Its pass that makes VEX
-//! instructions of EVEX ones turns these two into one VPMOVMSKB, and is wrong where the mask is used again, and where the
-//! vector is in one of the registers from 16 on (LLVM 22; issues 198197 and 191304 of llvm-project). The pass can't be turned
-//! off. So after the optimiser has run, an integer is made by VPMOVMSKB, and a mask by a comparison with a zero that LLVM
-//! doesn't know.
+//! LLVM translates such a comparison to VPMOVB2M or its like, and to KMOV if the mask becomes an integer. A later pass of LLVM 22
+//! replaces the two by one VPMOVMSKB. It is wrong if the mask is used again, or if the vector is in one of the registers from
+//! 16 on (issues 198197 and 191304 of llvm-project). The pass can't be turned off. So this module changes the comparisons
+//! after the optimiser: VPMOVMSKB makes the integer, and a comparison with a zero that LLVM doesn't know makes the mask.
 
 use inkwell::IntPredicate;
 use inkwell::builder::Builder;

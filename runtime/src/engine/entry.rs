@@ -254,10 +254,10 @@ core::arch::global_asm!(
 
 /// Tier 0 as code of the block ABI's kind: it runs on the trampoline's frame, so a fault inside it can leave as
 /// from translated code. What to run travels where a link slot's address would.
-extern "C" fn interpret(state: *mut CpuState, stay: *mut Run<'_>) {
+extern "C" fn interpret(state: *mut CpuState, run: *mut Run<'_>) {
     // SAFETY: `enter_interpreter` passes exclusive references that outlive the call; its caller answers for the
     // guest's accesses.
-    unsafe { (*stay).run(&mut *state) };
+    unsafe { (*run).run(&mut *state) };
 }
 
 macro_rules! addresses {
@@ -298,9 +298,9 @@ pub unsafe fn enter(state: &mut CpuState, code: u64) {
 ///
 /// # Safety
 /// As for [`Run::run`]; `state.helpers` is set.
-pub unsafe fn enter_interpreter(state: &mut CpuState, stay: &mut Run<'_>) {
+pub unsafe fn enter_interpreter(state: &mut CpuState, run: &mut Run<'_>) {
     let stub = xlate_interpret_stub as *const () as u64;
-    let stay = core::ptr::from_mut(stay) as u64;
+    let run = core::ptr::from_mut(run) as u64;
     // SAFETY: the stub takes exactly these; the caller's contract for the rest.
-    unsafe { xlate_enter(state, stub, stay) };
+    unsafe { xlate_enter(state, stub, run) };
 }

@@ -342,17 +342,17 @@ impl Engine {
                 }
                 Step::Interpret(block) => {
                     let before = state.interpreted;
-                    let mut stay = Run::new(block, &self.table.decoded_cache);
+                    let mut run = Run::new(block, &self.table.decoded_cache);
                     // SAFETY: as above. Dropped blocks are freed only in this loop.
-                    unsafe { entry::enter_interpreter(state, &mut stay) };
-                    self.stats.blocks_interpreted += stay.blocks;
+                    unsafe { entry::enter_interpreter(state, &mut run) };
+                    self.stats.blocks_interpreted += run.blocks;
                     self.stats.instructions_interpreted += state.interpreted - before;
                     via = Via::Fresh;
                 }
                 Step::Careful(block) => {
-                    let mut stay = Run::in_mode(&block, state);
+                    let mut run = Run::in_mode(&block, state);
                     // SAFETY: as above.
-                    unsafe { entry::enter_interpreter(state, &mut stay) };
+                    unsafe { entry::enter_interpreter(state, &mut run) };
                     self.stats.blocks_interpreted += 1;
                     via = Via::Fresh;
                 }

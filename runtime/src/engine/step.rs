@@ -26,9 +26,9 @@ impl Engine {
         }
         let traps = state.flags.other & FlagBytes::TRAP != 0 && !self.holds_off(&i);
         let block = DecodedBlock::new(block);
-        let mut stay = Run::in_mode(&block, state);
+        let mut run = Run::in_mode(&block, state);
         // SAFETY: the dispatcher's, who calls this: the state is prepared, and faults arrive in `fault::leave`.
-        unsafe { entry::enter_interpreter(state, &mut stay) };
+        unsafe { entry::enter_interpreter(state, &mut run) };
         if fault::take_host_fault() {
             return Some(Exit::HostFault);
         }

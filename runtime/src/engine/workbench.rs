@@ -89,9 +89,9 @@ impl Workbench {
     /// As for [`Workbench::run`].
     pub unsafe fn interpret(&mut self, block: &DecodedBlock, state: &mut CpuState) -> Outcome {
         self.within(state, |state| {
-            let mut stay = Run::in_mode(block, state);
+            let mut run = Run::in_mode(block, state);
             // SAFETY: the caller's contract.
-            unsafe { entry::enter_interpreter(state, &mut stay) };
+            unsafe { entry::enter_interpreter(state, &mut run) };
         })
     }
 

@@ -10,7 +10,11 @@ use super::{mxcsr, operand_address, random_bytes};
 
 /// The components that cases have: x87, SSE, AVX, opmask and both parts of AVX-512.
 const COMPONENTS: u64 = 0xe7;
-/// The size of an area of all of them.
+/// Components that this CPU may have and no guest has: protection keys, AMX, APX. A header that names them is sound only here.
+const NOT_GUESTS: u64 = 1 << 9 | 1 << 17 | 1 << 18 | 1 << 19;
+/// A component that no CPU has.
+const NOBODYS: u64 = 1 << 62;
+/// The size of an area of all [`COMPONENTS`].
 const SIZE: u64 = 2752;
 /// The format's bit in XCOMP_BV (Intel SDM vol. 1, 13.4.2).
 const COMPACTED: u64 = 1 << 63;
@@ -41,7 +45,8 @@ pub fn relate(i: &Instruction, state: &mut State, memory: &mut Memory, rng: &mut
         header[1] = COMPACTED | header[0] | rng.next_u64() & COMPONENTS;
     }
     if rng.chance(5) {
-        header[rng.below(8) as usize] |= 1 << rng.below(64);
+        let bit = 1 << rng.below(64);
+        header[rng.below(8) as usize] |= if bit & NOT_GUESTS != 0 { NOBODYS } else { bit };
     }
     let lanes = Some(values::Lanes::Bits);
     memory.patches.push((at, random_bytes(SIZE as usize, lanes, rng)));
